@@ -1,0 +1,77 @@
+package preflight
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestRunCollectsAndIgnores(t *testing.T) {
+	bad := func(name string) Check {
+		return Check{Name: name, Run: func(context.Context) (w, e []error) { return nil, []error{errors.New(name + " is bad")} }}
+	}
+	tests := []struct {
+		name   string
+		ignore []string
+		want   []string
+	}{
+		{"both are told", nil, []string{"[ERROR A]: A is bad", "[ERROR B]: B is bad"}},
+		{"one is ignored, whatever its case", []string{"a"}, []string{"[ERROR B]: B is bad"}},
+		{"all are ignored", []string{"all"}, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			err := Run(t.Context(), io.Discard, []Check{bad("A"), bad("B")}, tt.ignore)
+			if (err != nil) != (len(tt.want) > 0) || (err != nil && !IsFailed(err)) {
+				t.Fatalf("error %v", err)
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("error %q lacks %q", err, want)
+				}
+			}
+		})
+	}
+}
+
+func TestMachineChecks(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	used := l.Addr().(*net.TCPAddr).Port
+	dir := t.TempDir()
+	file := filepath.Join(dir, "admin.conf")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name  string
+		check Check
+		want  string
+	}{
+		{"a taken port", Port("127.0.0.1", used), "is in use"},
+		{"a file of an earlier init", FilesAbsent(file)[0], "already exists"},
+		{"a folder with things in it", DirEmpty(dir), "is not empty"},
+		{"a folder that is not there", DirEmpty(filepath.Join(dir, "none")), ""},
+		{"a program that is not there", Executables("nothing", "no-such-program")[0], "install the package nothing"},
+		{"a program that is there", Executables("coreutils", "ls")[0], ""},
+		{"more space than any disk has", FreeSpace(filepath.Join(dir, "a/b"), 1<<62), "are needed"},
+		{"a little space", FreeSpace(dir, 1), ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, errs := tt.check.Run(t.Context())
+			err := errors.Join(errs...)
+			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+				t.Errorf("error %v, want %q", err, tt.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,65 @@
+// Package sqlite is the store on one machine: a revisioned key-value log in a
+// SQLite file.
+//
+// One goroutine writes. It takes what is queued, plans it over the index in
+// memory, commits it in one transaction with synchronous=FULL, makes it visible
+// and only then answers: an acknowledged write survives power loss, and the cost
+// of the disk's flush is shared by all who wait for it. Readers use connections
+// of their own on the write-ahead log and are never blocked.
+package sqlite
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"skiff/kine/mvcc"
+)
+
+// Config of a store.
+type Config struct {
+	// Path of the database file. Its folder is made when missing. Required.
+	Path string
+	// Limits of a request.
+	Limits mvcc.Limits
+	// Window is how long every revision stays readable; default 5 minutes.
+	Window time.Duration
+	// CompactInterval is how often the window is moved on; default 1 minute.
+	CompactInterval time.Duration
+	// QuotaBytes is the size of the file at which puts are refused; 0 for none.
+	QuotaBytes int64
+	// Progress is how often idle watchers are told the revision; default 5 s.
+	Progress time.Duration
+	// Log; default slog.Default.
+	Log *slog.Logger
+}
+
+func (c Config) complete() (Config, error) {
+	var errs []error
+	if c.Path == "" {
+		errs = append(errs, errors.New("sqlite: Path is empty: give the database file"))
+	} else if abs, err := filepath.Abs(c.Path); err != nil {
+		errs = append(errs, fmt.Errorf("sqlite: path %s: %w", c.Path, err))
+	} else {
+		c.Path = abs
+	}
+	if err := c.Limits.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("sqlite: %w", err))
+	}
+	c.Limits = c.Limits.WithDefaults()
+	if c.Window == 0 {
+		c.Window = 5 * time.Minute
+	}
+	if c.CompactInterval == 0 {
+		c.CompactInterval = time.Minute
+	}
+	if c.Window < 0 || c.CompactInterval < 0 || c.QuotaBytes < 0 {
+		errs = append(errs, errors.New("sqlite: Window, CompactInterval and QuotaBytes must not be negative"))
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	return c, errors.Join(errs...)
+}

@@ -1,0 +1,101 @@
+// Package proxy is kube-proxy: it programs the packet filter so that Services
+// answer on their addresses.
+//
+// Changes of Services and EndpointSlices go into a table (proxy/state, pure);
+// a writer (proxy/iptables, proxy/nftables) brings the kernel to it. New only
+// validates; Run blocks and joins all goroutines. The rules stay when Run ends,
+// so that a restart interrupts no traffic; Clean removes them.
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/events"
+)
+
+// Mode is how the packet filter is programmed.
+type Mode string
+
+// The modes.
+const (
+	IPTables Mode = "iptables"
+	NFTables Mode = "nftables"
+)
+
+// Config is what the proxy needs. The zero value of each optional field is the
+// default of KubeProxyConfiguration.
+type Config struct {
+	Client kubernetes.Interface
+	// NodeName is this node; its zone label guides topology hints.
+	NodeName string
+	// Mode: default iptables.
+	Mode Mode
+	// ClusterCIDRs are the pods' ranges, of either family.
+	ClusterCIDRs []netip.Prefix
+	// IPv4 and IPv6 say which families the node serves; neither is IPv4.
+	IPv4, IPv6 bool
+	// MasqueradeAll and MasqueradeBit (nil: 14) as upstream's.
+	MasqueradeAll bool
+	MasqueradeBit *int
+	// NodePortAddresses limit node ports to local addresses in these ranges;
+	// empty is all.
+	NodePortAddresses []netip.Prefix
+	// LocalhostNodePorts lets node ports answer on 127.0.0.1; default true in
+	// iptables mode.
+	LocalhostNodePorts *bool
+	// MinSyncPeriod is the least time between two writes (default 100 ms: the
+	// first change of a quiet time is written at once); SyncPeriod is how often
+	// the rules are checked and written whole (default 30 s).
+	MinSyncPeriod, SyncPeriod time.Duration
+	// HealthzAddress is the address of /healthz and /livez, such as
+	// "0.0.0.0:10256"; empty for none. MetricsAddress likewise.
+	HealthzAddress, MetricsAddress string
+	Events                         events.EventRecorder
+	Log                            *slog.Logger
+}
+
+func (c Config) complete() (Config, error) {
+	var errs []error
+	if c.Client == nil {
+		errs = append(errs, errors.New("proxy: Client is nil: give the API client"))
+	}
+	if c.NodeName == "" {
+		errs = append(errs, errors.New("proxy: NodeName is empty: give the node's name"))
+	}
+	switch c.Mode {
+	case "":
+		c.Mode = IPTables
+	case IPTables, NFTables:
+	default:
+		errs = append(errs, fmt.Errorf("proxy: mode %q is not known: want iptables or nftables", c.Mode))
+	}
+	if !c.IPv4 && !c.IPv6 {
+		c.IPv4 = true
+	}
+	if c.MasqueradeBit == nil {
+		bit := 14
+		c.MasqueradeBit = &bit
+	}
+	if c.LocalhostNodePorts == nil {
+		yes := true
+		c.LocalhostNodePorts = &yes
+	}
+	if c.MinSyncPeriod == 0 {
+		c.MinSyncPeriod = 100 * time.Millisecond
+	}
+	if c.SyncPeriod == 0 {
+		c.SyncPeriod = 30 * time.Second
+	}
+	if c.SyncPeriod < c.MinSyncPeriod {
+		errs = append(errs, fmt.Errorf("proxy: syncPeriod %s must not be less than minSyncPeriod %s", c.SyncPeriod, c.MinSyncPeriod))
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	return c, errors.Join(errs...)
+}

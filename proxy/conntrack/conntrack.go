@@ -1,0 +1,89 @@
+// Package conntrack forgets UDP flows whose translation leads nowhere any more.
+package conntrack
+
+import (
+	"errors"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"skiff/proxy/state"
+)
+
+// filter matches the flows of a set of stale ones.
+type filter struct {
+	// gone: flows to a service address that were translated to this endpoint.
+	gone map[pair]bool
+	// untranslated: flows to a service address that were not translated.
+	untranslated map[netip.AddrPort]bool
+	// nodePorts likewise, to any address with the port.
+	gonePorts         map[portPair]bool
+	untranslatedPorts map[uint16]bool
+}
+
+type pair struct{ to, endpoint netip.AddrPort }
+type portPair struct {
+	port     uint16
+	endpoint netip.AddrPort
+}
+
+func newFilter(flows []state.Flow) *filter {
+	f := &filter{gone: map[pair]bool{}, untranslated: map[netip.AddrPort]bool{}, gonePorts: map[portPair]bool{}, untranslatedPorts: map[uint16]bool{}}
+	for i := range flows {
+		flow := &flows[i]
+		addrs := append([]netip.Addr{flow.Port.ClusterIP}, flow.Port.ExternalIP...)
+		addrs = append(addrs, flow.Port.LoadBalancerIPs...)
+		ep := flow.Endpoint.Addr
+		for _, a := range addrs {
+			to := netip.AddrPortFrom(a, flow.Port.Port)
+			if ep.IsValid() {
+				f.gone[pair{to, ep}] = true
+			} else {
+				f.untranslated[to] = true
+			}
+		}
+		if np := flow.Port.NodePort; np != 0 {
+			if ep.IsValid() {
+				f.gonePorts[portPair{np, ep}] = true
+			} else {
+				f.untranslatedPorts[np] = true
+			}
+		}
+	}
+	return f
+}
+
+// MatchConntrackFlow is netlink's hook: true deletes the flow.
+func (f *filter) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
+	if flow.Forward.Protocol != unix.IPPROTO_UDP {
+		return false
+	}
+	dst, ok1 := netip.AddrFromSlice(flow.Forward.DstIP)
+	src, ok2 := netip.AddrFromSlice(flow.Reverse.SrcIP)
+	if !ok1 || !ok2 {
+		return false
+	}
+	to := netip.AddrPortFrom(dst.Unmap(), flow.Forward.DstPort)
+	from := netip.AddrPortFrom(src.Unmap(), flow.Reverse.SrcPort)
+	if to == from {
+		return f.untranslated[to] || f.untranslatedPorts[to.Port()]
+	}
+	return f.gone[pair{to, from}] || f.gonePorts[portPair{to.Port(), from}]
+}
+
+// Forget deletes the flows from the kernel's table.
+func Forget(flows []state.Flow, ipv6 bool) error {
+	if len(flows) == 0 {
+		return nil
+	}
+	fam := netlink.InetFamily(unix.AF_INET)
+	if ipv6 {
+		fam = unix.AF_INET6
+	}
+	_, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, fam, newFilter(flows))
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,169 @@
+package proxy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"skiff/proxy/state"
+)
+
+// health serves the proxy's own health and that of Services whose external
+// traffic stays on the node: a load balancer asks the health check node port
+// whether this node has endpoints.
+type health struct {
+	p *Proxy
+
+	mu      sync.Mutex
+	ctx     context.Context
+	servers map[uint16]*serviceHealth
+	wg      sync.WaitGroup
+}
+
+type serviceHealth struct {
+	name  types.NamespacedName
+	stop  context.CancelFunc
+	mu    sync.Mutex
+	local int
+}
+
+func newHealth(p *Proxy) *health { return &health{p: p, servers: map[uint16]*serviceHealth{}} }
+
+// run serves until ctx ends.
+func (h *health) run(ctx context.Context) error {
+	h.mu.Lock()
+	h.ctx = ctx
+	h.mu.Unlock()
+	defer h.wg.Wait()
+	var errs []error
+	var wg sync.WaitGroup
+	start := func(addr string, handler http.Handler) {
+		if addr == "" {
+			return
+		}
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("proxy: listen on %s: %w", addr, err))
+			return
+		}
+		wg.Go(func() { serve(ctx, l, handler) })
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/healthz", h.healthz)
+	mux.HandleFunc("/livez", h.livez)
+	start(h.p.cfg.HealthzAddress, mux)
+	m := http.NewServeMux()
+	m.Handle("/metrics", promhttp.HandlerFor(h.p.metrics.registry, promhttp.HandlerOpts{}))
+	m.HandleFunc("/proxyMode", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, h.p.cfg.Mode) })
+	start(h.p.cfg.MetricsAddress, m)
+	if len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	wg.Wait()
+	return nil
+}
+
+func serve(ctx context.Context, l net.Listener, handler http.Handler) {
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}
+	stop := context.AfterFunc(ctx, func() { server.Close() })
+	defer stop()
+	_ = server.Serve(l) // ends with ErrServerClosed
+}
+
+// livez is well while rules get written.
+func (h *health) livez(w http.ResponseWriter, _ *http.Request) {
+	last := time.Unix(0, h.p.synced.Load())
+	body := map[string]any{"lastUpdated": last.UTC().Format(time.RFC3339), "currentTime": time.Now().UTC().Format(time.RFC3339)}
+	w.Header().Set("Content-Type", "application/json")
+	if h.p.synced.Load() == 0 {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	_ = json.NewEncoder(w).Encode(body) // the client may be gone
+}
+
+// healthz is also unwell while the node is being deleted: load balancers then
+// take it out before its pods go (KEP-3836).
+func (h *health) healthz(w http.ResponseWriter, r *http.Request) {
+	if obj, ok, _ := h.p.nodes.GetStore().GetByKey(h.p.cfg.NodeName); ok {
+		n := obj.(*v1.Node)
+		leaving := n.DeletionTimestamp != nil
+		for _, t := range n.Spec.Taints {
+			leaving = leaving || t.Key == "ToBeDeletedByClusterAutoscaler"
+		}
+		if leaving {
+			http.Error(w, `{"nodeEligible": false}`, http.StatusServiceUnavailable)
+			return
+		}
+	}
+	h.livez(w, r)
+}
+
+// update starts and stops the servers of the health check node ports.
+func (h *health) update(families []*family) {
+	want := map[uint16]*state.Port{}
+	local := map[uint16]int{}
+	for _, f := range families {
+		f.table.Each(func(p *state.Port, _ uint64) {
+			if p.HealthCheckNodePort != 0 {
+				want[p.HealthCheckNodePort] = p
+				local[p.HealthCheckNodePort] = max(local[p.HealthCheckNodePort], p.LocalReady)
+			}
+		})
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ctx == nil {
+		return
+	}
+	for port, s := range h.servers {
+		if want[port] == nil {
+			s.stop()
+			delete(h.servers, port)
+		}
+	}
+	for port, p := range want {
+		s := h.servers[port]
+		if s == nil {
+			l, err := net.Listen("tcp", net.JoinHostPort("", strconv.Itoa(int(port))))
+			if err != nil {
+				h.p.cfg.Log.Error("health check node port cannot be served", "service", p.Name.NamespacedName, "port", port, "err", err)
+				continue
+			}
+			ctx, cancel := context.WithCancel(h.ctx)
+			s = &serviceHealth{name: p.Name.NamespacedName, stop: cancel}
+			h.servers[port] = s
+			h.wg.Go(func() { serve(ctx, l, s) })
+		}
+		s.mu.Lock()
+		s.local = local[port]
+		s.mu.Unlock()
+	}
+}
+
+// ServeHTTP answers 200 when the node has ready endpoints of the Service.
+func (s *serviceHealth) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	s.mu.Lock()
+	n := s.local
+	s.mu.Unlock()
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("X-Load-Balancing-Endpoint-Weight", strconv.Itoa(n))
+	if n == 0 {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	_ = json.NewEncoder(w).Encode(map[string]any{ // the client may be gone
+		"service":             map[string]string{"namespace": s.name.Namespace, "name": s.name.Name},
+		"localEndpoints":      n,
+		"serviceProxyHealthy": true,
+	})
+}

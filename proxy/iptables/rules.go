@@ -1,0 +1,335 @@
+package iptables
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"skiff/proxy/state"
+)
+
+// Config shapes the rules of one family.
+type Config struct {
+	IPv6 bool
+	// ClusterCIDRs are the pods' ranges of this family: what comes from elsewhere
+	// to a cluster IP is masqueraded, and external traffic from pods takes the
+	// policy Cluster. Empty: nothing is known to be a pod.
+	ClusterCIDRs []netip.Prefix
+	// MasqueradeAll masquerades all traffic to cluster IPs.
+	MasqueradeAll bool
+	// MasqueradeBit is the bit of the packet mark (0 to 31); upstream's default is 14.
+	MasqueradeBit int
+	// NodePortAddresses limit the addresses that node ports answer on; empty is
+	// every local address.
+	NodePortAddresses []netip.Addr
+	// LocalhostNodePorts lets node ports answer on 127.0.0.1.
+	LocalhostNodePorts bool
+}
+
+func (c *Config) mark() string {
+	m := fmt.Sprintf("%#x", uint32(1)<<c.MasqueradeBit)
+	return m + "/" + m
+}
+
+// Written tells which version of each chain the kernel has.
+type Written map[string]uint64
+
+// Rules is the input of `iptables-restore --noflush` that takes the kernel from
+// what written says to the table. next is what is true once it succeeded.
+// Chains of service ports whose version did not change are left out; full writes
+// all of them.
+func Rules(c *Config, t *state.Table, written Written, full bool) (input []byte, next Written) {
+	b := &builder{cfg: c, written: written, next: Written{}, full: full}
+	b.base()
+	t.Each(b.port)
+	return b.finish(), b.next
+}
+
+type builder struct {
+	cfg           *Config
+	written, next Written
+	full          bool
+
+	filterChains, filter strings.Builder
+	natChains, nat       strings.Builder
+}
+
+func (b *builder) base() {
+	for _, chain := range []string{chainServices, chainExternal, chainForward, chainNodePorts, chainFirewall} {
+		fmt.Fprintf(&b.filterChains, ":%s - [0:0]\n", chain)
+	}
+	for _, chain := range []string{chainServices, chainNodePorts, chainPostrouting, chainMarkMasq} {
+		fmt.Fprintf(&b.natChains, ":%s - [0:0]\n", chain)
+	}
+	mark := b.cfg.mark()
+	f := &b.filter
+	// An invalid packet would leave untranslated, and its receiver reset the
+	// connection that it belongs to.
+	line(f, chainForward, "-m conntrack --ctstate INVALID -j DROP")
+	line(f, chainForward, `-m comment --comment "kubernetes forwarding rules" -m mark --mark `+mark+" -j ACCEPT")
+	line(f, chainForward, `-m comment --comment "kubernetes forwarding conntrack rule" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT`)
+	bit := strings.SplitN(mark, "/", 2)[0]
+	n := &b.nat
+	line(n, chainPostrouting, "-m mark ! --mark "+mark+" -j RETURN")
+	// Clear the mark, so that a second pass of the packet is not masqueraded.
+	line(n, chainPostrouting, "-j MARK --xor-mark "+bit)
+	line(n, chainPostrouting, `-m comment --comment "kubernetes service traffic requiring SNAT" -j MASQUERADE --random-fully`)
+	line(n, chainMarkMasq, "-j MARK --or-mark "+bit)
+}
+
+func line(w *strings.Builder, chain, rule string) {
+	w.WriteString("-A ")
+	w.WriteString(chain)
+	w.WriteByte(' ')
+	w.WriteString(rule)
+	w.WriteByte('\n')
+}
+
+// chain begins a chain of a service port. It returns the builder to write its
+// rules to, or nil when the kernel has them already.
+func (b *builder) chain(name string, version uint64) *strings.Builder {
+	if v, ok := b.written[name]; ok && v == version && !b.full {
+		b.next[name] = version
+		return nil
+	}
+	b.next[name] = version
+	fmt.Fprintf(&b.natChains, ":%s - [0:0]\n", name)
+	return &b.nat
+}
+
+func (b *builder) port(p *state.Port, version uint64) {
+	proto := strings.ToLower(string(p.Name.Protocol))
+	id := portHash(p)
+	name := p.Name.String()
+	internal, external := p.Internal(), p.Cluster
+	clusterChain, localChain := prefixCluster+id, prefixLocal+id
+	internalChain, externalPolicyChain := clusterChain, clusterChain
+	if p.InternalLocal {
+		internalChain = localChain
+	}
+	if p.ExternalLocal {
+		externalPolicyChain, external = localChain, p.Local
+	}
+	usesCluster := len(p.Cluster) > 0 && (!p.InternalLocal || p.External())
+	usesLocal := len(p.Local) > 0 && p.UsesLocal()
+
+	b.endpoints(p, proto, version, usesCluster, usesLocal)
+	if usesCluster {
+		b.balance(p, clusterChain, proto, p.Cluster, version)
+	}
+	if usesLocal {
+		b.balance(p, localChain, proto, p.Local, version)
+	}
+
+	match := func(ip netip.Addr, port uint16, what string) string {
+		return fmt.Sprintf(`-m comment --comment "%s %s" -p %s -m %s -d %s --dport %d`, name, what, proto, proto, ip, port)
+	}
+	if len(internal) > 0 {
+		line(&b.nat, chainServices, match(p.ClusterIP, p.Port, "cluster IP")+" -j "+internalChain)
+	} else {
+		b.refuse(p, chainServices, match(p.ClusterIP, p.Port, refusal(p, "has no endpoints", "has no local endpoints")))
+	}
+	if !p.External() {
+		return
+	}
+	externalChain := prefixExternal + id
+	hasExternal := len(p.Cluster) > 0 || len(external) > 0
+	if hasExternal {
+		b.external(p, externalChain, clusterChain, externalPolicyChain, len(external) > 0, usesCluster, version)
+	}
+	for _, ip := range p.ExternalIP {
+		if hasExternal {
+			line(&b.nat, chainServices, match(ip, p.Port, "external IP")+" -j "+externalChain)
+		}
+		if len(external) == 0 {
+			b.refuse(p, chainExternal, match(ip, p.Port, refusal(p, "has no endpoints", "has no local endpoints")))
+		}
+	}
+	lbChain := externalChain
+	if len(p.SourceRanges) > 0 && hasExternal {
+		lbChain = prefixFirewall + id
+		b.firewall(p, lbChain, externalChain, version)
+	}
+	for _, ip := range p.LoadBalancerIPs {
+		if hasExternal {
+			line(&b.nat, chainServices, match(ip, p.Port, "loadbalancer IP")+" -j "+lbChain)
+			if lbChain != externalChain {
+				line(&b.filter, chainFirewall, match(ip, p.Port, "traffic not accepted by "+lbChain)+" -j DROP")
+			}
+		}
+		if len(external) == 0 {
+			b.refuse(p, chainExternal, match(ip, p.Port, refusal(p, "has no endpoints", "has no local endpoints")))
+		}
+	}
+	if p.NodePort != 0 {
+		rule := fmt.Sprintf(`-m comment --comment "%s" -p %s -m %s --dport %d`, name, proto, proto, p.NodePort)
+		if hasExternal {
+			line(&b.nat, chainNodePorts, rule+" -j "+externalChain)
+		}
+		if len(external) == 0 {
+			b.refuse(p, chainExternal, fmt.Sprintf(`-m comment --comment "%s %s" -m addrtype --dst-type LOCAL -p %s -m %s --dport %d`,
+				name, refusal(p, "has no endpoints", "has no local endpoints"), proto, proto, p.NodePort))
+		}
+	}
+	if p.HealthCheckNodePort != 0 {
+		line(&b.filter, chainNodePorts, fmt.Sprintf(`-m comment --comment "%s health check node port" -m tcp -p tcp --dport %d -j ACCEPT`,
+			p.Name.NamespacedName, p.HealthCheckNodePort))
+	}
+}
+
+func refusal(p *state.Port, none, noLocal string) string {
+	if p.HasAny {
+		return noLocal
+	}
+	return none
+}
+
+// refuse rejects what no endpoint can take, or drops it when another node could:
+// a load balancer then tries that one.
+func (b *builder) refuse(p *state.Port, chain, match string) {
+	verdict := "REJECT"
+	if p.HasAny {
+		verdict = "DROP"
+	}
+	line(&b.filter, chain, match+" -j "+verdict)
+}
+
+// external is the chain of traffic from outside the cluster.
+func (b *builder) external(p *state.Port, chain, clusterChain, policyChain string, hasPolicy, hasCluster bool, version uint64) {
+	w := b.chain(chain, version)
+	if w == nil {
+		return
+	}
+	name := p.Name.String()
+	if !p.ExternalLocal {
+		line(w, chain, fmt.Sprintf(`-m comment --comment "masquerade traffic for %s external destinations" -j %s`, name, chainMarkMasq))
+	} else if hasCluster {
+		// Pods and the node itself may use every endpoint.
+		for _, cidr := range b.cfg.ClusterCIDRs {
+			line(w, chain, fmt.Sprintf(`-m comment --comment "pod traffic for %s external destinations" -s %s -j %s`, name, cidr, clusterChain))
+		}
+		line(w, chain, fmt.Sprintf(`-m comment --comment "masquerade LOCAL traffic for %s external destinations" -m addrtype --src-type LOCAL -j %s`, name, chainMarkMasq))
+		line(w, chain, fmt.Sprintf(`-m comment --comment "route LOCAL traffic for %s external destinations" -m addrtype --src-type LOCAL -j %s`, name, clusterChain))
+	}
+	if hasPolicy {
+		line(w, chain, "-j "+policyChain)
+	}
+}
+
+func (b *builder) firewall(p *state.Port, chain, next string, version uint64) {
+	w := b.chain(chain, version)
+	if w == nil {
+		return
+	}
+	comment := fmt.Sprintf(`-m comment --comment "%s loadbalancer IP"`, p.Name)
+	for _, r := range p.SourceRanges {
+		line(w, chain, fmt.Sprintf("%s -s %s -j %s", comment, r, next))
+	}
+	// A node that talks to a balancer of its own is its own source.
+	for _, ip := range p.LoadBalancerIPs {
+		line(w, chain, fmt.Sprintf("%s -s %s -j %s", comment, ip, next))
+	}
+}
+
+// balance spreads new connections evenly over endpoints.
+func (b *builder) balance(p *state.Port, chain, proto string, eps []state.Endpoint, version uint64) {
+	w := b.chain(chain, version)
+	if w == nil {
+		return
+	}
+	name := p.Name.String()
+	dst := fmt.Sprintf(`-m comment --comment "%s cluster IP" -p %s -m %s -d %s --dport %d`, name, proto, proto, p.ClusterIP, p.Port)
+	switch {
+	case b.cfg.MasqueradeAll:
+		line(w, chain, dst+" -j "+chainMarkMasq)
+	case len(b.cfg.ClusterCIDRs) == 1:
+		line(w, chain, fmt.Sprintf("%s ! -s %s -j %s", dst, b.cfg.ClusterCIDRs[0], chainMarkMasq))
+	}
+	if p.AffinitySeconds > 0 {
+		for i := range eps {
+			ep := endpointChain(p, &eps[i])
+			line(w, chain, fmt.Sprintf(`-m comment --comment "%s -> %s" -m recent --name %s --rcheck --seconds %d --reap -j %s`,
+				name, eps[i].Addr, ep, p.AffinitySeconds, ep))
+		}
+	}
+	for i := range eps {
+		rule := fmt.Sprintf(`-m comment --comment "%s -> %s"`, name, eps[i].Addr)
+		if left := len(eps) - i; left > 1 {
+			rule += " -m statistic --mode random --probability " + strconv.FormatFloat(1/float64(left), 'f', 10, 64)
+		}
+		line(w, chain, rule+" -j "+endpointChain(p, &eps[i]))
+	}
+}
+
+// endpoints writes the chains that translate to one endpoint each.
+func (b *builder) endpoints(p *state.Port, proto string, version uint64, usesCluster, usesLocal bool) {
+	seen := map[netip.AddrPort]bool{}
+	one := func(eps []state.Endpoint) {
+		for i := range eps {
+			e := &eps[i]
+			if seen[e.Addr] {
+				continue
+			}
+			seen[e.Addr] = true
+			chain := endpointChain(p, e)
+			w := b.chain(chain, version)
+			if w == nil {
+				continue
+			}
+			comment := fmt.Sprintf(`-m comment --comment "%s"`, p.Name)
+			// A pod that reaches itself through its Service must not see its own address.
+			line(w, chain, fmt.Sprintf("%s -s %s -j %s", comment, e.Addr.Addr(), chainMarkMasq))
+			rule := comment
+			if p.AffinitySeconds > 0 {
+				rule += " -m recent --name " + chain + " --set"
+			}
+			line(w, chain, fmt.Sprintf("%s -p %s -m %s -j DNAT --to-destination %s", rule, proto, proto, e.Addr))
+		}
+	}
+	if usesCluster {
+		one(p.Cluster)
+	}
+	if usesLocal {
+		one(p.Local)
+	}
+}
+
+func (b *builder) finish() []byte {
+	if len(b.cfg.NodePortAddresses) > 0 {
+		for _, a := range b.cfg.NodePortAddresses {
+			line(&b.nat, chainServices, fmt.Sprintf(`-m comment --comment "kubernetes service nodeports; NOTE: this must be the last rule in this chain" -d %s -j %s`, a, chainNodePorts))
+		}
+	} else {
+		loopback := "127.0.0.0/8"
+		if b.cfg.IPv6 {
+			loopback = "::1/128"
+		}
+		rule := `-m comment --comment "kubernetes service nodeports; NOTE: this must be the last rule in this chain" -m addrtype --dst-type LOCAL`
+		if !b.cfg.LocalhostNodePorts {
+			rule += " ! -d " + loopback
+		}
+		line(&b.nat, chainServices, rule+" -j "+chainNodePorts)
+	}
+	var out strings.Builder
+	out.WriteString("*filter\n")
+	out.WriteString(b.filterChains.String())
+	out.WriteString(b.filter.String())
+	out.WriteString("COMMIT\n*nat\n")
+	out.WriteString(b.natChains.String())
+	// A chain that is gone is emptied in the same transaction; it is removed
+	// later, when nothing jumps to it any more.
+	for name := range b.written {
+		if _, still := b.next[name]; !still {
+			fmt.Fprintf(&out, ":%s - [0:0]\n", name)
+		}
+	}
+	out.WriteString(b.nat.String())
+	for name := range b.written {
+		if _, still := b.next[name]; !still {
+			fmt.Fprintf(&out, "-X %s\n", name)
+		}
+	}
+	out.WriteString("COMMIT\n")
+	return []byte(out.String())
+}

@@ -1,0 +1,266 @@
+package iptables
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+
+	goiptables "github.com/coreos/go-iptables/iptables"
+
+	"skiff/proxy/state"
+)
+
+// jump is a rule of a built-in chain that leads into one of ours.
+type jump struct {
+	table, from, to string
+	// rule is the match before -j.
+	rule  []string
+	first bool
+}
+
+func jumps() []jump {
+	comment := func(text string, match ...string) []string {
+		return append(match, "-m", "comment", "--comment", text)
+	}
+	isNew := []string{"-m", "conntrack", "--ctstate", "NEW"}
+	portals := "kubernetes service portals"
+	return []jump{
+		{"filter", "INPUT", chainExternal, comment("kubernetes externally-visible service portals", isNew...), true},
+		{"filter", "FORWARD", chainExternal, comment("kubernetes externally-visible service portals", isNew...), true},
+		{"filter", "INPUT", chainNodePorts, comment("kubernetes health check service ports"), true},
+		{"filter", "FORWARD", chainServices, comment(portals, isNew...), true},
+		{"filter", "OUTPUT", chainServices, comment(portals, isNew...), true},
+		{"filter", "FORWARD", chainForward, comment("kubernetes forwarding rules"), true},
+		{"filter", "INPUT", chainFirewall, comment("kubernetes load balancer firewall", isNew...), true},
+		{"filter", "OUTPUT", chainFirewall, comment("kubernetes load balancer firewall", isNew...), true},
+		{"filter", "FORWARD", chainFirewall, comment("kubernetes load balancer firewall", isNew...), true},
+		{"nat", "OUTPUT", chainServices, comment(portals), true},
+		{"nat", "PREROUTING", chainServices, comment(portals), true},
+		{"nat", "POSTROUTING", chainPostrouting, comment("kubernetes postrouting rules"), true},
+	}
+}
+
+// Writer keeps one family's rules in the kernel. It is for one goroutine.
+type Writer struct {
+	cfg     Config
+	ipt     *goiptables.IPTables
+	restore string
+	written Written
+	based   bool
+}
+
+// NewWriter finds the iptables programs.
+func NewWriter(cfg Config) (*Writer, error) {
+	if cfg.MasqueradeBit < 0 || cfg.MasqueradeBit > 31 {
+		return nil, fmt.Errorf("iptables masquerade bit %d: want 0 to 31", cfg.MasqueradeBit)
+	}
+	protocol, restore := goiptables.ProtocolIPv4, "iptables-restore"
+	if cfg.IPv6 {
+		protocol, restore = goiptables.ProtocolIPv6, "ip6tables-restore"
+	}
+	path, err := exec.LookPath(restore)
+	if err != nil {
+		return nil, fmt.Errorf("%s not found: install the package iptables: %w", restore, err)
+	}
+	ipt, err := goiptables.New(goiptables.IPFamily(protocol), goiptables.Timeout(5))
+	if err != nil {
+		return nil, fmt.Errorf("iptables: %w", err)
+	}
+	return &Writer{cfg: cfg, ipt: ipt, restore: path}, nil
+}
+
+// Sync brings the kernel to the table. After an error, and when full is set, it
+// writes everything again and takes over what an earlier process left.
+func (w *Writer) Sync(ctx context.Context, t *state.Table, full bool) error {
+	if w.written == nil {
+		full = true
+		if err := w.adopt(); err != nil {
+			return err
+		}
+	}
+	if full || !w.based {
+		if err := w.base(); err != nil {
+			return err
+		}
+		w.based = true
+	}
+	input, next := Rules(&w.cfg, t, w.written, full)
+	if err := w.run(ctx, input); err != nil {
+		w.written, w.based = nil, false
+		return err
+	}
+	w.written = next
+	return nil
+}
+
+// Intact tells whether the rules are still there: another program may have
+// flushed them all. The canary chain has no other use.
+func (w *Writer) Intact() (bool, error) {
+	if !w.based {
+		return false, nil
+	}
+	for _, table := range []string{"filter", "nat"} {
+		ok, err := w.ipt.ChainExists(table, chainCanary)
+		if err != nil || !ok {
+			return ok, err
+		}
+	}
+	return true, nil
+}
+
+// base makes the chains and jumps that the rules hang on.
+func (w *Writer) base() error {
+	for _, table := range []string{"filter", "nat"} {
+		have, err := w.ipt.ListChains(table)
+		if err != nil {
+			return fmt.Errorf("list the chains of table %s: %w", table, err)
+		}
+		known := map[string]bool{}
+		for _, c := range have {
+			known[c] = true
+		}
+		chains := []string{chainCanary}
+		for _, j := range jumps() {
+			if j.table == table {
+				chains = append(chains, j.to)
+			}
+		}
+		for _, c := range chains {
+			if known[c] {
+				continue
+			}
+			known[c] = true
+			if err := w.ipt.NewChain(table, c); err != nil {
+				return fmt.Errorf("make chain %s: %w", c, err)
+			}
+		}
+	}
+	for _, j := range jumps() {
+		rule := append(append([]string{}, j.rule...), "-j", j.to)
+		ok, err := w.ipt.Exists(j.table, j.from, rule...)
+		if err != nil {
+			return fmt.Errorf("look for the jump from %s to %s: %w", j.from, j.to, err)
+		}
+		if ok {
+			continue
+		}
+		if err := w.ipt.Insert(j.table, j.from, 1, rule...); err != nil {
+			return fmt.Errorf("jump from %s to %s: %w", j.from, j.to, err)
+		}
+	}
+	return nil
+}
+
+// adopt learns the chains that an earlier process left, so that those without
+// use are removed and connections through the others go on.
+func (w *Writer) adopt() error {
+	chains, err := w.ipt.ListChains("nat")
+	if err != nil {
+		return fmt.Errorf("list the chains of table nat: %w", err)
+	}
+	w.written = Written{}
+	for _, c := range chains {
+		for _, prefix := range dynamicPrefixes() {
+			if strings.HasPrefix(c, prefix) {
+				w.written[c] = 0
+			}
+		}
+	}
+	return nil
+}
+
+func (w *Writer) run(ctx context.Context, input []byte) error {
+	cmd := exec.CommandContext(ctx, w.restore, "-w", "5", "--noflush", "--counters")
+	cmd.Stdin = bytes.NewReader(input)
+	out, err := cmd.CombinedOutput()
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return fmt.Errorf("%s: %w: %s", w.restore, err, explain(input, string(bytes.TrimSpace(out))))
+}
+
+// explain adds the line that iptables-restore complained of.
+func explain(input []byte, message string) string {
+	var n int
+	if i := strings.Index(message, "line "); i >= 0 {
+		if _, err := fmt.Sscanf(message[i:], "line %d", &n); err == nil {
+			lines := bytes.Split(input, []byte("\n"))
+			if n > 0 && n <= len(lines) {
+				return message + ": " + string(lines[n-1])
+			}
+		}
+	}
+	return message
+}
+
+// Clean removes every rule and chain that the proxy ever made, of both
+// families where the programs are there.
+func Clean() error {
+	var errs []error
+	for _, protocol := range []goiptables.Protocol{goiptables.ProtocolIPv4, goiptables.ProtocolIPv6} {
+		ipt, err := goiptables.New(goiptables.IPFamily(protocol), goiptables.Timeout(5))
+		if err != nil {
+			continue
+		}
+		errs = append(errs, clean(ipt))
+	}
+	return errors.Join(errs...)
+}
+
+func clean(ipt *goiptables.IPTables) error {
+	var errs []error
+	for _, j := range jumps() {
+		rule := append(append([]string{}, j.rule...), "-j", j.to)
+		if err := ipt.DeleteIfExists(j.table, j.from, rule...); err != nil && !missing(err) {
+			errs = append(errs, err)
+		}
+	}
+	for _, table := range []string{"filter", "nat"} {
+		chains, err := ipt.ListChains(table)
+		if err != nil {
+			continue
+		}
+		var ours []string
+		for _, c := range chains {
+			if owned(c) {
+				ours = append(ours, c)
+			}
+		}
+		// Empty all before removing any: they jump to one another.
+		for _, c := range ours {
+			if err := ipt.ClearChain(table, c); err != nil {
+				errs = append(errs, err)
+			}
+		}
+		for _, c := range ours {
+			if err := ipt.DeleteChain(table, c); err != nil {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func owned(chain string) bool {
+	switch chain {
+	case chainServices, chainExternal, chainNodePorts, chainForward, chainFirewall, chainPostrouting, chainMarkMasq, chainCanary:
+		return true
+	}
+	for _, prefix := range dynamicPrefixes() {
+		if strings.HasPrefix(chain, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+func missing(err error) bool {
+	var e *goiptables.Error
+	return errors.As(err, &e) && e.IsNotExist()
+}

@@ -1,0 +1,360 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	discovery "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/tools/cache"
+
+	"skiff/proxy/conntrack"
+	"skiff/proxy/iptables"
+	"skiff/proxy/state"
+)
+
+// writer brings one family's kernel state to a table.
+type writer interface {
+	Sync(ctx context.Context, t *state.Table, full bool) error
+	// Intact tells whether what was written is still there.
+	Intact() (bool, error)
+}
+
+// family is the table and writer of one IP family.
+type family struct {
+	node   state.Node
+	table  *state.Table
+	writer writer
+	full   bool
+	stale  []state.Flow
+}
+
+// Proxy programs the Services of one node.
+type Proxy struct {
+	cfg      Config
+	families []*family
+	health   *health
+	metrics  *metrics
+
+	services, slices, nodes cache.SharedIndexInformer
+
+	mu sync.Mutex
+	// dirty are the Services to look at; all is set until the first sync.
+	dirty map[types.NamespacedName]bool
+	wake  chan struct{}
+
+	zone   atomic.Pointer[string]
+	synced atomic.Int64
+}
+
+// New checks the configuration and finds the programs that the mode needs.
+func New(cfg Config) (*Proxy, error) {
+	cfg, err := cfg.complete()
+	if err != nil {
+		return nil, err
+	}
+	p := &Proxy{cfg: cfg, dirty: map[types.NamespacedName]bool{}, wake: make(chan struct{}, 1), metrics: newMetrics()}
+	p.health = newHealth(p)
+	for _, v6 := range []bool{false, true} {
+		if v6 && !cfg.IPv6 || !v6 && !cfg.IPv4 {
+			continue
+		}
+		w, err := newWriter(cfg, v6)
+		if err != nil {
+			return nil, err
+		}
+		p.families = append(p.families, &family{
+			node: state.Node{Name: cfg.NodeName, IPv6: v6}, table: state.NewTable(), writer: w, full: true,
+		})
+	}
+	return p, nil
+}
+
+func newWriter(cfg Config, v6 bool) (writer, error) {
+	var cidrs []netip.Prefix
+	for _, c := range cfg.ClusterCIDRs {
+		if c.Addr().Is4() != v6 {
+			cidrs = append(cidrs, c)
+		}
+	}
+	addresses, err := localAddresses(cfg.NodePortAddresses, v6)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Mode != IPTables {
+		return nil, fmt.Errorf("proxy: mode %q is not built in: want iptables", cfg.Mode)
+	}
+	return iptables.NewWriter(iptables.Config{
+		IPv6: v6, ClusterCIDRs: cidrs, MasqueradeAll: cfg.MasqueradeAll, MasqueradeBit: *cfg.MasqueradeBit,
+		NodePortAddresses: addresses, LocalhostNodePorts: *cfg.LocalhostNodePorts && !v6,
+	})
+}
+
+// localAddresses are this machine's addresses in the ranges.
+func localAddresses(ranges []netip.Prefix, v6 bool) ([]netip.Addr, error) {
+	if len(ranges) == 0 {
+		return nil, nil
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("read this node's addresses: %w", err)
+	}
+	var out []netip.Addr
+	for _, a := range addrs {
+		p, err := netip.ParsePrefix(a.String())
+		if err != nil || p.Addr().Is4() == v6 {
+			continue
+		}
+		for _, r := range ranges {
+			if r.Contains(p.Addr()) {
+				out = append(out, p.Addr())
+				break
+			}
+		}
+	}
+	return out, nil
+}
+
+// Run programs the Services until ctx ends.
+func (p *Proxy) Run(ctx context.Context) error {
+	if err := p.sysctls(); err != nil {
+		p.cfg.Log.Warn("a kernel setting that Services need could not be made", "err", err)
+	}
+	if err := p.watch(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	for _, informer := range []cache.SharedIndexInformer{p.services, p.slices, p.nodes} {
+		wg.Go(func() { informer.RunWithContext(ctx) })
+	}
+	wg.Go(func() {
+		if err := p.health.run(ctx); err != nil {
+			cancel(err)
+		}
+	})
+	if cache.WaitForCacheSync(ctx.Done(), p.services.HasSynced, p.slices.HasSynced, p.nodes.HasSynced) {
+		p.loop(ctx)
+	}
+	<-ctx.Done()
+	wg.Wait()
+	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+const byService = "service"
+
+func (p *Proxy) watch() error {
+	notHeadless, err := labels.NewRequirement(v1.IsHeadlessService, "!", nil)
+	if err != nil {
+		return err
+	}
+	selector := labels.NewSelector().Add(*notHeadless).String()
+	objects := informers.NewSharedInformerFactoryWithOptions(p.cfg.Client, 0,
+		informers.WithTweakListOptions(func(o *metav1.ListOptions) { o.LabelSelector = selector }))
+	p.services = objects.Core().V1().Services().Informer()
+	p.slices = objects.Discovery().V1().EndpointSlices().Informer()
+	own := informers.NewSharedInformerFactoryWithOptions(p.cfg.Client, 0,
+		informers.WithTweakListOptions(func(o *metav1.ListOptions) {
+			o.FieldSelector = fields.OneTermEqualSelector("metadata.name", p.cfg.NodeName).String()
+		}))
+	p.nodes = own.Core().V1().Nodes().Informer()
+	if err := p.slices.AddIndexers(cache.Indexers{byService: func(obj any) ([]string, error) {
+		if name, ok := serviceOf(obj); ok {
+			return []string{name.String()}, nil
+		}
+		return nil, nil
+	}}); err != nil {
+		return err
+	}
+	if _, err := p.services.AddEventHandler(handler(func(obj any) {
+		if key, err := cache.DeletionHandlingObjectToName(obj); err == nil {
+			p.touch(types.NamespacedName{Namespace: key.Namespace, Name: key.Name})
+		}
+	})); err != nil {
+		return err
+	}
+	if _, err := p.slices.AddEventHandler(handler(func(obj any) {
+		if tombstone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+			obj = tombstone.Obj
+		}
+		if name, ok := serviceOf(obj); ok {
+			p.touch(name)
+		}
+	})); err != nil {
+		return err
+	}
+	_, err = p.nodes.AddEventHandler(handler(func(obj any) {
+		if n, ok := obj.(*v1.Node); ok {
+			p.setZone(n.Labels[v1.LabelTopologyZone])
+		}
+	}))
+	return err
+}
+
+func serviceOf(obj any) (types.NamespacedName, bool) {
+	s, ok := obj.(*discovery.EndpointSlice)
+	if !ok || s.Labels[discovery.LabelServiceName] == "" {
+		return types.NamespacedName{}, false
+	}
+	return types.NamespacedName{Namespace: s.Namespace, Name: s.Labels[discovery.LabelServiceName]}, true
+}
+
+func handler(f func(obj any)) cache.ResourceEventHandlerFuncs {
+	return cache.ResourceEventHandlerFuncs{
+		AddFunc:    f,
+		UpdateFunc: func(old, obj any) { f(old); f(obj) },
+		DeleteFunc: f,
+	}
+}
+
+// touch asks for another look at a Service.
+func (p *Proxy) touch(name types.NamespacedName) {
+	p.mu.Lock()
+	p.dirty[name] = true
+	p.mu.Unlock()
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// setZone looks at every Service again when the node's zone changes: hints may
+// choose other endpoints.
+func (p *Proxy) setZone(zone string) {
+	if old := p.zone.Swap(&zone); old != nil && *old == zone || old == nil && zone == "" {
+		return
+	}
+	for _, key := range p.services.GetStore().ListKeys() {
+		if ns, name, err := cache.SplitMetaNamespaceKey(key); err == nil {
+			p.touch(types.NamespacedName{Namespace: ns, Name: name})
+		}
+	}
+}
+
+// loop writes what changed, at most once in MinSyncPeriod, and checks the rules
+// every SyncPeriod.
+func (p *Proxy) loop(ctx context.Context) {
+	check := time.NewTicker(p.cfg.SyncPeriod)
+	defer check.Stop()
+	var retry <-chan time.Time
+	for {
+		err := p.sync(ctx)
+		retry = nil
+		if err != nil && ctx.Err() == nil {
+			p.cfg.Log.Error("service rules could not be written; they are written again", "err", err)
+			retry = time.After(max(time.Second, p.cfg.MinSyncPeriod))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(p.cfg.MinSyncPeriod):
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.wake:
+		case <-retry:
+		case <-check.C:
+			p.check()
+		}
+	}
+}
+
+// check asks for a whole write when somebody has flushed the rules.
+func (p *Proxy) check() {
+	for _, f := range p.families {
+		ok, err := f.writer.Intact()
+		if err != nil {
+			p.cfg.Log.Warn("service rules could not be looked at", "err", err)
+		}
+		if !ok {
+			p.cfg.Log.Info("service rules are gone; they are written again")
+			f.full = true
+		}
+	}
+}
+
+func (p *Proxy) sync(ctx context.Context) error {
+	start := time.Now()
+	p.mu.Lock()
+	dirty := p.dirty
+	p.dirty = map[types.NamespacedName]bool{}
+	p.mu.Unlock()
+	zone := ""
+	if z := p.zone.Load(); z != nil {
+		zone = *z
+	}
+	changed := map[*family]bool{}
+	for name := range dirty {
+		svc, slicesOf := p.lookup(name)
+		for _, f := range p.families {
+			f.node.Zone = zone
+			var ports []state.Port
+			if svc != nil {
+				ports = state.Ports(svc, slicesOf, f.node)
+			}
+			stale, did := f.table.Set(name, ports)
+			f.stale = append(f.stale, stale...)
+			changed[f] = changed[f] || did
+		}
+	}
+	var errs []error
+	for _, f := range p.families {
+		if !changed[f] && !f.full {
+			continue
+		}
+		full := f.full
+		f.full = true
+		if err := f.writer.Sync(ctx, f.table, full); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		f.full = false
+		stale := f.stale
+		f.stale = nil
+		if err := conntrack.Forget(stale, f.node.IPv6); err != nil {
+			p.cfg.Log.Warn("stale UDP flows could not be forgotten", "err", err)
+		}
+	}
+	if len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	p.synced.Store(time.Now().UnixNano())
+	p.metrics.synced(time.Since(start))
+	p.health.update(p.families)
+	return nil
+}
+
+func (p *Proxy) lookup(name types.NamespacedName) (*v1.Service, []*discovery.EndpointSlice) {
+	obj, ok, err := p.services.GetStore().GetByKey(name.String())
+	if err != nil || !ok {
+		return nil, nil
+	}
+	found, err := p.slices.GetIndexer().ByIndex(byService, name.String())
+	if err != nil {
+		return nil, nil
+	}
+	out := make([]*discovery.EndpointSlice, 0, len(found))
+	for _, f := range found {
+		out = append(out, f.(*discovery.EndpointSlice))
+	}
+	return obj.(*v1.Service), out
+}
+
+// Clean removes every rule of every mode from the kernel.
+func Clean() error { return iptables.Clean() }
