@@ -135,10 +135,6 @@ func (d *Init) addonDNS(ctx context.Context) error {
 	return d.store(ctx, "addons", "the cluster DNS Service", []runtime.Object{dnsService(ips)})
 }
 
-func (d *Init) addonProxy(ctx context.Context) error {
-	return d.store(ctx, "addons", "the node agents' rules", nodeAgentRules())
-}
-
 func (d *Init) markControlPlane(ctx context.Context) error {
 	taints := d.Config.NodeRegistration.Taints
 	if taints == nil {

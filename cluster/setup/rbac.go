@@ -65,24 +65,6 @@ func bootstrapRules() []runtime.Object {
 	return append(out, readOne("kube-system", "kubeadm:kubeadm-certs", "secrets", certsSecret, joining)...)
 }
 
-// nodeAgentRules are the rights of what runs beside the kubelet in one process:
-// proxy, DNS and pod network act with the node's own identity. A node could
-// take the same rights through the tokens of upstream's DaemonSets.
-func nodeAgentRules() []runtime.Object {
-	nodes := group("system:nodes")
-	read := []string{"get", "list", "watch"}
-	return []runtime.Object{
-		bindCluster("skiff:node-proxier", "system:node-proxier", nodes),
-		&rbacv1.ClusterRole{ObjectMeta: meta("", "skiff:node-agents"), Rules: []rbacv1.PolicyRule{
-			{Verbs: read, APIGroups: []string{""}, Resources: []string{"services", "namespaces", "pods", "nodes", "endpoints"}},
-			{Verbs: read, APIGroups: []string{"discovery.k8s.io"}, Resources: []string{"endpointslices"}},
-			{Verbs: read, APIGroups: []string{"networking.k8s.io"}, Resources: []string{"networkpolicies", "servicecidrs"}},
-			{Verbs: read, APIGroups: []string{""}, Resources: []string{"persistentvolumes"}},
-		}},
-		bindCluster("skiff:node-agents", "skiff:node-agents", nodes),
-	}
-}
-
 // dnsService is the cluster DNS Service. It has no selector: every node answers
 // for its own pods, and the controllers list the nodes as its endpoints.
 func dnsService(ips []string) *corev1.Service {

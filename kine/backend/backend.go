@@ -1,43 +1,111 @@
-// Package backend opens the store that a URL names.
+// Package backend makes the store that a URL names.
 package backend
 
 import (
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
+	"path/filepath"
 	"strings"
+	"time"
 
 	"skiff/kine"
+	"skiff/kine/etcd"
+	"skiff/kine/mvcc"
+	"skiff/kine/postgres"
 	"skiff/kine/sqlite"
 )
 
-// Options hold for every backend.
+// Options hold for every backend; what is zero is the backend's default.
 type Options struct {
-	// QuotaBytes is the size at which puts are refused; 0 for none.
+	// TLS is for etcd's https endpoints: client certificate and authorities.
+	// Postgres has it in its URL (sslmode, sslrootcert, sslcert, sslkey).
+	TLS *tls.Config
+	// Username and Password are for an etcd with authentication.
+	Username, Password string
+	// ListenURL is Postgres' direct address for notifications, beside a pooler.
+	ListenURL string
+	// QuotaBytes is the size at which puts are refused; 0 for none. An etcd
+	// cluster has its own.
 	QuotaBytes int64
-	Log        *slog.Logger
+	// HistoryWindow is how long every revision stays readable, and
+	// CompactInterval is how often that window is moved on.
+	HistoryWindow, CompactInterval time.Duration
+	// Limits of a request.
+	Limits mvcc.Limits
+	Log    *slog.Logger
 }
 
-// New makes the store of the --etcd-servers URLs: sqlite://PATH. Errors never
-// repeat a URL's password.
-func New(urls []string, o Options) (kine.Runner, error) {
-	if len(urls) == 0 {
-		return nil, fmt.Errorf("no store is named: give --etcd-servers, such as sqlite:///var/lib/skiff/store/state.db")
+const wanted = "want sqlite:///PATH, postgres://USER:PASSWORD@HOST/DATABASE, or http(s)://HOST:2379 of etcd, several separated by commas"
+
+// New makes the store that address names:
+//
+//	sqlite:///PATH                       a file on this machine, one server
+//	postgres://USER:PASSWORD@HOST/DB     a database, any number of servers
+//	https://HOST:2379,https://HOST:2379  the members of an etcd cluster
+//
+// Errors never repeat a password.
+func New(address string, o Options) (kine.Runner, error) {
+	scheme, rest, ok := strings.Cut(address, ":")
+	if !ok {
+		return nil, errors.New("the store's URL has no scheme: " + wanted)
 	}
-	u, err := url.Parse(urls[0])
-	if err != nil {
-		return nil, fmt.Errorf("the store's URL cannot be read: want sqlite://PATH")
-	}
-	switch u.Scheme {
+	switch scheme {
 	case "sqlite":
-		if len(urls) > 1 {
-			return nil, fmt.Errorf("%d stores are named: a SQLite store takes one URL", len(urls))
+		path, err := sqlitePath(rest)
+		if err != nil {
+			return nil, err
 		}
-		path := u.Host + u.Path
-		if path == "" {
-			path = strings.TrimPrefix(urls[0], "sqlite:")
-		}
-		return sqlite.New(sqlite.Config{Path: path, QuotaBytes: o.QuotaBytes, Log: o.Log})
+		return sqlite.New(sqlite.Config{
+			Path: path, QuotaBytes: o.QuotaBytes, HistoryWindow: o.HistoryWindow, CompactInterval: o.CompactInterval, Limits: o.Limits, Log: o.Log,
+		})
+	case "postgres", "postgresql":
+		return postgres.New(postgres.Config{
+			URL: address, ListenURL: o.ListenURL, QuotaBytes: o.QuotaBytes,
+			HistoryWindow: o.HistoryWindow, CompactInterval: o.CompactInterval, Limits: o.Limits, Log: o.Log,
+		})
+	case "http", "https", "unix":
+		return etcd.New(etcd.Config{
+			Endpoints: strings.Split(address, ","), TLS: o.TLS, Username: o.Username, Password: o.Password,
+			HistoryWindow: o.HistoryWindow, CompactInterval: o.CompactInterval, Limits: o.Limits, Log: o.Log,
+		})
 	}
-	return nil, fmt.Errorf("the store's URL has the scheme %q: want sqlite", u.Scheme)
+	return nil, fmt.Errorf("the store's URL has the scheme %q: %s", scheme, wanted)
+}
+
+// Shared tells whether several servers can use the store together.
+func Shared(address string) bool { return !strings.HasPrefix(address, "sqlite:") }
+
+// Redact is the address without its passwords, for logs.
+func Redact(address string) string {
+	parts := strings.Split(address, ",")
+	for i, p := range parts {
+		u, err := url.Parse(p)
+		if err != nil {
+			scheme, _, _ := strings.Cut(p, ":")
+			parts[i] = scheme + "://..."
+			continue
+		}
+		parts[i] = u.Redacted()
+	}
+	return strings.Join(parts, ",")
+}
+
+func sqlitePath(rest string) (string, error) {
+	path, slashes := strings.CutPrefix(rest, "//")
+	if !slashes {
+		path = rest
+	}
+	if path == "" || strings.HasSuffix(path, "/") {
+		return "", errors.New("the store's URL names no file: want sqlite:///PATH, such as sqlite:///var/lib/skiff/store/state.db")
+	}
+	if strings.ContainsAny(path, "?#") {
+		return "", errors.New("the store's URL has options, which a SQLite store does not take: want sqlite:///PATH")
+	}
+	if slashes && !strings.HasPrefix(path, "/") {
+		return "", fmt.Errorf("the store's URL names the host %q: a SQLite store is a local file, want sqlite:///PATH with three slashes", strings.Split(path, "/")[0])
+	}
+	return filepath.Clean(path), nil
 }

@@ -58,7 +58,9 @@ func Run(t *testing.T, open func(t *testing.T) kine.Store) {
 		{"transactions", testTxn}, {"limits", testLimits},
 		{"watch", testWatch}, {"watch from the past", testWatchPast}, {"watch of a compacted past", testWatchCompacted},
 		{"watch filters", testWatchFilters}, {"watch progress", testWatchProgress}, {"watch keeps a transaction together", testWatchAtomic},
-		{"leases", testLeases}, {"concurrent writers", testConcurrent},
+		{"leases", testLeases}, {"concurrent writers", testConcurrent}, {"history is linearizable", testLinearizable},
+		{"large values", testLarge}, {"transaction shapes", testTxnShapes}, {"watch from the compact revision", testWatchAtCompact},
+		{"watch of many keys at once", testWatchMany}, {"past range", testPastRange}, {"lease of a key changes", testLeaseMoves},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
 	}

@@ -100,6 +100,11 @@ func (b *Batch) Delete(key string, expected int64) (kine.KeyValue, int64, error)
 	return old.KeyValue(value), b.revision, nil
 }
 
+// CheckCompact tells whether the state can be compacted to revision.
+func (b *Batch) CheckCompact(revision int64) error {
+	return CheckCompact(revision, b.revision, b.compact)
+}
+
 // Grant lets the operations after it hang keys on a lease.
 func (b *Batch) Grant(id int64) error {
 	if b.hasLease(id) {

@@ -110,7 +110,7 @@ func (x *Index) detach(v *Version) {
 func (x *Index) Compact(revision int64) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if err := checkCompact(revision, x.revision, x.compact); err != nil {
+	if err := CheckCompact(revision, x.revision, x.compact); err != nil {
 		return err
 	}
 	x.compact = revision
@@ -122,10 +122,12 @@ func (x *Index) Compact(revision int64) error {
 func (x *Index) CheckCompact(revision int64) error {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	return checkCompact(revision, x.revision, x.compact)
+	return CheckCompact(revision, x.revision, x.compact)
 }
 
-func checkCompact(revision, newest, compact int64) error {
+// CheckCompact tells whether a store at newest, compacted to compact, can be
+// compacted to revision.
+func CheckCompact(revision, newest, compact int64) error {
 	switch {
 	case revision > newest:
 		return fmt.Errorf("compact to revision %d, newest is %d: %w", revision, newest, kine.ErrFutureRevision)

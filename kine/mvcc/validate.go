@@ -6,6 +6,12 @@ import (
 	"skiff/kine"
 )
 
+// Refusals of transactions that etcd's protocol tells apart.
+var (
+	ErrDuplicateKey = fmt.Errorf("duplicate key: %w", kine.ErrInvalid)
+	ErrTooManyOps   = fmt.Errorf("too many operations: %w", kine.ErrTooLarge)
+)
+
 // maxDepth bounds how deep transactions nest.
 const maxDepth = 32
 
@@ -32,7 +38,7 @@ func (l Limits) checkShape(t *kine.Txn, size *int, depth int) error {
 		return fmt.Errorf("transaction nests deeper than %d: %w", maxDepth, kine.ErrInvalid)
 	}
 	if n := max(len(t.Compares), len(t.Success), len(t.Failure)); n > l.TxnOps {
-		return fmt.Errorf("transaction has %d operations, the limit is %d: %w", n, l.TxnOps, kine.ErrTooLarge)
+		return fmt.Errorf("transaction has %d operations, the limit is %d: %w", n, l.TxnOps, ErrTooManyOps)
 	}
 	for i := range t.Compares {
 		c := &t.Compares[i]
@@ -97,11 +103,11 @@ func touched(ops []kine.Op) (puts map[string]struct{}, deletes []kine.Range, err
 	}
 	add := func(key string) error {
 		if _, ok := puts[key]; ok {
-			return fmt.Errorf("key %.80q is put twice in one transaction: %w", key, kine.ErrInvalid)
+			return fmt.Errorf("key %.80q is put twice in one transaction: %w", key, ErrDuplicateKey)
 		}
 		for _, r := range deletes {
 			if r.Contains(key) {
-				return fmt.Errorf("key %.80q is put and deleted in one transaction: %w", key, kine.ErrInvalid)
+				return fmt.Errorf("key %.80q is put and deleted in one transaction: %w", key, ErrDuplicateKey)
 			}
 		}
 		return nil
@@ -126,7 +132,7 @@ func touched(ops []kine.Op) (puts map[string]struct{}, deletes []kine.Range, err
 		for key := range puts {
 			for _, r := range nested {
 				if r.Contains(key) {
-					return nil, nil, fmt.Errorf("key %.80q is put and deleted in one transaction: %w", key, kine.ErrInvalid)
+					return nil, nil, fmt.Errorf("key %.80q is put and deleted in one transaction: %w", key, ErrDuplicateKey)
 				}
 			}
 		}

@@ -2,17 +2,25 @@ package sqlite
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"time"
 
 	"skiff/kine"
+	"skiff/kine/group"
 	"skiff/kine/mvcc"
 )
 
 const (
-	// cleanRows and cleanTime bound one step of the cleaning: writes wait for it.
-	cleanRows = 2000
-	cleanTime = 20 * time.Millisecond
+	// maintainEvery is the pause between two looks for something to clean, when
+	// the last one found nothing.
+	maintainEvery = time.Second
+	// failPause is the pause after a failure.
+	failPause = 10 * time.Second
+	// cleanRows bounds one step of the cleaning: writes wait for it. Steps take
+	// a fifth of the time, or half of it when more than backlog revisions wait.
+	cleanRows = 1000
+	backlog   = 100_000
 	// vacuumPages is how many free pages one step returns to the file system,
 	// and keepFreePages how many stay for the next writes.
 	vacuumPages   = 500
@@ -24,12 +32,12 @@ func (s *Store) Compact(ctx context.Context, rev int64) error {
 	if err := s.serving(ctx); err != nil {
 		return err
 	}
-	return s.submit(ctx, &op{
-		plan: func(*mvcc.Batch) error { return s.index.CheckCompact(rev) },
-		extra: func(t *txn) error {
-			return t.exec("UPDATE meta SET value=? WHERE name='compact' AND value<?", rev, rev)
+	return s.Submit(ctx, &group.Op{
+		Plan: func(*mvcc.Batch) error { return s.index.CheckCompact(rev) },
+		Extra: func(exec group.Exec) error {
+			return exec("UPDATE meta SET value=? WHERE name='compact' AND value<?", rev, rev)
 		},
-		after: func() {
+		After: func() {
 			if err := s.index.Compact(rev); err != nil {
 				// Another Compact of the same group went further.
 				s.cfg.Log.Debug("compaction was overtaken", "revision", rev, "err", err)
@@ -57,7 +65,7 @@ func (s *Store) moveWindow(ctx context.Context) {
 			revision, compact := s.index.Revisions()
 			samples = append(samples, sample{now, revision})
 			target := int64(0)
-			for len(samples) > 0 && now.Sub(samples[0].at) >= s.cfg.Window {
+			for len(samples) > 0 && now.Sub(samples[0].at) >= s.cfg.HistoryWindow {
 				target, samples = samples[0].revision, samples[1:]
 			}
 			if target <= compact {
@@ -70,64 +78,65 @@ func (s *Store) moveWindow(ctx context.Context) {
 	}
 }
 
-// maintain is what the writer does once a second beside writes.
-func (w *writer) maintain() {
-	if w.settled {
-		return
+// maintain is what the writer does beside writes. It returns the time until
+// the next turn.
+func (w *writer) maintain() time.Duration {
+	ctx, start := context.Background(), time.Now()
+	left, err := w.cleanStep(ctx)
+	w.settled = err == nil && left == 0
+	if err == nil && left > 0 && time.Since(w.measured) < maintainEvery {
+		pause := 4 * time.Since(start)
+		if left > backlog {
+			pause = time.Since(start)
+		}
+		return min(max(pause, time.Millisecond), maintainEvery)
 	}
-	ctx := context.Background()
-	more, err := w.clean(ctx)
+	w.measured = start
+	if err == nil {
+		err = w.s.usage.measure(ctx, w.s.readers)
+	}
+	if err == nil {
+		err = w.vacuum(ctx)
+	}
 	if err != nil {
-		w.s.cfg.Log.Warn("old revisions could not be removed; it is tried again", "err", explain(err))
+		w.settled = false
+		w.s.cfg.Log.Warn("old revisions could not be removed, or their space returned; it is tried again", "err", explain(err), "in", failPause)
+		return failPause
 	}
-	w.settled = err == nil && !more
-	if !more {
-		if err := w.vacuum(ctx); err != nil {
-			w.s.cfg.Log.Warn("free space could not be returned; it is tried again", "err", explain(err))
-		}
+	switch {
+	case w.s.Waiting():
+	case max(w.length, w.pages) >= 8*checkpointPages:
+		w.checkpoint("TRUNCATE")
+	case w.pages > w.copied:
+		w.checkpoint("PASSIVE")
 	}
-	if w.pages > 0 && len(w.s.queue) == 0 {
-		w.checkpoint()
+	if !w.settled {
+		return min(4*time.Since(start)+time.Millisecond, maintainEvery)
 	}
-	if err := w.s.usage.measure(ctx, w.s.readers); err != nil {
-		w.s.cfg.Log.Warn("the store's size could not be measured", "err", explain(err))
-	}
+	return maintainEvery
 }
 
-// clean removes log rows that no read can reach, for a bounded time. more tells
-// that some are left.
-func (w *writer) clean(ctx context.Context) (more bool, err error) {
-	start := time.Now()
-	for time.Since(start) < cleanTime {
-		if len(w.s.queue) > 0 {
-			return true, nil
-		}
-		if more, err = w.cleanStep(ctx); err != nil || !more {
-			return more, err
-		}
-	}
-	return more, nil
-}
-
-// cleanStep goes through the next rows at or below the compact revision: what
-// each replaced is out of reach, and so is each delete itself.
-func (w *writer) cleanStep(ctx context.Context) (more bool, err error) {
+// cleanStep goes through the next rows below the compact revision: what each
+// replaced is out of reach, and so is each delete itself. The compact revision's
+// own events stay, since a watch may begin there. left is how many revisions
+// are still to be looked at.
+func (w *writer) cleanStep(ctx context.Context) (left int64, err error) {
 	var removed, compact int64
 	if err := w.s.readers.QueryRowContext(ctx, "SELECT (SELECT value FROM meta WHERE name='removed'), (SELECT value FROM meta WHERE name='compact')").Scan(&removed, &compact); err != nil {
-		return false, err
+		return 0, err
 	}
-	limit := int64(mvcc.At(compact+1, 0)) - 1
+	limit := int64(mvcc.At(compact, 0)) - 1
 	if removed >= limit {
-		return false, nil
+		return 0, nil
 	}
 	tx, err := w.s.db.BeginTx(ctx, nil)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	defer tx.Rollback()
 	rows, err := tx.QueryContext(ctx, "SELECT pos, prev, count FROM log WHERE pos > ? AND pos <= ? ORDER BY pos LIMIT ?", removed, limit, cleanRows)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	var dead []int64
 	n, last := 0, limit
@@ -135,7 +144,7 @@ func (w *writer) cleanStep(ctx context.Context) (more bool, err error) {
 		var pos, prev, count int64
 		if err := rows.Scan(&pos, &prev, &count); err != nil {
 			rows.Close()
-			return false, err
+			return 0, err
 		}
 		if prev > 0 {
 			dead = append(dead, prev)
@@ -146,27 +155,26 @@ func (w *writer) cleanStep(ctx context.Context) (more bool, err error) {
 		n, last = n+1, pos
 	}
 	if err := rows.Err(); err != nil {
-		return false, err
+		return 0, err
 	}
 	rows.Close()
 	if n < cleanRows {
 		last = limit
 	}
-	del, err := tx.PrepareContext(ctx, "DELETE FROM log WHERE pos=?")
-	if err != nil {
-		return false, err
-	}
-	defer del.Close()
-	for _, pos := range dead {
-		if _, err := del.ExecContext(ctx, pos); err != nil {
-			return false, err
+	if len(dead) > 0 {
+		list, err := json.Marshal(dead)
+		if err != nil {
+			return 0, err
+		}
+		if _, err := tx.ExecContext(ctx, "DELETE FROM log WHERE pos IN (SELECT value FROM json_each(?))", string(list)); err != nil {
+			return 0, err
 		}
 	}
 	if _, err := tx.ExecContext(ctx, "UPDATE meta SET value=? WHERE name='removed'", last); err != nil {
-		return false, err
+		return 0, err
 	}
-	w.pages += len(dead)/8 + 1
-	return last < limit, tx.Commit()
+	w.pages += len(dead)/4 + 2
+	return (mvcc.Pos(limit) - mvcc.Pos(last)).Revision(), tx.Commit()
 }
 
 // vacuum returns free pages to the file system, but for some.
@@ -187,15 +195,23 @@ func (w *writer) vacuum(ctx context.Context) error {
 	return rows.Err()
 }
 
-// checkpoint copies the write-ahead log into the database.
-func (w *writer) checkpoint() {
+// checkpoint copies the write-ahead log into the database. The modes are
+// SQLite's: PASSIVE waits for nobody, RESTART and TRUNCATE for readers.
+func (w *writer) checkpoint(mode string) {
 	var busy, log, done int
-	err := w.s.db.QueryRow("PRAGMA wal_checkpoint(PASSIVE)").Scan(&busy, &log, &done)
-	if err != nil {
+	if err := w.s.db.QueryRow("PRAGMA wal_checkpoint("+mode+")").Scan(&busy, &log, &done); err != nil {
 		w.s.cfg.Log.Warn("the write-ahead log could not be copied into the database; it is tried again", "err", explain(err))
+		w.copied = w.pages
 		return
 	}
-	w.pages = 0
+	w.pages, w.copied, w.length = max(log, 0), max(done, 0), max(log, 0)
+	if w.copied == w.pages {
+		// The next write begins the log anew, unless a reader is in it.
+		w.pages, w.copied = 0, 0
+	}
+	if mode == "TRUNCATE" && busy == 0 {
+		w.length = 0
+	}
 }
 
 // Status implements kine.Store.

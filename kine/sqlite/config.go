@@ -24,12 +24,14 @@ type Config struct {
 	Path string
 	// Limits of a request.
 	Limits mvcc.Limits
-	// Window is how long every revision stays readable; default 5 minutes.
-	Window time.Duration
+	// HistoryWindow is how long every revision stays readable; default 5 minutes.
+	HistoryWindow time.Duration
 	// CompactInterval is how often the window is moved on; default 1 minute.
 	CompactInterval time.Duration
 	// QuotaBytes is the size of the file at which puts are refused; 0 for none.
 	QuotaBytes int64
+	// CacheBytes bounds the recent values that are kept in memory; default 32 MiB.
+	CacheBytes int
 	// Progress is how often idle watchers are told the revision; default 5 s.
 	Progress time.Duration
 	// Log; default slog.Default.
@@ -49,14 +51,22 @@ func (c Config) complete() (Config, error) {
 		errs = append(errs, fmt.Errorf("sqlite: %w", err))
 	}
 	c.Limits = c.Limits.WithDefaults()
-	if c.Window == 0 {
-		c.Window = 5 * time.Minute
+	if c.HistoryWindow == 0 {
+		c.HistoryWindow = 5 * time.Minute
+	}
+	if c.CacheBytes == 0 {
+		c.CacheBytes = 32 << 20
 	}
 	if c.CompactInterval == 0 {
 		c.CompactInterval = time.Minute
 	}
-	if c.Window < 0 || c.CompactInterval < 0 || c.QuotaBytes < 0 {
-		errs = append(errs, errors.New("sqlite: Window, CompactInterval and QuotaBytes must not be negative"))
+	for name, value := range map[string]int64{
+		"HistoryWindow": int64(c.HistoryWindow), "CompactInterval": int64(c.CompactInterval),
+		"QuotaBytes": c.QuotaBytes, "CacheBytes": int64(c.CacheBytes), "Progress": int64(c.Progress),
+	} {
+		if value < 0 {
+			errs = append(errs, fmt.Errorf("sqlite: %s is %d: it must not be negative; use 0 for the default", name, value))
+		}
 	}
 	if c.Log == nil {
 		c.Log = slog.Default()

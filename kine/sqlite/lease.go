@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"skiff/kine"
+	"skiff/kine/group"
 	"skiff/kine/mvcc"
 )
 
@@ -46,6 +47,20 @@ func (l *leases) set(id, ttl int64) {
 	l.byID[id] = &lease{ttl: ttl, end: time.Now().Add(time.Duration(ttl) * time.Second)}
 	l.mu.Unlock()
 	l.signal()
+}
+
+func (l *leases) clear() {
+	l.mu.Lock()
+	clear(l.byID)
+	l.mu.Unlock()
+}
+
+// ended tells whether the lease is there and its time has come.
+func (l *leases) ended(id int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	le := l.byID[id]
+	return le != nil && !le.end.After(time.Now())
 }
 
 func (l *leases) drop(id int64) {
@@ -113,7 +128,7 @@ func (s *Store) expireLeases(ctx context.Context) {
 			wait = time.Until(next)
 		}
 		for _, id := range ids {
-			err := s.Revoke(ctx, id)
+			err := s.revoke(ctx, id, func() bool { return s.leases.ended(id) })
 			if err != nil && !errors.Is(err, kine.ErrLeaseNotFound) && ctx.Err() == nil {
 				s.cfg.Log.Warn("a lease that has ended could not be revoked; it is tried again", "lease", id, "err", err)
 				wait = min(wait, retry)
@@ -143,12 +158,12 @@ func (s *Store) Grant(ctx context.Context, id, ttl int64) (kine.Lease, error) {
 		}
 		id = int64(binary.BigEndian.Uint64(b[:])>>1) | 1
 	}
-	err := s.submit(ctx, &op{
-		plan: func(b *mvcc.Batch) error { return b.Grant(id) },
-		extra: func(t *txn) error {
-			return t.exec("INSERT INTO lease (id, ttl) VALUES (?,?) ON CONFLICT (id) DO UPDATE SET ttl=excluded.ttl", id, ttl)
+	err := s.Submit(ctx, &group.Op{
+		Plan: func(b *mvcc.Batch) error { return b.Grant(id) },
+		Extra: func(exec group.Exec) error {
+			return exec("INSERT INTO lease (id, ttl) VALUES (?,?) ON CONFLICT (id) DO UPDATE SET ttl=excluded.ttl", id, ttl)
 		},
-		after: func() { s.leases.set(id, ttl) },
+		After: func() { s.leases.set(id, ttl) },
 	})
 	if err != nil {
 		return kine.Lease{}, err
@@ -158,10 +173,20 @@ func (s *Store) Grant(ctx context.Context, id, ttl int64) (kine.Lease, error) {
 
 // Revoke implements kine.Store.
 func (s *Store) Revoke(ctx context.Context, id int64) error {
-	return s.submit(ctx, &op{
-		plan:  func(b *mvcc.Batch) error { return b.Revoke(id) },
-		extra: func(t *txn) error { return t.exec("DELETE FROM lease WHERE id=?", id) },
-		after: func() { s.leases.drop(id) },
+	return s.revoke(ctx, id, func() bool { return true })
+}
+
+// revoke ends a lease unless it was kept alive meanwhile.
+func (s *Store) revoke(ctx context.Context, id int64, still func() bool) error {
+	return s.Submit(ctx, &group.Op{
+		Plan: func(b *mvcc.Batch) error {
+			if !still() {
+				return kine.ErrLeaseNotFound
+			}
+			return b.Revoke(id)
+		},
+		Extra: func(exec group.Exec) error { return exec("DELETE FROM lease WHERE id=?", id) },
+		After: func() { s.leases.drop(id) },
 	})
 }
 

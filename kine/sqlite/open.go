@@ -107,6 +107,9 @@ func (s *Store) open(ctx context.Context) (err error) {
 	}
 	s.readers.SetMaxOpenConns(8)
 	s.readers.SetMaxIdleConns(4)
+	if s.oneValue, err = s.readers.PrepareContext(ctx, oneValue); err != nil {
+		return fmt.Errorf("sqlite: %s: %w", s.cfg.Path, explain(err))
+	}
 	if err := s.load(ctx); err != nil {
 		return fmt.Errorf("sqlite: load %s: %w", s.cfg.Path, explain(err))
 	}
@@ -162,6 +165,7 @@ func (s *Store) load(ctx context.Context) error {
 		cut = 0
 	}
 	index := mvcc.NewIndex()
+	s.leases.clear()
 	for _, q := range []struct {
 		text string
 		args []any
@@ -193,6 +197,27 @@ func loadRows(ctx context.Context, tx *sql.Tx, index *mvcc.Index, text string, a
 		index.Load(v)
 	}
 	return rows.Err()
+}
+
+// passes tells whether what keeps the store from opening can pass by itself.
+func passes(err error) bool {
+	if errors.Is(err, kine.ErrNoSpace) {
+		return true
+	}
+	for _, errno := range []error{unix.ENOSPC, unix.EDQUOT, unix.EROFS, unix.EACCES, unix.EPERM, unix.EIO, unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	var e *sqlite3.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Code() & 0xff {
+	case sqlite3lib.SQLITE_READONLY, sqlite3lib.SQLITE_FULL, sqlite3lib.SQLITE_IOERR, sqlite3lib.SQLITE_CANTOPEN, sqlite3lib.SQLITE_BUSY, sqlite3lib.SQLITE_NOMEM:
+		return true
+	}
+	return false
 }
 
 // explain adds the remedy to what SQLite says.

@@ -9,6 +9,7 @@ import (
 
 	"skiff/kine"
 	"skiff/kine/mvcc"
+	"skiff/kine/watchhub"
 )
 
 // readTries bounds how often a read of the newest state begins anew because a
@@ -82,16 +83,9 @@ func (s *Store) values(ctx context.Context, versions []*mvcc.Version, out []kine
 	case 0:
 		return nil
 	case 1:
-		var value []byte
-		err := s.readers.QueryRowContext(ctx, oneValue, int64(versions[0].Pos)).Scan(&value)
-		if errors.Is(err, sql.ErrNoRows) {
-			return errGone
-		}
-		if err != nil {
-			return readError(ctx, err)
-		}
+		value, err := s.value(ctx, s.oneValue, versions[0])
 		out[0] = versions[0].KeyValue(value)
-		return nil
+		return err
 	}
 	for len(versions) > 0 {
 		n := min(len(versions), readChunk)
@@ -103,21 +97,44 @@ func (s *Store) values(ctx context.Context, versions []*mvcc.Version, out []kine
 	return nil
 }
 
+// value reads one version's value, from memory when it is recent.
+func (s *Store) value(ctx context.Context, from *sql.Stmt, v *mvcc.Version) ([]byte, error) {
+	if value, ok := s.recent.get(v.Pos); ok {
+		return value, nil
+	}
+	value := []byte{}
+	err := from.QueryRowContext(ctx, int64(v.Pos)).Scan(&value)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil, errGone
+	case err != nil:
+		return nil, s.readError(ctx, err)
+	case value == nil:
+		value = []byte{}
+	}
+	s.recent.add(v.Pos, value)
+	return value, nil
+}
+
 func (s *Store) chunk(ctx context.Context, versions []*mvcc.Version, out []kine.KeyValue) error {
 	list := make([]byte, 0, 20*len(versions))
-	list = append(list, '[')
 	at := make(map[int64]int, len(versions))
 	for i, v := range versions {
-		if i > 0 {
-			list = append(list, ',')
+		if value, ok := s.recent.get(v.Pos); ok {
+			out[i] = v.KeyValue(value)
+			continue
 		}
-		list = strconv.AppendInt(list, int64(v.Pos), 10)
+		list = strconv.AppendInt(append(list, ','), int64(v.Pos), 10)
 		at[int64(v.Pos)] = i
 	}
+	if len(at) == 0 {
+		return nil
+	}
+	list[0] = '['
 	list = append(list, ']')
 	rows, err := s.readers.QueryContext(ctx, values, string(list))
 	if err != nil {
-		return readError(ctx, err)
+		return s.readError(ctx, err)
 	}
 	defer rows.Close()
 	found := 0
@@ -125,24 +142,32 @@ func (s *Store) chunk(ctx context.Context, versions []*mvcc.Version, out []kine.
 		var pos int64
 		var value []byte
 		if err := rows.Scan(&pos, &value); err != nil {
-			return readError(ctx, err)
+			return s.readError(ctx, err)
+		}
+		if value == nil {
+			value = []byte{}
 		}
 		i := at[pos]
 		out[i] = versions[i].KeyValue(value)
 		found++
 	}
 	if err := rows.Err(); err != nil {
-		return readError(ctx, err)
+		return s.readError(ctx, err)
 	}
-	if found != len(versions) {
+	if found != len(at) {
 		return errGone
 	}
 	return nil
 }
 
-func readError(ctx context.Context, err error) error {
+func (s *Store) readError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
+	}
+	select {
+	case <-s.Stopped():
+		return kine.ErrStopped
+	default:
 	}
 	return fmt.Errorf("%w: %w", kine.ErrUnavailable, explain(err))
 }
@@ -166,44 +191,47 @@ func (s *Store) Watch(ctx context.Context, r kine.Range, opts kine.WatchOptions)
 }
 
 // Events implements watchhub.Log.
-func (s *Store) Events(ctx context.Context, r kine.Range, from, to int64, prev bool) ([]*kine.Event, error) {
-	events, err := s.events(ctx, r, from, to, prev)
+func (s *Store) Events(ctx context.Context, q watchhub.Query) (watchhub.Page, error) {
+	page, err := s.events(ctx, q)
 	if err != nil {
-		return nil, err
+		return watchhub.Page{}, err
 	}
 	// Looked at last: a compaction during the read may have taken some.
-	if _, compact := s.index.Revisions(); from <= compact {
-		return nil, &kine.CompactedError{Revision: from, CompactRevision: compact}
+	if _, compact := s.index.Revisions(); q.From < compact {
+		return watchhub.Page{}, &kine.CompactedError{Revision: q.From, CompactRevision: compact}
 	}
-	return events, nil
+	return page, nil
 }
 
-func (s *Store) events(ctx context.Context, r kine.Range, from, to int64, prev bool) ([]*kine.Event, error) {
+func (s *Store) events(ctx context.Context, q watchhub.Query) (page watchhub.Page, err error) {
 	text := "SELECT l.pos, l.key, l.created, l.count, l.lease, l.value, p.pos, p.created, p.count, p.lease, p.value FROM log l LEFT JOIN log p ON p.pos = l.prev AND ? WHERE l.pos >= ? AND l.pos < ?"
-	args := []any{prev, int64(mvcc.At(from, 0)), int64(mvcc.At(to+1, 0))}
-	switch r.End {
+	args := []any{q.PrevKV, int64(mvcc.At(q.From, 0)), int64(mvcc.At(q.To+1, 0))}
+	switch q.Range.End {
 	case "":
 		text += " AND l.key = ?"
-		args = append(args, r.Start)
+		args = append(args, q.Range.Start)
 	case kine.Unbounded:
 		text += " AND l.key >= ?"
-		args = append(args, r.Start)
+		args = append(args, q.Range.Start)
 	default:
 		text += " AND l.key >= ? AND l.key < ?"
-		args = append(args, r.Start, r.End)
+		args = append(args, q.Range.Start, q.Range.End)
 	}
 	rows, err := s.readers.QueryContext(ctx, text+" ORDER BY l.pos", args...)
 	if err != nil {
-		return nil, readError(ctx, err)
+		return page, s.readError(ctx, err)
 	}
 	defer rows.Close()
-	var out []*kine.Event
+	collect := watchhub.Collect{Query: q}
 	for rows.Next() {
 		v := &mvcc.Version{}
 		var value, prevValue []byte
 		var pPos, pCreated, pCount, pLease sql.NullInt64
 		if err := rows.Scan(&v.Pos, &v.Key, &v.Created, &v.Count, &v.Lease, &value, &pPos, &pCreated, &pCount, &pLease, &prevValue); err != nil {
-			return nil, readError(ctx, err)
+			return page, s.readError(ctx, err)
+		}
+		if value == nil {
+			value = []byte{}
 		}
 		wr := mvcc.Write{Version: v, Value: value}
 		if pPos.Valid {
@@ -214,10 +242,12 @@ func (s *Store) events(ctx context.Context, r kine.Range, from, to int64, prev b
 			}
 		}
 		e := wr.Event()
-		out = append(out, &e)
+		if !collect.Add(&e) {
+			return collect.Page(), nil
+		}
 	}
 	if err := rows.Err(); err != nil {
-		return nil, readError(ctx, err)
+		return page, s.readError(ctx, err)
 	}
-	return out, nil
+	return collect.Page(), nil
 }

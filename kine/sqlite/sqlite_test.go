@@ -11,9 +11,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"skiff/kine"
+	"skiff/kine/group"
 	"skiff/kine/kinetest"
 	"skiff/kine/mvcc"
 )
@@ -44,57 +43,20 @@ func create(t *testing.T, s kine.Store, key, value string) int64 {
 	return rev
 }
 
-func TestRestartKeepsEverything(t *testing.T) {
-	ctx := context.Background()
+func TestRestart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state.db")
-	s := newStore(t, path)
-	stop := kinetest.Start(t, s)
-	r1 := create(t, s, "/a", "1")
-	r2, err := s.Update(ctx, "/a", []byte("2"), r1, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	create(t, s, "/b", "1")
-	if _, _, err := s.Delete(ctx, "/b", 0); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.Grant(ctx, 7, 1000); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.Create(ctx, "/leased", []byte("x"), 7); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Compact(ctx, r2); err != nil {
-		t.Fatal(err)
-	}
-	list := func(s *Store, rev int64) kine.ReadResult {
-		res, err := s.List(ctx, kine.PrefixRange(""), kine.ReadOptions{Revision: rev})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return res
-	}
-	newest, past := list(s, 0), list(s, r2)
-	stop()
+	kinetest.Restart(t, func(t *testing.T) kine.Runner { return newStore(t, path) })
+}
 
-	s = newStore(t, path)
-	kinetest.Start(t, s)
-	if d := cmp.Diff(newest, list(s, 0)); d != "" {
-		t.Errorf("newest state (-before +after):\n%s", d)
+func TestKilledProcessLosesNothing(t *testing.T) {
+	const env = "SKIFF_SQLITE_TEST_DIR"
+	dir := os.Getenv(env)
+	if dir == "" {
+		dir = t.TempDir()
 	}
-	if d := cmp.Diff(past, list(s, r2)); d != "" {
-		t.Errorf("state at the compact revision (-before +after):\n%s", d)
-	}
-	if _, err := s.Get(ctx, "/a", kine.ReadOptions{Revision: r1}); !errors.Is(err, kine.ErrCompacted) {
-		t.Errorf("below the compact revision: got %v", err)
-	}
-	l, err := s.TimeToLive(ctx, 7, true)
-	if err != nil || len(l.Keys) != 1 || l.Keys[0] != "/leased" {
-		t.Errorf("lease after the restart: %+v, %v", l, err)
-	}
-	if rev := create(t, s, "/c", "1"); rev != newest.Revision+1 {
-		t.Errorf("first write after the restart at %d, want %d", rev, newest.Revision+1)
-	}
+	kinetest.Kill(t, []string{env + "=" + dir}, func(t *testing.T) kine.Runner {
+		return newStore(t, filepath.Join(dir, "state.db"))
+	})
 }
 
 func TestCleaningRemovesOldRows(t *testing.T) {
@@ -113,16 +75,19 @@ func TestCleaningRemovesOldRows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	rev = create(t, s, "/b", "x")
 	if err := s.Compact(ctx, rev); err != nil {
 		t.Fatal(err)
 	}
 	// Cleaning is the writer's; its step can be run by an operation too.
 	w := &writer{s: s}
-	err = s.submit(ctx, &op{plan: nothing, after: func() {
-		for more := true; more; {
-			var err error
-			if more, err = w.cleanStep(ctx); err != nil {
+	err = s.Submit(ctx, &group.Op{Plan: nothing, After: func() {
+		for {
+			left, err := w.cleanStep(ctx)
+			if err != nil {
 				t.Error(err)
+			}
+			if err != nil || left == 0 {
 				return
 			}
 		}
@@ -134,8 +99,8 @@ func TestCleaningRemovesOldRows(t *testing.T) {
 	if err := s.readers.QueryRow("SELECT count(*) FROM log").Scan(&n); err != nil {
 		t.Fatal(err)
 	}
-	if n != 1 {
-		t.Errorf("%d rows are left, want the newest of /a alone", n)
+	if n != 2 {
+		t.Errorf("%d rows are left, want the newest of /a and of /b alone", n)
 	}
 	got, err := s.Get(ctx, "/a", kine.ReadOptions{})
 	if err != nil || string(got.KVs[0].Value) != "49" {
@@ -214,26 +179,100 @@ func TestFilesArePrivate(t *testing.T) {
 	}
 }
 
-func BenchmarkPut(b *testing.B) {
-	for _, clients := range []int{1, 16, 256} {
-		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
-			s := newStore(b, filepath.Join(b.TempDir(), "state.db"))
-			kinetest.Start(b, s)
-			value := make([]byte, 1024)
-			b.SetParallelism(max(1, clients/2))
-			b.ResetTimer()
-			b.RunParallel(func(pb *testing.PB) {
-				id := fmt.Sprintf("/bench/%p", pb)
-				for i := 0; pb.Next(); i++ {
-					if _, err := s.Create(context.Background(), fmt.Sprintf("%s/%d", id, i), value, 0); err != nil {
-						b.Error(err)
-						return
-					}
-				}
-			})
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "puts/s")
-		})
+func nothing(*mvcc.Batch) error { return nil }
+
+// A store under churn stays near its live data: what is compacted is removed
+// and the space goes back to the file system.
+func TestChurnStaysBounded(t *testing.T) {
+	ctx := context.Background()
+	path := filepath.Join(t.TempDir(), "state.db")
+	s := newStore(t, path)
+	kinetest.Start(t, s)
+	const keys, rounds, size = 50, 60, 16 << 10
+	for round := range rounds {
+		var txn kine.Txn
+		for i := range keys {
+			txn.Success = append(txn.Success, kine.Op{Type: kine.OpPut, Range: kine.Range{Start: fmt.Sprintf("/churn/%d", i)}, Value: make([]byte, size)})
+		}
+		res, err := s.Txn(ctx, txn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if round > 0 && round%10 == 0 {
+			if err := s.Compact(ctx, res.Revision-1); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := s.Compact(ctx, create(t, s, "/last", "x")); err != nil {
+		t.Fatal(err)
+	}
+	err := s.Submit(ctx, &group.Op{Plan: nothing, After: func() {
+		w := &writer{s: s}
+		for range 1000 {
+			if w.maintain(); w.settled && s.usage.freePages.Load() <= keepFreePages {
+				return
+			}
+		}
+		t.Error("the maintenance does not come to an end")
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows int
+	if err := s.readers.QueryRow("SELECT count(*) FROM log").Scan(&rows); err != nil || rows != keys+1 {
+		t.Errorf("%d rows, %v; want %d", rows, err, keys+1)
+	}
+	live := int64(keys * size)
+	if got, bound := s.usage.size.Load(), 2*live+(keepFreePages+100)*4096; got > bound {
+		t.Errorf("%d bytes on disk for %d live ones after %d were written; want at most %d", got, live, rounds*live, bound)
 	}
 }
 
-func nothing(*mvcc.Batch) error { return nil }
+// At its quota the store refuses puts and nothing else; deletes and a compaction
+// make room again.
+func TestQuota(t *testing.T) {
+	ctx := context.Background()
+	s, err := New(Config{Path: filepath.Join(t.TempDir(), "state.db"), QuotaBytes: 2 << 20, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinetest.Start(t, s)
+	maintain := func() {
+		err := s.Submit(ctx, &group.Op{Plan: nothing, After: func() {
+			w := &writer{s: s}
+			for w.maintain(); !w.settled; {
+				w.maintain()
+			}
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := 0
+	for err == nil && n < 1000 {
+		if _, err = s.Create(ctx, fmt.Sprintf("/q/%d", n), make([]byte, 50_000), 0); err == nil {
+			n++
+		}
+		maintain()
+	}
+	if !errors.Is(err, kine.ErrNoSpace) {
+		t.Fatalf("after %d puts: %v, want ErrNoSpace", n, err)
+	}
+	if res, err := s.Count(ctx, kine.PrefixRange("/q/"), kine.ReadOptions{}); err != nil || res.Count != int64(n) {
+		t.Errorf("count at the quota: %d, %v", res.Count, err)
+	}
+	var last int64
+	for i := range n {
+		if _, last, err = s.Delete(ctx, fmt.Sprintf("/q/%d", i), 0); err != nil {
+			t.Fatalf("delete at the quota: %v", err)
+		}
+	}
+	if err := s.Compact(ctx, last); err != nil {
+		t.Fatalf("compaction at the quota: %v", err)
+	}
+	maintain()
+	if _, err := s.Create(ctx, "/q/again", nil, 0); err != nil {
+		t.Errorf("put with room again: %v", err)
+	}
+}

@@ -7,27 +7,33 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"skiff/kine"
+	"skiff/kine/group"
 	"skiff/kine/mvcc"
 	"skiff/kine/watchhub"
 )
 
 // Store is a kine.Runner on a SQLite file.
 type Store struct {
+	*group.Queue
 	cfg   Config
 	ready chan struct{}
-	// stopped is closed when Run ends; nothing is queued after.
-	stopped chan struct{}
-	queue   chan *op
 
 	// Set by open, before ready is closed.
 	lock        *os.File
 	db, readers *sql.DB
+	oneValue    *sql.Stmt
 	index       *mvcc.Index
 	hub         *watchhub.Hub
 	leases      *leases
 	usage       usage
+	recent      *recent
+
+	mu sync.Mutex
+	// unready is why the store does not serve yet.
+	unready error
 }
 
 // New checks the configuration. Nothing is opened before Run.
@@ -36,10 +42,9 @@ func New(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{
-		cfg: cfg, ready: make(chan struct{}), stopped: make(chan struct{}),
-		queue: make(chan *op, 4096), leases: newLeases(),
-	}, nil
+	s := &Store{cfg: cfg, ready: make(chan struct{}), leases: newLeases(), recent: newRecent(cfg.CacheBytes)}
+	s.Queue = group.NewQueue(cfg.Limits, s.serving)
+	return s, nil
 }
 
 // Ready implements kine.Runner.
@@ -47,13 +52,15 @@ func (s *Store) Ready() <-chan struct{} { return s.ready }
 
 // Run implements kine.Runner.
 func (s *Store) Run(ctx context.Context) (err error) {
-	defer close(s.stopped)
-	defer func() { err = errors.Join(err, s.close()) }()
-	if err := s.open(ctx); err != nil {
+	defer func() {
+		s.Stop()
+		err = errors.Join(err, s.close())
+	}()
+	if err := s.openPatiently(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
 	revision, _ := s.index.Revisions()
-	s.hub = watchhub.New(watchhub.Config{Log: s, Progress: s.cfg.Progress}, revision)
+	s.hub = watchhub.New(watchhub.Config{Log: s, Revision: s.Revision, Progress: s.cfg.Progress}, revision)
 	w, err := s.newWriter(ctx)
 	if err != nil {
 		return fmt.Errorf("sqlite: %w", explain(err))
@@ -72,16 +79,56 @@ func (s *Store) Run(ctx context.Context) (err error) {
 	return nil
 }
 
+// openPatiently opens the store. It waits for what can pass by itself, such as
+// a full or read-only disk, and gives up on what needs a decision: a file in
+// use, damaged, or not of this program.
+func (s *Store) openPatiently(ctx context.Context) error {
+	const maxWait = 5 * time.Second
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, maxWait) {
+		err := s.open(ctx)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if !passes(err) {
+			return err
+		}
+		if cerr := s.close(); cerr != nil {
+			s.cfg.Log.Debug("close after a failed open", "err", cerr)
+		}
+		s.mu.Lock()
+		s.unready = err
+		s.mu.Unlock()
+		s.cfg.Log.Error("the store cannot be opened; it is tried again", "err", err, "in", wait)
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-timer.C:
+		}
+	}
+}
+
 func (s *Store) close() error {
 	var errs []error
+	if s.oneValue != nil {
+		errs = append(errs, s.oneValue.Close())
+		s.oneValue = nil
+	}
 	if s.readers != nil {
 		errs = append(errs, s.readers.Close())
+		s.readers = nil
 	}
 	if s.db != nil {
 		errs = append(errs, s.db.Close())
+		s.db = nil
 	}
 	if s.lock != nil {
 		errs = append(errs, s.lock.Close())
+		s.lock = nil
 	}
 	return errors.Join(errs...)
 }
@@ -93,14 +140,19 @@ func (s *Store) serving(ctx context.Context) error {
 	default:
 		select {
 		case <-s.ready:
-		case <-s.stopped:
+		case <-s.Stopped():
 			return kine.ErrStopped
 		case <-ctx.Done():
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if s.unready != nil {
+				return fmt.Errorf("%w: %w", kine.ErrUnavailable, s.unready)
+			}
 			return ctx.Err()
 		}
 	}
 	select {
-	case <-s.stopped:
+	case <-s.Stopped():
 		return kine.ErrStopped
 	default:
 		return nil

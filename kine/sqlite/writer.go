@@ -8,12 +8,11 @@ import (
 	"time"
 
 	"skiff/kine"
+	"skiff/kine/group"
 	"skiff/kine/mvcc"
 )
 
 const (
-	// maxGroup bounds how many operations one commit holds.
-	maxGroup = 1024
 	// checkpointPages is the length of the write-ahead log, in pages, at which it
 	// is copied into the database. Reads get slower as it grows.
 	checkpointPages = 2000
@@ -23,30 +22,23 @@ const (
 type writer struct {
 	s     *Store
 	batch *mvcc.Batch
-	conn  *sql.Conn
 
 	insert, setCurrent, dropCurrent, setRevision *sql.Stmt
-	value                                        *sql.Stmt
-	// pages written to the log since the last checkpoint, roughly.
-	pages int
+	// value reads on the writer's own connection, which no reader can take.
+	value *sql.Stmt
+	// pages is the length of the write-ahead log, roughly, and copied is how much
+	// of it is in the database too.
+	pages, copied int
+	// length is the log's length at the last checkpoint.
+	length int
 	// settled tells that maintenance found nothing to do since the last write.
 	settled bool
-}
-
-// txn is the transaction of one group.
-type txn struct {
-	ctx context.Context
-	tx  *sql.Tx
-}
-
-func (t *txn) exec(text string, args ...any) error {
-	_, err := t.tx.ExecContext(t.ctx, text, args...)
-	return err
+	// measured is when the size was last looked at.
+	measured time.Time
 }
 
 func (s *Store) newWriter(ctx context.Context) (*writer, error) {
 	w := &writer{s: s}
-	w.batch = mvcc.NewBatch(planState{s.index, s}, s.cfg.Limits)
 	for _, p := range []struct {
 		at   **sql.Stmt
 		text string
@@ -54,6 +46,7 @@ func (s *Store) newWriter(ctx context.Context) (*writer, error) {
 		{&w.insert, "INSERT INTO log (pos, key, created, count, lease, prev, value) VALUES (?,?,?,?,?,?,?)"},
 		{&w.setCurrent, "INSERT INTO current (key, pos, created, count, lease) VALUES (?,?,?,?,?) ON CONFLICT (key) DO UPDATE SET pos=excluded.pos, created=excluded.created, count=excluded.count, lease=excluded.lease"},
 		{&w.dropCurrent, "DELETE FROM current WHERE key=?"},
+		{&w.value, oneValue},
 		{&w.setRevision, "UPDATE meta SET value=? WHERE name='revision'"},
 	} {
 		var err error
@@ -61,20 +54,23 @@ func (s *Store) newWriter(ctx context.Context) (*writer, error) {
 			return nil, err
 		}
 	}
+	w.batch = mvcc.NewBatch(w.state(), s.cfg.Limits)
 	return w, s.usage.measure(ctx, s.readers)
 }
 
 // planState is the committed state with values read from the database.
 type planState struct {
 	*mvcc.Index
-	s *Store
+	s    *Store
+	from *sql.Stmt
 }
 
+func (w *writer) state() planState { return planState{w.s.index, w.s, w.value} }
+
 func (p planState) Value(v *mvcc.Version) ([]byte, error) {
-	var value []byte
-	err := p.s.readers.QueryRow("SELECT value FROM log WHERE pos=?", int64(v.Pos)).Scan(&value)
+	value, err := p.s.value(context.Background(), p.from, v)
 	if err != nil {
-		return nil, fmt.Errorf("%w: value of %q at revision %d: %w", kine.ErrUnavailable, v.Key, v.Pos.Revision(), explain(err))
+		return nil, fmt.Errorf("%w: value of %q at revision %d: %w", kine.ErrUnavailable, v.Key, v.Pos.Revision(), err)
 	}
 	return value, nil
 }
@@ -83,24 +79,35 @@ func (p planState) HasLease(id int64) bool { return p.s.leases.has(id) }
 
 // run takes what is queued until ctx ends, then what was queued before.
 func (w *writer) run(ctx context.Context) {
-	maintain := time.NewTicker(time.Second)
+	maintain := time.NewTimer(maintainEvery)
 	defer maintain.Stop()
+	armed := true // an idle store has nothing to wake up for
 	for {
 		select {
-		case o := <-w.s.queue:
+		case o := <-w.s.Ops():
 			w.group(o)
-			if w.pages >= checkpointPages && len(w.s.queue) == 0 || w.pages >= 8*checkpointPages {
-				w.checkpoint()
+			if !armed {
+				maintain.Reset(maintainEvery)
+				armed = true
+			}
+			switch {
+			case max(w.length, w.pages) >= 32*checkpointPages:
+				w.checkpoint("RESTART") // readers kept the log from being used anew
+			case w.pages-w.copied >= checkpointPages && !w.s.Waiting() || w.pages-w.copied >= 8*checkpointPages:
+				w.checkpoint("PASSIVE")
 			}
 		case <-maintain.C:
-			w.maintain()
+			pause := w.maintain()
+			if armed = !w.settled; armed {
+				maintain.Reset(pause)
+			}
 		case <-ctx.Done():
 			for {
 				select {
-				case o := <-w.s.queue:
+				case o := <-w.s.Ops():
 					w.group(o)
 				default:
-					w.checkpoint()
+					w.checkpoint("TRUNCATE")
 					return
 				}
 			}
@@ -109,29 +116,20 @@ func (w *writer) run(ctx context.Context) {
 }
 
 // group commits first and whatever else is queued by now.
-func (w *writer) group(first *op) {
-	ops := append(make([]*op, 0, 16), first)
-	for len(ops) < maxGroup {
-		select {
-		case o := <-w.s.queue:
-			ops = append(ops, o)
-			continue
-		default:
-		}
-		break
-	}
+func (w *writer) group(first *group.Op) {
+	ops := w.s.Gather(first)
 	w.settled = false
-	w.batch.Reset(planState{w.s.index, w.s})
+	w.batch.Reset(w.state())
 	answers := make([]error, len(ops))
 	full := w.s.usage.full(w.s.cfg.QuotaBytes)
-	var extras []func(*txn) error
+	var extras []func(group.Exec) error
 	for i, o := range ops {
-		if o.puts && full {
+		if o.Puts && full {
 			answers[i] = fmt.Errorf("the store takes %d bytes and its quota is %d: delete objects or raise the quota: %w", w.s.usage.size.Load(), w.s.cfg.QuotaBytes, kine.ErrNoSpace)
 			continue
 		}
-		if answers[i] = o.plan(w.batch); answers[i] == nil && o.extra != nil {
-			extras = append(extras, o.extra)
+		if answers[i] = o.Plan(w.batch); answers[i] == nil && o.Extra != nil {
+			extras = append(extras, o.Extra)
 		}
 	}
 	writes := w.batch.Writes()
@@ -139,21 +137,18 @@ func (w *writer) group(first *op) {
 		if err := w.commit(writes, extras); err != nil {
 			// What was planned on top of a write that is not there means nothing.
 			for _, o := range ops {
-				o.done <- err
+				o.Answer(err)
 			}
 			return
 		}
 		w.publish(writes)
 	}
 	for i, o := range ops {
-		if answers[i] == nil && o.after != nil {
-			o.after()
-		}
-		o.done <- answers[i]
+		o.Answer(answers[i])
 	}
 }
 
-func (w *writer) commit(writes []mvcc.Write, extras []func(*txn) error) error {
+func (w *writer) commit(writes []mvcc.Write, extras []func(group.Exec) error) error {
 	ctx := context.Background() // what was taken from the queue is finished
 	tx, err := w.s.db.BeginTx(ctx, nil)
 	if err != nil {
@@ -168,7 +163,7 @@ func (w *writer) commit(writes []mvcc.Write, extras []func(*txn) error) error {
 	return nil
 }
 
-func (w *writer) write(ctx context.Context, tx *sql.Tx, writes []mvcc.Write, extras []func(*txn) error) error {
+func (w *writer) write(ctx context.Context, tx *sql.Tx, writes []mvcc.Write, extras []func(group.Exec) error) error {
 	insert, setCurrent, dropCurrent := tx.StmtContext(ctx, w.insert), tx.StmtContext(ctx, w.setCurrent), tx.StmtContext(ctx, w.dropCurrent)
 	for i := range writes {
 		wr := &writes[i]
@@ -195,8 +190,12 @@ func (w *writer) write(ctx context.Context, tx *sql.Tx, writes []mvcc.Write, ext
 			return err
 		}
 	}
+	exec := func(text string, args ...any) error {
+		_, err := tx.ExecContext(ctx, text, args...)
+		return err
+	}
 	for _, extra := range extras {
-		if err := extra(&txn{ctx, tx}); err != nil {
+		if err := extra(exec); err != nil {
 			return err
 		}
 	}
@@ -210,7 +209,10 @@ func (w *writer) write(ctx context.Context, tx *sql.Tx, writes []mvcc.Write, ext
 
 // settle finds out whether a commit that returned an error happened.
 func (w *writer) settle(ctx context.Context, tx *sql.Tx, writes []mvcc.Write, cause error) error {
-	_ = tx.Rollback() // there may be nothing to roll back; the look below decides
+	// The transaction is over for database/sql, but it may not be for SQLite;
+	// there may be nothing to roll back. The look below decides.
+	_ = tx.Rollback()
+	_, _ = w.s.db.ExecContext(ctx, "ROLLBACK")
 	if len(writes) == 0 {
 		return unavailable(cause)
 	}
@@ -245,20 +247,29 @@ func (w *writer) publish(writes []mvcc.Write) {
 	if len(writes) == 0 {
 		return
 	}
-	if w.s.hub.WantsPrev() {
-		for i := range writes {
-			wr := &writes[i]
-			if wr.Prev != nil && wr.PrevValue == nil {
-				value, err := planState{w.s.index, w.s}.Value(wr.Prev)
-				if err != nil {
-					w.s.cfg.Log.Error("a previous value for a watcher could not be read", "key", wr.Version.Key, "err", err)
-					continue
-				}
-				wr.PrevValue = value
-			}
+	prev := w.s.hub.WantsPrev()
+	for i := range writes {
+		wr := &writes[i]
+		if !prev || wr.Prev == nil || wr.PrevValue != nil {
+			continue
 		}
+		value, err := w.s.value(context.Background(), w.value, wr.Prev)
+		if err != nil {
+			prev = false // who wants it reads it, and is told of the error
+			break
+		}
+		wr.PrevValue = value
 	}
 	revision := w.batch.Revision()
+	for i := range writes {
+		wr := &writes[i]
+		if !wr.Version.Deleted() {
+			w.s.recent.add(wr.Version.Pos, wr.Value)
+		}
+		if wr.Prev != nil {
+			w.s.recent.drop(wr.Prev.Pos)
+		}
+	}
 	w.s.index.Apply(revision, writes)
 	events := make([]kine.Event, len(writes))
 	pointers := make([]*kine.Event, len(writes))
@@ -266,5 +277,5 @@ func (w *writer) publish(writes []mvcc.Write) {
 		events[i] = writes[i].Event()
 		pointers[i] = &events[i]
 	}
-	w.s.hub.Publish(revision, pointers)
+	w.s.hub.Publish(revision, pointers, prev)
 }

@@ -21,21 +21,75 @@ const (
 	// queueEvents and queueBytes bound what waits for a slow watcher.
 	queueEvents = 50_000
 	queueBytes  = 64 << 20
-	// catchUpRevisions is how much of the log one read for a catch-up covers.
+	// catchUpRevisions and catchUpBytes bound what one read for a catch-up covers.
 	catchUpRevisions = 1000
+	catchUpBytes     = 8 << 20
 )
 
 // Log reads the past.
 type Log interface {
 	// Events returns the events of r with revisions from to to, both included,
-	// in log order, with PrevKV when prev is set. kine.ErrCompacted when from is
-	// not kept any more.
-	Events(ctx context.Context, r kine.Range, from, to int64, prev bool) ([]*kine.Event, error)
+	// in log order. kine.ErrCompacted when from is not kept any more.
+	Events(ctx context.Context, q Query) (Page, error)
+}
+
+// Query names events of the past.
+type Query struct {
+	Range    kine.Range
+	From, To int64
+	// PrevKV asks for the keys before the events.
+	PrevKV bool
+	// Bytes is the size after which the answer may end, with a whole revision.
+	Bytes int
+}
+
+// Page is a part of the past: all of its events up to and including Through.
+type Page struct {
+	Events  []*kine.Event
+	Through int64
+}
+
+// Collect adds events to a Page until it is full.
+type Collect struct {
+	Query
+	page  Page
+	bytes int
+}
+
+// Add takes the next event; false when it belongs to the next page.
+func (c *Collect) Add(e *kine.Event) bool {
+	n := len(c.page.Events)
+	if c.Bytes > 0 && c.bytes >= c.Bytes && n > 0 && c.page.Events[n-1].KV.ModRevision < e.KV.ModRevision {
+		c.page.Through = c.page.Events[n-1].KV.ModRevision
+		return false
+	}
+	c.page.Events = append(c.page.Events, e)
+	c.bytes += size(e)
+	return true
+}
+
+// Page is what was collected.
+func (c *Collect) Page() Page {
+	if c.page.Through == 0 {
+		c.page.Through = c.To
+	}
+	return c.page
+}
+
+func size(e *kine.Event) int {
+	n := len(e.KV.Key) + len(e.KV.Value)
+	if e.PrevKV != nil {
+		n += len(e.PrevKV.Value)
+	}
+	return n
 }
 
 // Config of a Hub.
 type Config struct {
 	Log Log
+	// Revision is the store's newest revision, which the hub may be about to be
+	// told of.
+	Revision func(ctx context.Context) (int64, error)
 	// Progress is how often idle watchers that ask for it are told the revision;
 	// default 5 s.
 	Progress time.Duration
@@ -52,7 +106,9 @@ type Hub struct {
 	keys     map[string]map[*watcher]struct{}
 	ranges   map[*watcher]struct{}
 	wantPrev int
-	pumps    sync.WaitGroup
+	// waiting are the watchers that want to be told once the hub is there.
+	waiting map[*watcher]int64
+	pumps   sync.WaitGroup
 }
 
 // New is a hub at a revision.
@@ -63,6 +119,7 @@ func New(cfg Config, revision int64) *Hub {
 	return &Hub{
 		cfg: cfg, revision: revision,
 		prefixes: map[string]map[*watcher]struct{}{}, keys: map[string]map[*watcher]struct{}{}, ranges: map[*watcher]struct{}{},
+		waiting: map[*watcher]int64{},
 	}
 }
 
@@ -117,18 +174,21 @@ func (h *Hub) progress() {
 	}
 }
 
-// WantsPrev tells whether any watcher asks for previous values.
+// WantsPrev tells whether any watcher asks for previous keys, so that it pays
+// to find them before Publish.
 func (h *Hub) WantsPrev() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.wantPrev > 0
 }
 
-// Publish delivers the events of a commit, which are in log order, and moves the
-// hub on to revision.
-func (h *Hub) Publish(revision int64, events []*kine.Event) {
+// Publish delivers the events after the hub's revision, in log order, and moves
+// the hub on to revision. prev tells that every event has its previous key; if
+// not, watchers that ask for it read the log.
+func (h *Hub) Publish(revision int64, events []*kine.Event, prev bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	after := h.revision
 	touched := map[*watcher][]*kine.Event{}
 	offer := func(w *watcher, e *kine.Event) {
 		if w.wants(e) {
@@ -164,8 +224,36 @@ func (h *Hub) Publish(revision int64, events []*kine.Event) {
 	}
 	h.revision = max(h.revision, revision)
 	for w, es := range touched {
-		w.push(kine.WatchResponse{Events: es, Revision: revision})
+		it := item{WatchResponse: kine.WatchResponse{Events: es, Revision: revision}}
+		if w.opts.PrevKV && !prev {
+			it = item{WatchResponse: kine.WatchResponse{Revision: revision}, reread: max(after+1, w.from)}
+		}
+		w.push(it)
 	}
+	for w, at := range h.waiting {
+		if at <= h.revision {
+			delete(h.waiting, w)
+			w.notify(h.revision, false)
+		}
+	}
+}
+
+// Reset ends every watcher with err and goes on at revision: for a store whose
+// log the hub cannot follow any more.
+func (h *Hub) Reset(revision int64, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for w := range h.all() {
+		w.end(err)
+	}
+	h.revision = max(h.revision, revision)
+}
+
+// Revision is how far the hub has delivered.
+func (h *Hub) Revision() int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.revision
 }
 
 // Watch opens a watcher. floor is the compact revision: a start below it is
@@ -181,7 +269,7 @@ func (h *Hub) Watch(ctx context.Context, r kine.Range, opts kine.WatchOptions, f
 		return nil, kine.ErrStopped
 	}
 	now := h.revision
-	if opts.Revision > 0 && opts.Revision <= floor {
+	if opts.Revision > 0 && opts.Revision < floor {
 		w.end(&kine.CompactedError{Revision: opts.Revision, CompactRevision: floor})
 	}
 	// What is before the watch begins is not delivered; what the log has is
@@ -190,11 +278,14 @@ func (h *Hub) Watch(ctx context.Context, r kine.Range, opts kine.WatchOptions, f
 	if opts.Revision == 0 {
 		w.from = now + 1
 	}
+	w.next = w.from
 	w.add(+1)
 	h.pumps.Go(func() {
+		defer close(w.out)
 		w.pump(ctx)
 		h.mu.Lock()
 		w.add(-1)
+		delete(h.waiting, w)
 		h.mu.Unlock()
 	})
 	return w, nil

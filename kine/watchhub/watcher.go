@@ -8,6 +8,13 @@ import (
 	"skiff/kine"
 )
 
+// item waits for a watcher: a response, or the revisions from reread to Revision,
+// which are to be read from the log.
+type item struct {
+	kine.WatchResponse
+	reread int64
+}
+
 type watcher struct {
 	hub  *Hub
 	r    kine.Range
@@ -15,15 +22,17 @@ type watcher struct {
 	out  chan kine.WatchResponse
 	// from is the first revision to deliver. Up to until the log has the events.
 	from, until int64
+	// next is the first revision that is not delivered yet; the pump's own.
+	next int64
 
 	mu    sync.Mutex
-	queue []kine.WatchResponse
-	// events and bytes count what is queued; progress asks for a notification
-	// at that revision.
+	queue []item
+	// events and bytes count what is queued or about to be taken; progressAt
+	// asks for a notification at that revision.
 	events, bytes int
 	progressAt    int64
 	err           error
-	ended         bool
+	ended, slow   bool
 	wake          chan struct{}
 }
 
@@ -80,22 +89,27 @@ func (w *watcher) view(e *kine.Event) *kine.Event {
 }
 
 // push queues a response. The caller holds the hub's mu.
-func (w *watcher) push(resp kine.WatchResponse) {
+func (w *watcher) push(resp item) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.ended {
 		return
 	}
-	for _, e := range resp.Events {
-		w.bytes += len(e.KV.Key) + len(e.KV.Value)
-	}
 	w.events += len(resp.Events)
+	w.bytes += sizes(resp.Events)
 	w.queue = append(w.queue, resp)
-	if w.events > queueEvents || w.bytes > queueBytes {
-		w.endLocked(&kine.SlowWatcherError{ResumeRevision: w.queue[0].Events[0].KV.ModRevision})
-		w.queue = nil
+	// One response alone is never too much, however large its transaction is.
+	if len(w.queue) > 1 && (w.events > queueEvents || w.bytes > queueBytes) {
+		w.ended, w.slow, w.queue = true, true, nil
 	}
 	w.signal()
+}
+
+func sizes(events []*kine.Event) (n int) {
+	for _, e := range events {
+		n += size(e)
+	}
+	return n
 }
 
 // notify asks for a progress notification; onlyIdle leaves out a watcher that
@@ -141,38 +155,67 @@ func (w *watcher) Err() error {
 }
 
 // RequestProgress implements kine.Watcher.
-func (w *watcher) RequestProgress(context.Context) error {
-	w.hub.mu.Lock()
-	defer w.hub.mu.Unlock()
-	w.notify(w.hub.revision, false)
+func (w *watcher) RequestProgress(ctx context.Context) error {
+	revision, err := w.hub.cfg.Revision(ctx)
+	if err != nil {
+		return err
+	}
+	h := w.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	w.mu.Lock()
+	ended := w.ended
+	w.mu.Unlock()
+	switch {
+	case ended:
+	case h.revision >= revision:
+		w.notify(h.revision, false)
+	default:
+		h.waiting[w] = revision
+	}
 	return nil
 }
 
 // pump delivers the past, then the queue, until the watch ends.
 func (w *watcher) pump(ctx context.Context) {
-	defer close(w.out)
-	if err := w.catchUp(ctx); err != nil {
+	defer func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.slow {
+			w.err = &kine.SlowWatcherError{ResumeRevision: w.next}
+		}
+	}()
+	if err := w.past(ctx, w.from, w.until); err != nil {
 		w.end(err)
 		return
 	}
 	for {
 		w.mu.Lock()
 		queue, progress, ended := w.queue, w.progressAt, w.ended
-		w.queue, w.events, w.bytes, w.progressAt = nil, 0, 0, 0
+		w.queue, w.progressAt = nil, 0
 		w.mu.Unlock()
+		if ended {
+			return
+		}
 		for _, resp := range queue {
-			if !w.send(ctx, resp) {
+			if resp.reread > 0 {
+				if err := w.past(ctx, resp.reread, resp.Revision); err != nil {
+					w.end(err)
+					return
+				}
+			} else if !w.send(ctx, resp.WatchResponse) {
 				return
 			}
+			w.mu.Lock()
+			w.events -= len(resp.Events)
+			w.bytes -= sizes(resp.Events)
+			w.mu.Unlock()
 		}
 		if progress > 0 && !w.send(ctx, kine.WatchResponse{Revision: progress}) {
 			return
 		}
-		if ended {
-			return
-		}
-		if len(queue) > 0 {
-			continue
+		if len(queue) > 0 || progress > 0 {
+			continue // a wake may have been taken while it was sent
 		}
 		select {
 		case <-w.wake:
@@ -183,42 +226,48 @@ func (w *watcher) pump(ctx context.Context) {
 	}
 }
 
-func (w *watcher) catchUp(ctx context.Context) error {
-	for from := w.from; from <= w.until; from += catchUpRevisions {
+// past delivers revisions from the log.
+func (w *watcher) past(ctx context.Context, from, until int64) error {
+	for from <= until {
 		w.mu.Lock()
 		ended := w.ended
 		w.mu.Unlock()
 		if ended {
 			return nil
 		}
-		to := min(from+catchUpRevisions-1, w.until)
-		events, err := w.hub.cfg.Log.Events(ctx, w.r, from, to, w.opts.PrevKV)
+		page, err := w.hub.cfg.Log.Events(ctx, Query{
+			Range: w.r, From: from, To: min(from+catchUpRevisions-1, until), PrevKV: w.opts.PrevKV, Bytes: catchUpBytes,
+		})
 		if err != nil {
 			return err
 		}
-		kept := events[:0]
-		for _, e := range events {
+		kept := page.Events[:0]
+		for _, e := range page.Events {
 			if w.wants(e) {
 				kept = append(kept, e)
 			}
 		}
-		if len(kept) > 0 && !w.send(ctx, kine.WatchResponse{Events: kept, Revision: to}) {
+		if len(kept) > 0 && !w.send(ctx, kine.WatchResponse{Events: kept, Revision: page.Through}) {
 			return nil
 		}
+		from = page.Through + 1
 	}
 	return nil
 }
 
+// send waits until resp is taken; false when the watch ended before.
 func (w *watcher) send(ctx context.Context, resp kine.WatchResponse) bool {
 	for {
 		select {
 		case w.out <- resp:
+			w.next = max(w.next, resp.Revision+1)
 			return true
 		case <-ctx.Done():
 			w.end(ctx.Err())
 			return false
 		case <-w.wake:
-			// Only an end matters while a response waits to be taken.
+			// Only an end matters while a response waits to be taken. A wake for
+			// more is seen in the queue afterwards.
 			w.mu.Lock()
 			ended := w.ended
 			w.mu.Unlock()

@@ -1,0 +1,163 @@
+package audit
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
+)
+
+// LogConfig is a file of JSON lines.
+type LogConfig struct {
+	// Path of the file; "-" is the standard output.
+	Path string
+	// MaxSize in MiB at which the file is put aside (0: never), MaxBackups how
+	// many of those are kept (0: all), and MaxAge in days how long (0: for ever).
+	MaxSize, MaxBackups, MaxAge int
+	Log                         *slog.Logger
+}
+
+// logQueue bounds the events that wait for the disk; a full queue makes requests
+// wait, as a record that may be lost is none.
+const logQueue = 10000
+
+// Log writes events to a file.
+type Log struct {
+	cfg   LogConfig
+	queue chan *auditv1.Event
+
+	mu   sync.Mutex // guards out and size
+	out  io.Writer
+	file *os.File
+	size int64
+}
+
+// NewLog opens the file.
+func NewLog(c LogConfig) (*Log, error) {
+	if c.Path == "" {
+		return nil, errors.New("audit log: the path is empty: give --audit-log-path")
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	l := &Log{cfg: c, queue: make(chan *auditv1.Event, logQueue)}
+	if c.Path == "-" {
+		l.out = os.Stdout
+		return l, nil
+	}
+	return l, l.open()
+}
+
+func (l *Log) open() error {
+	if err := os.MkdirAll(filepath.Dir(l.cfg.Path), 0o700); err != nil {
+		return fmt.Errorf("audit log: %w", err)
+	}
+	f, err := os.OpenFile(l.cfg.Path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("audit log: %w", err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return fmt.Errorf("audit log: %w", err)
+	}
+	l.file, l.out, l.size = f, f, info.Size()
+	return nil
+}
+
+// Record queues an event.
+func (l *Log) Record(ctx context.Context, e *auditv1.Event) {
+	select {
+	case l.queue <- e:
+	case <-ctx.Done():
+	}
+}
+
+// Run writes until ctx ends, and then what is still queued.
+func (l *Log) Run(ctx context.Context) error {
+	defer func() {
+		if l.file != nil {
+			l.file.Close()
+		}
+	}()
+	for {
+		select {
+		case e := <-l.queue:
+			l.write(e)
+		case <-ctx.Done():
+			for {
+				select {
+				case e := <-l.queue:
+					l.write(e)
+				default:
+					return nil
+				}
+			}
+		}
+	}
+}
+
+func (l *Log) write(e *auditv1.Event) {
+	b, err := json.Marshal(e)
+	if err != nil {
+		l.cfg.Log.Error("audit event cannot be encoded", "id", e.AuditID, "err", err)
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.rotate(int64(len(b) + 1)); err != nil {
+		l.cfg.Log.Error("audit log cannot be put aside", "path", l.cfg.Path, "err", err)
+	}
+	n, err := l.out.Write(append(b, '\n'))
+	l.size += int64(n)
+	if err != nil {
+		l.cfg.Log.Error("audit event is lost", "path", l.cfg.Path, "id", e.AuditID, "err", err)
+	}
+}
+
+// rotate puts the file aside when what comes would make it too large.
+func (l *Log) rotate(next int64) error {
+	if l.file == nil || l.cfg.MaxSize == 0 || l.size == 0 || l.size+next <= int64(l.cfg.MaxSize)<<20 {
+		return nil
+	}
+	if err := l.file.Close(); err != nil {
+		return err
+	}
+	ext := filepath.Ext(l.cfg.Path)
+	base := l.cfg.Path[:len(l.cfg.Path)-len(ext)]
+	if err := os.Rename(l.cfg.Path, base+"-"+time.Now().UTC().Format("2006-01-02T15-04-05.000")+ext); err != nil {
+		return err
+	}
+	if err := l.open(); err != nil {
+		return err
+	}
+	return l.prune(base, ext)
+}
+
+func (l *Log) prune(base, ext string) error {
+	old, err := filepath.Glob(base + "-*" + ext)
+	if err != nil {
+		return err
+	}
+	slices.Sort(old) // the names are in order of time
+	for i, path := range old {
+		tooMany := l.cfg.MaxBackups > 0 && len(old)-i > l.cfg.MaxBackups
+		info, err := os.Stat(path)
+		tooOld := err == nil && l.cfg.MaxAge > 0 && time.Since(info.ModTime()) > time.Duration(l.cfg.MaxAge)*24*time.Hour
+		if tooMany || tooOld {
+			if err := os.Remove(path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

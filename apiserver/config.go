@@ -1,0 +1,127 @@
+// Package apiserver is the API server: it wires authentication, authorisation,
+// flow control, admission, the generic handlers, discovery and storage into one
+// http.Handler and serves it over TLS.
+//
+// New validates and wires, and starts nothing. Run opens the port, keeps the
+// caches and the objects of a fresh cluster, and blocks until its context ends.
+package apiserver
+
+import (
+	"crypto"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"time"
+
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/client-go/rest"
+
+	"skiff/apiserver/admission"
+	"skiff/apiserver/authn"
+	"skiff/apiserver/store"
+	"skiff/kine"
+)
+
+// Deps is what admission plugins are made with.
+type Deps struct {
+	// Config reaches the server itself, with every right.
+	Config *rest.Config
+	Core   *Core
+}
+
+// Config of a Server.
+type Config struct {
+	// Store keeps the objects. Required.
+	Store kine.Store
+	// BindAddress and Port are where it serves; default every address, 6443.
+	BindAddress netip.Addr
+	Port        int
+	// Listener replaces BindAddress and Port.
+	Listener net.Listener
+	// Certificate is the serving certificate. Required to Run.
+	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	// AdvertiseAddress is where other machines reach this server.
+	AdvertiseAddress netip.Addr
+	// ClientCA signs client certificates; FrontProxyCA those of aggregators.
+	ClientCA, FrontProxyCA *authn.CABundle
+	// TokenFile is a CSV of tokens.
+	TokenFile string
+	// ServiceAccountKey signs tokens of service accounts, ServiceAccountKeys
+	// verify them (the first may be the signing one's public half).
+	ServiceAccountKey    crypto.Signer
+	ServiceAccountKeys   []any
+	ServiceAccountIssuer string
+	// AuthorizationModes in order: Node, RBAC, AlwaysAllow, AlwaysDeny. Default
+	// Node, RBAC.
+	AuthorizationModes []string
+	// AnonymousAuth lets requests without credentials through; default true.
+	AnonymousAuth *bool
+	// ServiceCIDRs are the ranges of cluster IPs, the primary family first.
+	ServiceCIDRs []netip.Prefix
+	// NodePortMin and NodePortMax bound node ports; default 30000 to 32767.
+	NodePortMin, NodePortMax int
+	// Admission makes the chain once the server's client exists; nil admits all.
+	Admission func(Deps) (admission.Chain, error)
+	// KubeletTLS dials kubelets; nil verifies nothing and presents nothing.
+	KubeletTLS *tls.Config
+	// Transformer encrypts values at rest, by resource; nil leaves them.
+	Transformer func(group, resource string) store.Transformer
+	// RuntimeConfig switches versions: "api/all=true", "batch/v1beta1=false".
+	RuntimeConfig map[string]bool
+	// MaxRequestsInFlight and MaxMutatingInFlight bound requests at work;
+	// defaults 400 and 200.
+	MaxRequestsInFlight, MaxMutatingInFlight int
+	// RequestTimeout ends requests that are no streams; default 60 s.
+	RequestTimeout time.Duration
+	// CloudProvider etc. do not concern the server.
+	Log *slog.Logger
+}
+
+func (c Config) complete() (Config, error) {
+	var errs []error
+	if c.Store == nil {
+		errs = append(errs, errors.New("apiserver: Store is nil: give the store"))
+	}
+	if c.Port == 0 {
+		c.Port = 6443
+	}
+	if !c.BindAddress.IsValid() {
+		c.BindAddress = netip.IPv6Unspecified()
+	}
+	if len(c.ServiceCIDRs) == 0 {
+		c.ServiceCIDRs = []netip.Prefix{netip.MustParsePrefix("10.96.0.0/12")}
+	}
+	if c.NodePortMin == 0 {
+		c.NodePortMin, c.NodePortMax = 30000, 32767
+	}
+	if c.NodePortMin > c.NodePortMax {
+		errs = append(errs, fmt.Errorf("apiserver: node ports %d to %d: the first is above the last", c.NodePortMin, c.NodePortMax))
+	}
+	if len(c.AuthorizationModes) == 0 {
+		c.AuthorizationModes = []string{"Node", "RBAC"}
+	}
+	if c.MaxRequestsInFlight == 0 {
+		c.MaxRequestsInFlight = 400
+	}
+	if c.MaxMutatingInFlight == 0 {
+		c.MaxMutatingInFlight = 200
+	}
+	if c.RequestTimeout == 0 {
+		c.RequestTimeout = time.Minute
+	}
+	if c.ServiceAccountIssuer == "" {
+		c.ServiceAccountIssuer = "https://kubernetes.default.svc.cluster.local"
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	return c, errors.Join(errs...)
+}
+
+// Loopback is the server itself, for its own clients.
+func Loopback() user.Info {
+	return &user.DefaultInfo{Name: "system:apiserver", UID: "skiff", Groups: []string{user.SystemPrivilegedGroup, user.AllAuthenticated}}
+}

@@ -1,0 +1,278 @@
+package apiserver
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/google/uuid"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+
+	"skiff/apiserver/authn"
+	"skiff/apiserver/handlers"
+	"skiff/apiserver/request"
+)
+
+// filters puts the chain that every request passes before next, outermost first:
+// panics, path, warnings, time-out, who, impersonation, load, rights.
+func (s *Server) filters(next http.Handler) http.Handler {
+	h := s.withAuthorization(next)
+	h = s.withInFlight(h)
+	h = authn.WithImpersonation(h, authn.ImpersonationConfig{
+		Authorizer: s.core.Authorizer,
+		Attributes: func(r *http.Request) authorizer.Attributes {
+			return attributes(r, request.InfoFrom(r.Context()))
+		},
+	})
+	h = s.withAuthentication(h)
+	h = s.withDeadline(h)
+	h = s.withRequest(h)
+	return s.withPanics(h)
+}
+
+// withPanics keeps one request's panic from ending the others.
+func (s *Server) withPanics(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			p := recover()
+			if p == nil {
+				return
+			}
+			if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+				panic(p)
+			}
+			s.cfg.Log.Error("request panicked", "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+			http.Error(w, "This request caused apiserver to panic. Look in the logs for details.", http.StatusInternalServerError)
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// withRequest reads the path, names the request and collects warnings.
+func (s *Server) withRequest(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := r.Header.Get("Audit-ID")
+		if id == "" || len(id) > 64 {
+			id = uuid.NewString()
+		}
+		w.Header().Set("Audit-Id", id)
+		info := request.Parse(r)
+		ctx := request.WithInfo(r.Context(), info)
+		ctx = request.WithAuditID(ctx, id)
+		ctx = request.WithWarnings(ctx, w.Header())
+		r = r.WithContext(ctx)
+		start := time.Now()
+		rec := &recorder{ResponseWriter: w}
+		next.ServeHTTP(rec.wrap(), r)
+		s.checks.metrics.observe(r, info, rec.code(), time.Since(start))
+	})
+}
+
+// withDeadline ends requests that are no streams.
+func (s *Server) withDeadline(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		info := request.InfoFrom(r.Context())
+		if info.LongRunning(r) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		timeout := s.cfg.RequestTimeout
+		if text := r.URL.Query().Get("timeout"); text != "" {
+			d, err := time.ParseDuration(text)
+			if err != nil {
+				handlers.WriteError(w, r, apierrors.NewBadRequest(fmt.Sprintf("invalid timeout specified in the request URL - %v", err)))
+				return
+			}
+			if d > 0 && d < timeout {
+				timeout = d
+			}
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), timeout)
+		defer cancel()
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
+// withAuthentication finds out who asks.
+func (s *Server) withAuthentication(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		resp, ok, err := s.authn.AuthenticateRequest(r)
+		if err != nil || !ok {
+			if err != nil {
+				s.cfg.Log.Debug("request could not be authenticated", "path", r.URL.Path, "err", err)
+			}
+			handlers.WriteError(w, r, apierrors.NewUnauthorized("Unauthorized"))
+			return
+		}
+		r = r.WithContext(request.WithUser(r.Context(), resp.User))
+		// Credentials are of no use behind this point, and must not be passed on.
+		r.Header.Del("Authorization")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// withInFlight bounds the requests at work, those that change and those that
+// read apart.
+func (s *Server) withInFlight(next http.Handler) http.Handler {
+	reads := make(chan struct{}, s.cfg.MaxRequestsInFlight)
+	writes := make(chan struct{}, s.cfg.MaxMutatingInFlight)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		info := request.InfoFrom(r.Context())
+		if info.LongRunning(r) || !info.IsResource {
+			next.ServeHTTP(w, r)
+			return
+		}
+		slots := writes
+		if info.ReadOnly() {
+			slots = reads
+		}
+		select {
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
+			next.ServeHTTP(w, r)
+			return
+		default:
+		}
+		if u := request.UserFrom(r.Context()); u != nil {
+			for _, g := range u.GetGroups() {
+				if g == "system:masters" {
+					next.ServeHTTP(w, r)
+					return
+				}
+			}
+		}
+		// A short wait takes up bursts.
+		timer := time.NewTimer(time.Second)
+		defer timer.Stop()
+		select {
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
+			next.ServeHTTP(w, r)
+		case <-timer.C:
+			w.Header().Set("Retry-After", "1")
+			handlers.WriteError(w, r, apierrors.NewTooManyRequests("too many requests, please try again later", 1))
+		case <-r.Context().Done():
+		}
+	})
+}
+
+// withAuthorization asks whether the user may do this.
+func (s *Server) withAuthorization(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		info := request.InfoFrom(r.Context())
+		attrs := attributes(r, info)
+		decision, reason, err := s.core.Authorizer.Authorize(r.Context(), attrs)
+		if decision == authorizer.DecisionAllow {
+			next.ServeHTTP(w, r)
+			return
+		}
+		if err != nil {
+			handlers.WriteError(w, r, apierrors.NewInternalError(err))
+			return
+		}
+		handlers.WriteError(w, r, forbidden(attrs, info, reason))
+	})
+}
+
+func attributes(r *http.Request, info *request.Info) authorizer.Attributes {
+	u := request.UserFrom(r.Context())
+	if !info.IsResource {
+		return authorizer.AttributesRecord{User: u, Verb: info.Verb, Path: info.Path}
+	}
+	return authorizer.AttributesRecord{
+		User: u, Verb: info.Verb, Namespace: info.Namespace, APIGroup: info.APIGroup, APIVersion: info.APIVersion,
+		Resource: info.Resource, Subresource: info.Subresource, Name: info.Name, ResourceRequest: true, Path: info.Path,
+	}
+}
+
+// forbidden is upstream's text of a refusal.
+func forbidden(a authorizer.Attributes, info *request.Info, reason string) error {
+	name := ""
+	if u := a.GetUser(); u != nil {
+		name = u.GetName()
+	}
+	var text string
+	if !info.IsResource {
+		text = fmt.Sprintf("User %q cannot %s path %q", name, a.GetVerb(), a.GetPath())
+	} else {
+		resource := a.GetResource()
+		if sub := a.GetSubresource(); sub != "" {
+			resource += "/" + sub
+		}
+		text = fmt.Sprintf("User %q cannot %s resource %q in API group %q", name, a.GetVerb(), resource, a.GetAPIGroup())
+		if ns := a.GetNamespace(); ns != "" {
+			text += fmt.Sprintf(" in the namespace %q", ns)
+		} else {
+			text += " at the cluster scope"
+		}
+	}
+	if reason != "" {
+		text += ": " + reason
+	}
+	if !info.IsResource {
+		return &apierrors.StatusError{ErrStatus: metav1.Status{
+			Status: metav1.StatusFailure, Code: http.StatusForbidden, Reason: metav1.StatusReasonForbidden,
+			Message: "forbidden: " + text, Details: &metav1.StatusDetails{},
+		}}
+	}
+	gr := schema.GroupResource{Group: a.GetAPIGroup(), Resource: a.GetResource()}
+	return apierrors.NewForbidden(gr, a.GetName(), errors.New(text))
+}
+
+// recorder remembers the status code.
+type recorder struct {
+	http.ResponseWriter
+	status int
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (r *recorder) WriteHeader(code int) {
+	if r.status == 0 {
+		r.status = code
+	}
+	r.ResponseWriter.WriteHeader(code)
+}
+
+// Unwrap is for http.ResponseController.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+func (r *recorder) code() int {
+	if r.status == 0 {
+		return http.StatusOK
+	}
+	return r.status
+}
+
+// wrap keeps what the connection can do: flush, and on HTTP/1.1 be taken over.
+func (r *recorder) wrap() http.ResponseWriter {
+	_, flush := r.ResponseWriter.(http.Flusher)
+	_, hijack := r.ResponseWriter.(http.Hijacker)
+	switch {
+	case flush && hijack:
+		return hijackRecorder{flushRecorder{r}}
+	case flush:
+		return flushRecorder{r}
+	}
+	return r
+}
+
+type flushRecorder struct{ *recorder }
+
+// Flush implements http.Flusher.
+func (r flushRecorder) Flush() { r.ResponseWriter.(http.Flusher).Flush() }
+
+type hijackRecorder struct{ flushRecorder }
+
+// Hijack implements http.Hijacker.
+func (r hijackRecorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	r.status = http.StatusSwitchingProtocols
+	return r.ResponseWriter.(http.Hijacker).Hijack()
+}

@@ -1,0 +1,328 @@
+// Package flowcontrol shares the server's capacity out: requests are classified
+// by FlowSchemas into priority levels, each level has its share of the seats, and
+// within a level every flow gets on, whatever the others ask for.
+package flowcontrol
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+
+	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	listers "k8s.io/client-go/listers/flowcontrol/v1"
+	"k8s.io/client-go/tools/cache"
+
+	"skiff/apiserver/handlers"
+	"skiff/apiserver/request"
+)
+
+// Headers that tell a client how its request was classified.
+const (
+	SchemaHeader = flowcontrolv1.ResponseHeaderMatchedFlowSchemaUID
+	LevelHeader  = flowcontrolv1.ResponseHeaderMatchedPriorityLevelConfigurationUID
+)
+
+// Config of a Controller.
+type Config struct {
+	// Total is the number of seats: requests at work at once.
+	Total int
+	// Informers hold FlowSchemas and PriorityLevelConfigurations.
+	Informers informers.SharedInformerFactory
+	// Client writes the schemas' status; nil writes none.
+	Client kubernetes.Interface
+	// MaxWait bounds the time in a queue; default 15 s.
+	MaxWait time.Duration
+	// Observe is told of each classified request; nil is not. reason is empty, or
+	// why it was rejected.
+	Observe func(schema, level, reason string)
+}
+
+// Controller is the filter.
+type Controller struct {
+	cfg     Config
+	schemas listers.FlowSchemaLister
+	levels  listers.PriorityLevelConfigurationLister
+	synced  []cache.InformerSynced
+	changed chan struct{}
+
+	mu    sync.Mutex // guards what follows
+	order []*flowcontrolv1.FlowSchema
+	known map[string]*level
+}
+
+// New checks the configuration. The informers are started by their owner.
+func New(c Config) (*Controller, error) {
+	if c.Informers == nil || c.Total < 1 {
+		return nil, errors.New("flow control: Informers must be set and Total at least 1: see --max-requests-inflight")
+	}
+	if c.MaxWait == 0 {
+		c.MaxWait = 15 * time.Second
+	}
+	f := c.Informers.Flowcontrol().V1()
+	ctl := &Controller{
+		cfg: c, schemas: f.FlowSchemas().Lister(), levels: f.PriorityLevelConfigurations().Lister(),
+		changed: make(chan struct{}, 1), known: map[string]*level{},
+	}
+	wake := func(any) {
+		select {
+		case ctl.changed <- struct{}{}:
+		default:
+		}
+	}
+	for _, i := range []cache.SharedIndexInformer{f.FlowSchemas().Informer(), f.PriorityLevelConfigurations().Informer()} {
+		reg, err := i.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: wake, UpdateFunc: func(_, o any) { wake(o) }, DeleteFunc: wake})
+		if err != nil {
+			return nil, err
+		}
+		ctl.synced = append(ctl.synced, reg.HasSynced)
+	}
+	return ctl, nil
+}
+
+// Run follows the objects until ctx ends. Before it has read them nothing is limited.
+func (c *Controller) Run(ctx context.Context) error {
+	if !cache.WaitForCacheSync(ctx.Done(), c.synced...) {
+		return nil
+	}
+	for {
+		if err := c.reload(); err != nil {
+			return err
+		}
+		c.writeStatus(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-c.changed:
+		}
+	}
+}
+
+func (c *Controller) reload() error {
+	schemas, err := c.schemas.List(labels.Everything())
+	if err != nil {
+		return err
+	}
+	levels, err := c.levels.List(labels.Everything())
+	if err != nil {
+		return err
+	}
+	order(schemas)
+	shares := 0
+	for _, o := range levels {
+		shares += sharesOf(o)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.order = schemas
+	seen := map[string]bool{}
+	for _, o := range levels {
+		l := c.known[o.Name]
+		if l == nil {
+			l = &level{}
+			c.known[o.Name] = l
+		}
+		l.configure(o, c.cfg.Total, shares)
+		seen[o.Name] = true
+	}
+	for name, l := range c.known {
+		// What still waits in a level that is gone is let through.
+		if !seen[name] {
+			l.exempt = true
+			delete(c.known, name)
+			c.drain(l)
+		}
+	}
+	c.dispatch()
+	return nil
+}
+
+func (c *Controller) drain(l *level) {
+	for t := l.next(); t != nil; t = l.next() {
+		c.grant(t)
+	}
+}
+
+// classify finds the request's schema and level; nil before they are known. The
+// caller holds mu.
+func (c *Controller) classify(r *http.Request, info *request.Info) (*flowcontrolv1.FlowSchema, *level) {
+	u := request.UserFrom(r.Context())
+	if u == nil {
+		return nil, nil
+	}
+	for _, s := range c.order {
+		if l := c.known[s.Spec.PriorityLevelConfiguration.Name]; l != nil && matches(s, u, info) {
+			return s, l
+		}
+	}
+	return nil, nil
+}
+
+// errRejected and the reasons of a rejection, as upstream's metrics name them.
+const (
+	reasonFull    = "queue-full"
+	reasonLimit   = "concurrency-limit"
+	reasonTimeout = "time-out"
+	reasonGone    = "cancelled"
+)
+
+// Wrap bounds the requests that pass. Streams take no seat: they are long, and
+// cost little.
+func (c *Controller) Wrap(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		info := request.InfoFrom(r.Context())
+		c.mu.Lock()
+		schema, l := c.classify(r, info)
+		if schema == nil {
+			c.mu.Unlock()
+			next.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set(SchemaHeader, string(schema.UID))
+		w.Header().Set(LevelHeader, l.uid)
+		if l.exempt || info.LongRunning(r) {
+			c.mu.Unlock()
+			c.observe(schema.Name, l.name, "")
+			next.ServeHTTP(w, r)
+			return
+		}
+		flow := schema.Name + "\x00" + distinguish(schema, request.UserFrom(r.Context()), info)
+		t, reason := c.enter(l, flow)
+		c.mu.Unlock()
+		if reason == "" {
+			reason = c.wait(r.Context(), t)
+		}
+		c.observe(schema.Name, l.name, reason)
+		if reason == reasonGone {
+			return
+		}
+		if reason != "" {
+			w.Header().Set("Retry-After", "1")
+			handlers.WriteError(w, r, apierrors.NewTooManyRequests("Too many requests, please try again later.", 1))
+			return
+		}
+		defer c.leave(t)
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (c *Controller) observe(schema, level, reason string) {
+	if c.cfg.Observe != nil {
+		c.cfg.Observe(schema, level, reason)
+	}
+}
+
+// enter seats the request, or queues it, or rejects it. The caller holds mu.
+func (c *Controller) enter(l *level, flow string) (*ticket, string) {
+	t := &ticket{level: l, granted: make(chan struct{})}
+	if l.handSize == 0 || len(l.queues) == 0 {
+		if !c.seatFor(l) {
+			return nil, reasonLimit
+		}
+		c.grant(t)
+		return t, ""
+	}
+	t.queue = l.choose(flow)
+	if c.seatFor(l) && l.waiting() == 0 {
+		c.grant(t)
+		return t, ""
+	}
+	if t.queue.waiting.Len() >= l.lengthLimit {
+		return nil, reasonFull
+	}
+	t.elem = t.queue.waiting.PushBack(t)
+	c.dispatch()
+	return t, ""
+}
+
+// seatFor tells whether the level may run one more: on a seat of its own, or on
+// one that another level lends. The caller holds mu.
+func (c *Controller) seatFor(l *level) bool {
+	if l.executing < l.nominal {
+		return true
+	}
+	if l.executing-l.nominal >= l.borrowable {
+		return false
+	}
+	lent := 0
+	for _, o := range c.known {
+		switch {
+		case o.exempt:
+		case o.executing > o.nominal:
+			lent -= o.executing - o.nominal
+		case o != l:
+			lent += min(o.lendable, o.nominal-o.executing)
+		}
+	}
+	return lent > 0
+}
+
+func (c *Controller) grant(t *ticket) {
+	t.level.executing++
+	if t.queue != nil {
+		t.queue.executing++
+	}
+	close(t.granted)
+}
+
+// dispatch seats those that wait wherever there is room. The caller holds mu.
+func (c *Controller) dispatch() {
+	for _, l := range c.known {
+		for l.waiting() > 0 && (l.exempt || c.seatFor(l)) {
+			c.grant(l.next())
+		}
+	}
+}
+
+// wait is until the ticket is granted, or why it was not.
+func (c *Controller) wait(ctx context.Context, t *ticket) string {
+	select {
+	case <-t.granted:
+		return ""
+	default:
+	}
+	timer := time.NewTimer(c.cfg.MaxWait)
+	defer timer.Stop()
+	reason := reasonTimeout
+	select {
+	case <-t.granted:
+		return ""
+	case <-timer.C:
+	case <-ctx.Done():
+		if errors.Is(ctx.Err(), context.Canceled) {
+			reason = reasonGone
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t.elem != nil {
+		t.queue.waiting.Remove(t.elem)
+		t.elem = nil
+		return reason
+	}
+	// It was granted meanwhile.
+	if reason == reasonGone {
+		c.leaveLocked(t)
+		return reason
+	}
+	return ""
+}
+
+func (c *Controller) leave(t *ticket) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.leaveLocked(t)
+}
+
+func (c *Controller) leaveLocked(t *ticket) {
+	t.level.executing--
+	if t.queue != nil {
+		t.queue.executing--
+	}
+	c.dispatch()
+}

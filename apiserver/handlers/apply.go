@@ -1,0 +1,74 @@
+package handlers
+
+import (
+	"context"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"skiff/apiserver/resources"
+	"skiff/apiserver/store"
+)
+
+// applyPatch is server-side apply: the result of merging a configuration, which
+// has done its own field management.
+func (a *API) applyPatch(t *Target, s *resources.Strategy, media string, b []byte, o *metav1.PatchOptions, mode fieldValidation) (store.Mutate, error) {
+	format := formatYAML
+	if media == applyCBOR {
+		format = formatCBOR
+	}
+	doc, strict, err := bodyJSON(format, b)
+	u := &unstructured.Unstructured{}
+	if err == nil {
+		err = unmarshalPreserving(doc, &u.Object)
+	}
+	if err != nil {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
+	}
+	if u.Object == nil {
+		u.Object = map[string]any{}
+	}
+	if u.GetAPIVersion() != "" && u.GetKind() != "" && u.GroupVersionKind().Kind != t.Resource.Kind {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("the kind of the configuration (%s) is not the kind of the URL's resource (%s)", u.GetKind(), t.Resource.Kind))
+	}
+	m, err := a.manager(t, s)
+	if err != nil {
+		return nil, err
+	}
+	force := o.Force != nil && *o.Force
+	return func(ctx context.Context, cur runtime.Object) (runtime.Object, error) {
+		if cur == nil {
+			if t.Subresource != "" {
+				return nil, apierrors.NewNotFound(t.GR(), t.Name)
+			}
+			cur = t.emptyHub()
+		}
+		live, err := t.withType(cur)
+		if err != nil {
+			return nil, err
+		}
+		out, err := m.Apply(live, u.DeepCopy(), o.FieldManager, force)
+		if err != nil {
+			return nil, err
+		}
+		if len(strict) > 0 && mode == validateStrict {
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("error strict decoding patch: %v", strict[0]))
+		}
+		if err := applyStrict(ctx, mode, strict); err != nil {
+			return nil, err
+		}
+		return t.toHub(untype(out))
+	}, nil
+}
+
+// untype clears the type of a built-in object.
+func untype(obj runtime.Object) runtime.Object {
+	if _, ok := obj.(*unstructured.Unstructured); !ok {
+		obj.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
+	}
+	return obj
+}

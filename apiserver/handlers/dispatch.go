@@ -1,0 +1,126 @@
+package handlers
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"skiff/apiserver/request"
+	"skiff/apiserver/resources"
+)
+
+// ServeHTTP answers a request whose path is of a resource.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	info := request.InfoFrom(r.Context())
+	if info == nil {
+		info = request.Parse(r)
+	}
+	t, sub, err := a.target(info)
+	if err != nil {
+		a.WriteError(w, r, err)
+		return
+	}
+	if d := t.Version.Deprecated; d != "" {
+		request.Warn(r.Context(), d)
+	}
+	a.serve(w, r, t, sub, info)
+}
+
+// NotFoundText is the message of a path that nothing serves.
+const NotFoundText = "the server could not find the requested resource"
+
+func notFoundPath() error {
+	return &apierrors.StatusError{ErrStatus: apierrors.NewGenericServerResponse(http.StatusNotFound, "", schema.GroupResource{}, "", NotFoundText, 0, true).ErrStatus}
+}
+
+func (a *API) target(info *request.Info) (*Target, *resources.Subresource, error) {
+	t, ok := a.Lookup(schema.GroupVersionResource{Group: info.APIGroup, Version: info.APIVersion, Resource: info.Resource})
+	if !ok {
+		return nil, nil, notFoundPath()
+	}
+	t.Namespace, t.Name, t.Subresource = info.Namespace, info.Name, info.Subresource
+	res := t.Resource
+	if res.Kind == "Namespace" && res.Group == "" {
+		t.Namespace = ""
+	} else if !res.Namespaced && info.Namespace != "" {
+		return nil, nil, notFoundPath()
+	}
+	collection := len(info.Parts) < 2
+	if collection {
+		t.Name = ""
+	}
+	if res.Namespaced && info.Namespace == "" && !collection {
+		return nil, nil, notFoundPath()
+	}
+	if len(info.Parts) > 3 {
+		t.Rest = "/" + strings.Join(info.Parts[3:], "/")
+	}
+	if t.Subresource == "" {
+		return t, nil, nil
+	}
+	sub, ok := res.Subresources[t.Subresource]
+	if !ok {
+		return nil, nil, notFoundPath()
+	}
+	if t.Rest != "" && sub.Connect != resources.ConnectProxy {
+		return nil, nil, notFoundPath()
+	}
+	return t, &sub, nil
+}
+
+func (a *API) serve(w http.ResponseWriter, r *http.Request, t *Target, sub *resources.Subresource, info *request.Info) {
+	verb := info.Verb
+	if info.Verb == "watch" && t.Name != "" && len(info.Parts) > 1 {
+		t.Name = info.Parts[1]
+	}
+	verbs, connect := t.Resource.Verbs, t.Resource.Virtual
+	if sub != nil {
+		verbs, connect = sub.Verbs, sub.Connect
+	}
+	if verb == "head" {
+		verb = "get"
+	}
+	if !slices.Contains(verbs, verb) || t.Resource.Namespaced && t.Namespace == "" && verb == "create" {
+		a.WriteError(w, r, apierrors.NewMethodNotSupported(t.GR(), verb))
+		return
+	}
+	if connect != resources.ConnectNone {
+		c := a.cfg.Connectors[connect]
+		if c == nil {
+			a.WriteError(w, r, notFoundPath())
+			return
+		}
+		c(w, r, t)
+		return
+	}
+	strategy := &t.Resource.Strategy
+	if sub != nil {
+		strategy = sub.Strategy
+		if strategy == nil {
+			a.WriteError(w, r, apierrors.NewInternalError(fmt.Errorf("subresource %s of %s has neither a strategy nor a connector", t.Subresource, t.GR())))
+			return
+		}
+	}
+	switch verb {
+	case "get":
+		a.get(w, r, t)
+	case "list":
+		a.list(w, r, t, info)
+	case "watch":
+		a.watch(w, r, t, info)
+	case "create":
+		a.create(w, r, t, strategy)
+	case "update":
+		a.update(w, r, t, strategy)
+	case "patch":
+		a.patch(w, r, t, strategy)
+	case "delete":
+		a.delete(w, r, t)
+	case "deletecollection":
+		a.deleteCollection(w, r, t, info)
+	}
+}

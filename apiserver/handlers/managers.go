@@ -1,0 +1,206 @@
+package handlers
+
+import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/managedfields"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"skiff/apiserver/resources"
+)
+
+type managerKey struct{ version, subresource string }
+
+// manager is the field manager of the target's version and subresource.
+func (a *API) manager(t *Target, s *resources.Strategy) (*managedfields.FieldManager, error) {
+	key := managerKey{t.Version.Name, t.Subresource}
+	e := t.entry
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if m := e.managers[key]; m != nil {
+		return m, nil
+	}
+	c := versions{t.Resource}
+	reset := map[fieldpath.APIVersion]fieldpath.Filter{}
+	if len(s.ResetFields) > 0 {
+		paths := make([]fieldpath.Path, len(s.ResetFields))
+		for i, text := range s.ResetFields {
+			paths[i] = pathOf(text)
+		}
+		for i := range t.Resource.Versions {
+			gv := schema.GroupVersion{Group: t.Resource.Group, Version: t.Resource.Versions[i].Name}
+			reset[fieldpath.APIVersion(gv.String())] = fieldpath.NewExcludeSetFilter(fieldpath.NewSet(paths...))
+		}
+	}
+	make := managedfields.NewDefaultFieldManager
+	converter := a.conv()
+	if _, untyped := t.Version.New().(*unstructured.Unstructured); untyped {
+		make = managedfields.NewDefaultCRDFieldManager
+		if t.Resource.TypeConverter != nil {
+			converter = t.Resource.TypeConverter()
+		} else {
+			converter = managedfields.NewDeducedTypeConverter()
+		}
+	}
+	hub := schema.GroupVersion{Group: t.Resource.Group, Version: t.Resource.Hub}
+	m, err := make(converter, c, c, c, t.GVK(), hub, t.Subresource, reset)
+	if err != nil {
+		return nil, fmt.Errorf("field manager of %s: %w", t.GVR(), err)
+	}
+	e.managers[key] = m
+	return m, nil
+}
+
+// pathOf reads "metadata.labels" as a path of fields.
+func pathOf(text string) fieldpath.Path {
+	var parts []any
+	start := 0
+	for i := 0; i <= len(text); i++ {
+		if i == len(text) || text[i] == '.' {
+			parts = append(parts, text[start:i])
+			start = i + 1
+		}
+	}
+	return fieldpath.MakePathOrDie(parts...)
+}
+
+// versions converts, defaults and makes the objects of one resource for the
+// field manager, which works in versions.
+type versions struct{ r *resources.Resource }
+
+func (v versions) find(gv schema.GroupVersion) (*resources.Version, error) {
+	for i := range v.r.Versions {
+		if ver := &v.r.Versions[i]; v.r.Group == gv.Group && ver.Name == gv.Version {
+			return ver, nil
+		}
+	}
+	return nil, runtime.NewNotRegisteredErrForKind("skiff", gv.WithKind(v.r.Kind))
+}
+
+// New implements runtime.ObjectCreater.
+func (v versions) New(kind schema.GroupVersionKind) (runtime.Object, error) {
+	ver, err := v.find(kind.GroupVersion())
+	if err != nil {
+		return nil, err
+	}
+	obj := ver.New()
+	obj.GetObjectKind().SetGroupVersionKind(kind)
+	return obj, nil
+}
+
+// Default implements runtime.ObjectDefaulter.
+func (v versions) Default(obj runtime.Object) {
+	gvk := obj.GetObjectKind().GroupVersionKind()
+	if ver, err := v.find(gvk.GroupVersion()); err == nil && ver.Default != nil {
+		ver.Default(obj)
+	}
+}
+
+// ConvertToVersion implements runtime.ObjectConvertor. Objects without a type
+// are of the hub.
+func (v versions) ConvertToVersion(in runtime.Object, target runtime.GroupVersioner) (runtime.Object, error) {
+	from := in.GetObjectKind().GroupVersionKind()
+	hubGVK := schema.GroupVersionKind{Group: v.r.Group, Version: v.r.Hub, Kind: v.r.Kind}
+	if from.Empty() {
+		from = hubGVK
+	}
+	to, ok := target.KindForGroupVersionKinds([]schema.GroupVersionKind{from})
+	if !ok {
+		kinds := make([]schema.GroupVersionKind, len(v.r.Versions))
+		for i := range v.r.Versions {
+			kinds[i] = schema.GroupVersionKind{Group: v.r.Group, Version: v.r.Versions[i].Name, Kind: v.r.Kind}
+		}
+		if to, ok = target.KindForGroupVersionKinds(kinds); !ok {
+			return nil, runtime.NewNotRegisteredErrForTarget("skiff", nil, target)
+		}
+	}
+	out := in
+	if from.Version != to.Version {
+		src, err := v.find(from.GroupVersion())
+		if err != nil {
+			return nil, err
+		}
+		dst, err := v.find(to.GroupVersion())
+		if err != nil {
+			return nil, err
+		}
+		if src.ToHub != nil {
+			if out, err = src.ToHub(out); err != nil {
+				return nil, err
+			}
+		}
+		if dst.FromHub != nil {
+			if out, err = dst.FromHub(out); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if out.GetObjectKind().GroupVersionKind() != to {
+		if out == in {
+			out = in.DeepCopyObject()
+		}
+		out.GetObjectKind().SetGroupVersionKind(to)
+	}
+	return out, nil
+}
+
+// Convert implements runtime.ObjectConvertor.
+func (v versions) Convert(_, _, _ any) error {
+	return fmt.Errorf("resource %s: objects convert by version only", v.r.GroupResource())
+}
+
+// ConvertFieldLabel implements runtime.ObjectConvertor.
+func (v versions) ConvertFieldLabel(_ schema.GroupVersionKind, label, value string) (string, string, error) {
+	return label, value, nil
+}
+
+// track records in managedFields what a write other than an apply changed. It
+// works in the version of the request. The result is of the hub.
+func (a *API) track(t *Target, s *resources.Strategy, old, obj runtime.Object, manager string) (runtime.Object, error) {
+	m, err := a.manager(t, s)
+	if err != nil {
+		return nil, err
+	}
+	before, err := t.withType(old)
+	if err != nil {
+		return nil, err
+	}
+	after, err := t.withType(obj)
+	if err != nil {
+		return nil, err
+	}
+	out := m.UpdateNoErrors(before, after, manager)
+	return t.fromTyped(obj, out)
+}
+
+// withType is a hub object in the request's version with its type set, as the
+// field manager wants it. The object itself keeps no type.
+func (t *Target) withType(hub runtime.Object) (runtime.Object, error) {
+	obj, err := t.version(hub)
+	if err != nil {
+		return nil, err
+	}
+	if obj == hub {
+		obj = shallow(hub)
+	}
+	obj.GetObjectKind().SetGroupVersionKind(t.GVK())
+	return obj, nil
+}
+
+// fromTyped takes the managed fields that the field manager computed over to
+// the hub object, or the whole object when it was merged.
+func (t *Target) fromTyped(hub, computed runtime.Object) (runtime.Object, error) {
+	src, err := metaOf(computed)
+	if err != nil {
+		return nil, err
+	}
+	dst, err := metaOf(hub)
+	if err != nil {
+		return nil, err
+	}
+	dst.SetManagedFields(src.GetManagedFields())
+	return hub, nil
+}

@@ -1,0 +1,253 @@
+package handlers
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"mime"
+	"net/http"
+
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/mergepatch"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	kjson "sigs.k8s.io/json"
+
+	"skiff/apiserver/resources"
+)
+
+// Bounds of a JSON patch, as upstream's.
+const (
+	maxPatchOperations = 10000
+)
+
+const (
+	applyCBOR  = "application/apply-patch+cbor"
+	patchTypes = 5
+)
+
+func (a *API) patch(w http.ResponseWriter, r *http.Request, t *Target, s *resources.Strategy) {
+	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	kind := types.PatchType(media)
+	accepted := t.patchTypes()
+	if err != nil || !accepted[kind] {
+		names := make([]string, 0, patchTypes)
+		for _, n := range []types.PatchType{types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType, types.ApplyYAMLPatchType, applyCBOR} {
+			if accepted[n] {
+				names = append(names, string(n))
+			}
+		}
+		a.WriteError(w, r, unsupportedMedia(names))
+		return
+	}
+	rules := kind
+	if kind == applyCBOR {
+		rules = types.ApplyYAMLPatchType
+	}
+	o, err := patchOptions(r, rules)
+	if err != nil {
+		a.WriteError(w, r, err)
+		return
+	}
+	mode, err := fieldValidationOf(o.FieldValidation)
+	if err != nil {
+		a.WriteError(w, r, err)
+		return
+	}
+	b, err := a.readBody(r)
+	if err != nil {
+		a.WriteError(w, r, err)
+		return
+	}
+	// Admission sees a patch as the update that it is.
+	seen := &metav1.UpdateOptions{TypeMeta: metav1.TypeMeta{Kind: "UpdateOptions", APIVersion: "meta.k8s.io/v1"}, DryRun: o.DryRun, FieldManager: o.FieldManager, FieldValidation: o.FieldValidation}
+	c := change{options: seen, dry: dryRun(o.DryRun), manager: managerName(o.FieldManager, r)}
+	if rules == types.ApplyYAMLPatchType {
+		c.manager = o.FieldManager
+		c.tracked = true
+		c.create = t.Subresource == ""
+		c.next, err = a.applyPatch(t, s, media, b, o, mode)
+	} else {
+		p := &patcher{t: t, kind: kind, body: b, mode: mode}
+		c.next, err = p.next, p.check()
+	}
+	if err != nil {
+		a.WriteError(w, r, err)
+		return
+	}
+	it, created, err := a.write(r.Context(), t, s, c)
+	if err != nil {
+		a.WriteError(w, r, err)
+		return
+	}
+	code := http.StatusOK
+	if created {
+		code = http.StatusCreated
+	}
+	a.writeItem(w, r, t, code, it)
+}
+
+// patchTypes: custom resources have no strategic merge.
+func (t *Target) patchTypes() map[types.PatchType]bool {
+	out := map[types.PatchType]bool{types.JSONPatchType: true, types.MergePatchType: true, types.ApplyYAMLPatchType: true, applyCBOR: true}
+	if _, untyped := t.Version.New().(*unstructured.Unstructured); !untyped {
+		out[types.StrategicMergePatchType] = true
+	}
+	return out
+}
+
+// patcher applies one patch to whatever is current.
+type patcher struct {
+	t    *Target
+	kind types.PatchType
+	body []byte
+	mode fieldValidation
+	// ops and strict are of a JSON patch.
+	ops    jsonpatch.Patch
+	strict []error
+}
+
+// check refuses what no object can be patched with.
+func (p *patcher) check() error {
+	if p.kind != types.JSONPatchType {
+		return nil
+	}
+	var probe []jsonPatchOp
+	strict, err := kjson.UnmarshalStrict(p.body, &probe)
+	if err != nil {
+		return apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
+	}
+	if len(probe) > maxPatchOperations {
+		return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("The allowed maximum operations in a JSON patch is %d, got %d", maxPatchOperations, len(probe)))
+	}
+	for _, err := range strict {
+		p.strict = append(p.strict, fmt.Errorf("json patch %w", err))
+	}
+	if p.ops, err = jsonpatch.DecodePatch(p.body); err != nil {
+		return apierrors.NewBadRequest(err.Error())
+	}
+	return nil
+}
+
+type jsonPatchOp struct {
+	Op    string `json:"op"`
+	Path  string `json:"path"`
+	From  string `json:"from"`
+	Value any    `json:"value"`
+}
+
+// next is the patched object, as the hub.
+func (p *patcher) next(ctx context.Context, cur runtime.Object) (runtime.Object, error) {
+	t := p.t
+	if cur == nil {
+		return nil, apierrors.NewNotFound(t.GR(), t.Name)
+	}
+	versioned, err := t.version(cur)
+	if err != nil {
+		return nil, err
+	}
+	bare, err := body(formatJSON, versioned)
+	if err != nil {
+		return nil, err
+	}
+	doc := typed(formatJSON, t.GVK(), bare, hasType(versioned))
+	patched, shown, strict, err := p.apply(doc)
+	if err != nil {
+		return nil, err
+	}
+	obj := t.Version.New()
+	more, err := decodeInto(formatJSON, patched, t.GVK(), obj, p.mode != validateIgnore)
+	if err == nil {
+		err = applyStrict(ctx, p.mode, append(strict, more...))
+	}
+	if err != nil {
+		// The patched object is none of its kind.
+		return nil, apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{field.Invalid(field.NewPath("patch"), shown(), err.Error())})
+	}
+	return t.toHub(obj)
+}
+
+// apply patches a document. shown is the value that errors about the outcome name.
+func (p *patcher) apply(doc []byte) (patched []byte, shown func() string, strict []error, err error) {
+	shown = func() string { return string(patched) }
+	switch p.kind {
+	case types.JSONPatchType:
+		patched, err = applyJSONPatch(p.ops, doc)
+		return patched, shown, p.strict, err
+	case types.MergePatchType:
+		var probe map[string]any
+		if p.mode != validateIgnore {
+			if strict, err = kjson.UnmarshalStrict(p.body, &probe); err != nil {
+				return nil, nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
+			}
+		}
+		patched, err = jsonpatch.MergePatch(doc, p.body)
+		if errors.Is(err, jsonpatch.ErrBadJSONPatch) {
+			err = apierrors.NewBadRequest(err.Error())
+		}
+		return patched, shown, strict, err
+	}
+	return p.strategic(doc)
+}
+
+// Bounds of copy operations, which can double a document: its size after each
+// of them, and the work of them all.
+const (
+	maxCopiedBytes = 3 << 20
+	maxCopyWork    = 64 << 20
+)
+
+func applyJSONPatch(ops jsonpatch.Patch, doc []byte) ([]byte, error) {
+	work := 0
+	for len(ops) > 0 {
+		n := 1
+		for n < len(ops) && ops[n-1].Kind() != "copy" {
+			n++
+		}
+		var err error
+		if doc, err = ops[:n].Apply(doc); err != nil {
+			return nil, apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
+		}
+		ops = ops[n:]
+		work += len(doc)
+		if len(doc) > maxCopiedBytes || work > maxCopyWork && len(ops) > 0 {
+			return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("the JSON patch makes a document of %d bytes, the limit is %d; make fewer copies", len(doc), maxCopiedBytes))
+		}
+	}
+	return doc, nil
+}
+
+func (p *patcher) strategic(doc []byte) (out []byte, shown func() string, strict []error, err error) {
+	original, patch := map[string]any{}, map[string]any{}
+	if err := unmarshalPreserving(doc, &original); err != nil {
+		return nil, nil, nil, err
+	}
+	if p.mode == validateIgnore {
+		err = unmarshalPreserving(p.body, &patch)
+	} else {
+		strict, err = kjson.UnmarshalStrict(p.body, &patch)
+	}
+	if err != nil {
+		return nil, nil, nil, apierrors.NewBadRequest(err.Error())
+	}
+	merged, err := strategicpatch.StrategicMergeMapPatch(original, patch, p.t.Version.New())
+	switch {
+	case err == nil:
+	case errors.Is(err, mergepatch.ErrBadJSONDoc), errors.Is(err, mergepatch.ErrBadPatchFormatForPrimitiveList), errors.Is(err, mergepatch.ErrBadPatchFormatForRetainKeys),
+		errors.Is(err, mergepatch.ErrBadPatchFormatForSetElementOrderList), errors.Is(err, mergepatch.ErrUnsupportedStrategicMergePatchFormat):
+		return nil, nil, nil, apierrors.NewBadRequest(err.Error())
+	case errors.Is(err, mergepatch.ErrNoListOfLists), errors.Is(err, mergepatch.ErrPatchContentNotMatchRetainKeys):
+		return nil, nil, nil, apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
+	default:
+		return nil, nil, nil, err
+	}
+	out, err = json.Marshal(merged)
+	return out, func() string { return fmt.Sprintf("%+v", patch) }, strict, err
+}

@@ -1,0 +1,100 @@
+package apps
+
+import (
+	"context"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"skiff/apiserver/resources/podspec"
+)
+
+func validateStatefulSet(_ context.Context, s *appsv1.StatefulSet) field.ErrorList {
+	var errs field.ErrorList
+	switch s.Spec.PodManagementPolicy {
+	case appsv1.OrderedReadyPodManagement, appsv1.ParallelPodManagement:
+	case "":
+		errs = append(errs, field.Required(spec.Child("podManagementPolicy"), ""))
+	default:
+		errs = append(errs, field.Invalid(spec.Child("podManagementPolicy"), s.Spec.PodManagementPolicy, "must be '"+string(appsv1.OrderedReadyPodManagement)+"' or '"+string(appsv1.ParallelPodManagement)+"'"))
+	}
+	at := spec.Child("updateStrategy")
+	switch u := &s.Spec.UpdateStrategy; u.Type {
+	case "":
+		errs = append(errs, field.Required(at, ""))
+	case appsv1.OnDeleteStatefulSetStrategyType:
+		if u.RollingUpdate != nil {
+			errs = append(errs, field.Invalid(at.Child("rollingUpdate"), u.RollingUpdate, "only allowed for updateStrategy '"+string(appsv1.RollingUpdateStatefulSetStrategyType)+"'"))
+		}
+	case appsv1.RollingUpdateStatefulSetStrategyType:
+		if r := u.RollingUpdate; r != nil {
+			if r.Partition != nil {
+				errs = append(errs, podspec.NonNegativeInt(*r.Partition, at.Child("rollingUpdate", "partition"))...)
+			}
+			if r.MaxUnavailable != nil {
+				at := at.Child("rollingUpdate", "maxUnavailable")
+				errs = append(errs, podspec.IntOrPercent(r.MaxUnavailable, at)...)
+				if podspec.IsZero(r.MaxUnavailable) {
+					errs = append(errs, field.Invalid(at, *r.MaxUnavailable, "cannot be 0"))
+				}
+				errs = append(errs, podspec.NotMoreThan100(r.MaxUnavailable, at)...)
+			}
+		}
+	default:
+		errs = append(errs, field.Invalid(at, s.Spec.UpdateStrategy, "must be 'RollingUpdate' or 'OnDelete'"))
+	}
+	if p := s.Spec.PersistentVolumeClaimRetentionPolicy; p != nil {
+		at := spec.Child("persistentVolumeClaimRetentionPolicy")
+		for i, v := range []appsv1.PersistentVolumeClaimRetentionPolicyType{p.WhenDeleted, p.WhenScaled} {
+			name := []string{"whenDeleted", "whenScaled"}[i]
+			switch v {
+			case appsv1.RetainPersistentVolumeClaimRetentionPolicyType, appsv1.DeletePersistentVolumeClaimRetentionPolicyType:
+			default:
+				errs = append(errs, field.NotSupported(at.Child(name), v, []appsv1.PersistentVolumeClaimRetentionPolicyType{
+					appsv1.DeletePersistentVolumeClaimRetentionPolicyType, appsv1.RetainPersistentVolumeClaimRetentionPolicyType}))
+			}
+		}
+	}
+	errs = append(errs, podspec.NonNegativeInt(*s.Spec.Replicas, spec.Child("replicas"))...)
+	errs = append(errs, podspec.NonNegativeInt(s.Spec.MinReadySeconds, spec.Child("minReadySeconds"))...)
+	if o := s.Spec.Ordinals; o != nil {
+		errs = append(errs, podspec.NonNegativeInt(o.Start, spec.Child("ordinals", "start"))...)
+	}
+	if p := s.Spec.RevisionHistoryLimit; p != nil {
+		errs = append(errs, podspec.NonNegativeInt(*p, spec.Child("revisionHistoryLimit"))...)
+	}
+	return append(errs, podspec.ValidateWorkloadTemplate("StatefulSet", &s.Spec.Template, s.Spec.Selector, spec, corev1.RestartPolicyAlways)...)
+}
+
+// validateStatefulSetUpdate lets only some of the specification change.
+func validateStatefulSetUpdate(ctx context.Context, s, old *appsv1.StatefulSet) field.ErrorList {
+	errs := validateStatefulSet(ctx, s)
+	allowed := s.Spec.DeepCopy()
+	allowed.Replicas = old.Spec.Replicas
+	allowed.Template = old.Spec.Template
+	allowed.UpdateStrategy = old.Spec.UpdateStrategy
+	allowed.MinReadySeconds = old.Spec.MinReadySeconds
+	allowed.Ordinals = old.Spec.Ordinals
+	allowed.RevisionHistoryLimit = old.Spec.RevisionHistoryLimit
+	allowed.PersistentVolumeClaimRetentionPolicy = old.Spec.PersistentVolumeClaimRetentionPolicy
+	if !equality.Semantic.DeepEqual(*allowed, old.Spec) {
+		errs = append(errs, field.Forbidden(spec, "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden"))
+	}
+	return errs
+}
+
+func validateStatefulSetStatusUpdate(_ context.Context, s, old *appsv1.StatefulSet) field.ErrorList {
+	at := field.NewPath("status")
+	st := &s.Status
+	errs := replicaCounts(at, st.Replicas, []count{{"readyReplicas", st.ReadyReplicas}, {"currentReplicas", st.CurrentReplicas},
+		{"updatedReplicas", st.UpdatedReplicas}, {"availableReplicas", st.AvailableReplicas}}, "")
+	if st.AvailableReplicas > st.ReadyReplicas {
+		errs = append(errs, field.Invalid(at.Child("availableReplicas"), st.AvailableReplicas, "cannot be greater than status.readyReplicas"))
+	}
+	if st.CollisionCount != nil && old.Status.CollisionCount != nil && *st.CollisionCount < *old.Status.CollisionCount {
+		errs = append(errs, field.Invalid(at.Child("collisionCount"), *st.CollisionCount, "cannot be decremented"))
+	}
+	return errs
+}

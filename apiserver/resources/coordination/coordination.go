@@ -1,0 +1,46 @@
+// Package coordination declares the kinds of coordination.k8s.io.
+package coordination
+
+import (
+	"context"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"skiff/apiserver/resources"
+	"skiff/apiserver/resources/table"
+)
+
+// Resources are the kinds of the group.
+func Resources() []resources.Resource {
+	return []resources.Resource{leases(), leaseCandidates()}
+}
+
+func leases() resources.Resource {
+	r := resources.Kind(coordinationv1.GroupName, "Lease", "leases", true)
+	r.Versions = []resources.Version{resources.HubVersion[coordinationv1.Lease]("v1", resources.Empty[coordinationv1.LeaseList], nil)}
+	r.Columns = table.Columns(table.Name(), table.Text("Holder", "Who holds the lease."), table.Age())
+	return resources.Declare(resources.Spec[coordinationv1.Lease, *coordinationv1.Lease]{
+		Resource: r,
+		Strategy: resources.TypedStrategy[coordinationv1.Lease, *coordinationv1.Lease]{AllowUnconditionalUpdate: true, AllowCreateOnUpdate: true, Validate: validateLease, ValidateUpdate: func(ctx context.Context, o, _ *coordinationv1.Lease) field.ErrorList { return validateLease(ctx, o) }},
+		Row: func(o *coordinationv1.Lease) []any {
+			holder := ""
+			if o.Spec.HolderIdentity != nil {
+				holder = *o.Spec.HolderIdentity
+			}
+			return []any{o.Name, holder, table.Since(o.CreationTimestamp)}
+		},
+	})
+}
+
+func validateLease(_ context.Context, o *coordinationv1.Lease) field.ErrorList {
+	var errs field.ErrorList
+	at := field.NewPath("spec")
+	if d := o.Spec.LeaseDurationSeconds; d != nil && *d <= 0 {
+		errs = append(errs, field.Invalid(at.Child("leaseDurationSeconds"), *d, "must be greater than 0"))
+	}
+	if n := o.Spec.LeaseTransitions; n != nil && *n < 0 {
+		errs = append(errs, field.Invalid(at.Child("leaseTransitions"), *n, "must be greater than or equal to 0"))
+	}
+	return errs
+}

@@ -1,0 +1,153 @@
+// Package discovery declares the kinds of discovery.k8s.io.
+package discovery
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
+
+	"skiff/apiserver/resources"
+	"skiff/apiserver/resources/table"
+)
+
+// Resources are the kinds of the group.
+func Resources() []resources.Resource {
+	return []resources.Resource{endpointSlices()}
+}
+
+func endpointSlices() resources.Resource {
+	r := resources.Kind(discoveryv1.GroupName, "EndpointSlice", "endpointslices", true)
+	r.Versions = []resources.Version{resources.HubVersion[discoveryv1.EndpointSlice]("v1", resources.Empty[discoveryv1.EndpointSliceList], defaultSlice)}
+	r.Columns = table.Columns(table.Name(), table.Text("AddressType", "The family of the addresses."), table.Text("Ports", "The ports of the endpoints."), table.Text("Endpoints", "The addresses."), table.Age())
+	return resources.Declare(resources.Spec[discoveryv1.EndpointSlice, *discoveryv1.EndpointSlice]{
+		Resource: r,
+		Strategy: resources.TypedStrategy[discoveryv1.EndpointSlice, *discoveryv1.EndpointSlice]{AllowUnconditionalUpdate: true, Generation: true, Validate: validateSlice, ValidateUpdate: func(ctx context.Context, o, old *discoveryv1.EndpointSlice) field.ErrorList {
+			return append(validateSlice(ctx, o), apivalidation.ValidateImmutableField(o.AddressType, old.AddressType, field.NewPath("addressType"))...)
+		}},
+		Row: func(o *discoveryv1.EndpointSlice) []any {
+			return []any{o.Name, string(o.AddressType), ports(o.Ports), addresses(o.Endpoints), table.Since(o.CreationTimestamp)}
+		},
+	})
+}
+
+func defaultSlice(o *discoveryv1.EndpointSlice) {
+	for i := range o.Ports {
+		p := &o.Ports[i]
+		if p.Name == nil {
+			p.Name = ptr.To("")
+		}
+		if p.Protocol == nil {
+			p.Protocol = ptr.To(corev1.ProtocolTCP)
+		}
+	}
+}
+
+func validateSlice(_ context.Context, o *discoveryv1.EndpointSlice) field.ErrorList {
+	var errs field.ErrorList
+	switch o.AddressType {
+	case discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6, discoveryv1.AddressTypeFQDN:
+	case "":
+		errs = append(errs, field.Required(field.NewPath("addressType"), ""))
+	default:
+		errs = append(errs, field.NotSupported(field.NewPath("addressType"), o.AddressType, []discoveryv1.AddressType{discoveryv1.AddressTypeFQDN, discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6}))
+	}
+	if n := len(o.Endpoints); n > 1000 {
+		errs = append(errs, field.TooMany(field.NewPath("endpoints"), n, 1000))
+	}
+	for i, e := range o.Endpoints {
+		at := field.NewPath("endpoints").Index(i).Child("addresses")
+		if len(e.Addresses) == 0 {
+			errs = append(errs, field.Required(at, "must contain at least 1 address"))
+		}
+		for j, a := range e.Addresses {
+			switch o.AddressType {
+			case discoveryv1.AddressTypeIPv4:
+				errs = append(errs, family(at.Index(j), a, false)...)
+			case discoveryv1.AddressTypeIPv6:
+				errs = append(errs, family(at.Index(j), a, true)...)
+			}
+		}
+	}
+	if n := len(o.Ports); n > 20000 {
+		errs = append(errs, field.TooMany(field.NewPath("ports"), n, 20000))
+	}
+	names := map[string]bool{}
+	for i, p := range o.Ports {
+		at := field.NewPath("ports").Index(i)
+		if name := ptr.Deref(p.Name, ""); names[name] {
+			errs = append(errs, field.Duplicate(at.Child("name"), p.Name))
+		} else {
+			names[name] = true
+			if name != "" {
+				for _, msg := range validation.IsDNS1123Label(name) {
+					errs = append(errs, field.Invalid(at.Child("name"), p.Name, msg))
+				}
+			}
+		}
+	}
+	return errs
+}
+
+// most is how many ports and addresses a cell shows.
+const most = 3
+
+func ports(list []discoveryv1.EndpointPort) string {
+	if len(list) == 0 {
+		return "<unset>"
+	}
+	var out []string
+	for i, p := range list {
+		if i == most {
+			return strings.Join(out, ",") + fmt.Sprintf(" + %d more...", len(list)-most)
+		}
+		switch {
+		case p.Port != nil:
+			out = append(out, fmt.Sprint(*p.Port))
+		case ptr.Deref(p.Name, "") != "":
+			out = append(out, *p.Name)
+		}
+	}
+	return strings.Join(out, ",")
+}
+
+func addresses(list []discoveryv1.Endpoint) string {
+	var all []string
+	for _, e := range list {
+		all = append(all, e.Addresses...)
+	}
+	switch {
+	case len(all) == 0:
+		return "<unset>"
+	case len(all) > most:
+		return strings.Join(all[:most], ",") + fmt.Sprintf(" + %d more...", len(all)-most)
+	}
+	return strings.Join(all, ",")
+}
+
+// family demands an address of one family that is no one's alone.
+func family(at *field.Path, text string, v6 bool) field.ErrorList {
+	a, err := netip.ParseAddr(text)
+	switch {
+	case err != nil || a.Is4() == v6:
+		name := "IPv4"
+		if v6 {
+			name = "IPv6"
+		}
+		return field.ErrorList{field.Invalid(at, text, "must be a valid "+name+" address")}
+	case a.IsUnspecified():
+		return field.ErrorList{field.Invalid(at, text, "may not be unspecified (0.0.0.0 or ::)")}
+	case a.IsLoopback():
+		return field.ErrorList{field.Invalid(at, text, "may not be in the loopback range (127.0.0.0/8, ::1/128)")}
+	case a.IsLinkLocalUnicast():
+		return field.ErrorList{field.Invalid(at, text, "may not be in the link-local range (169.254.0.0/16, fe80::/10)")}
+	}
+	return nil
+}

@@ -1,0 +1,160 @@
+package flowcontrol
+
+import (
+	"context"
+	"fmt"
+
+	v1 "k8s.io/api/flowcontrol/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+const maxQueues = 10_000_000
+
+var specPath = field.NewPath("spec")
+
+func validateSchema(_ context.Context, o *v1.FlowSchema) field.ErrorList {
+	var errs field.ErrorList
+	s := &o.Spec
+	if s.MatchingPrecedence <= 0 {
+		errs = append(errs, field.Invalid(specPath.Child("matchingPrecedence"), s.MatchingPrecedence, "must be a positive value"))
+	}
+	if s.MatchingPrecedence > 10000 {
+		errs = append(errs, field.Invalid(specPath.Child("matchingPrecedence"), s.MatchingPrecedence, fmt.Sprintf("must not be greater than %v", 10000)))
+	}
+	if s.MatchingPrecedence == 1 && o.Name != "exempt" {
+		errs = append(errs, field.Invalid(specPath.Child("matchingPrecedence"), s.MatchingPrecedence, "only the schema named 'exempt' may have matchingPrecedence 1"))
+	}
+	if d := s.DistinguisherMethod; d != nil && d.Type != v1.FlowDistinguisherMethodByUserType && d.Type != v1.FlowDistinguisherMethodByNamespaceType {
+		errs = append(errs, field.NotSupported(specPath.Child("distinguisherMethod", "type"), d.Type, []v1.FlowDistinguisherMethodType{v1.FlowDistinguisherMethodByNamespaceType, v1.FlowDistinguisherMethodByUserType}))
+	}
+	if s.PriorityLevelConfiguration.Name == "" {
+		errs = append(errs, field.Required(specPath.Child("priorityLevelConfiguration", "name"), "must reference a priority level"))
+	}
+	for i, r := range s.Rules {
+		at := specPath.Child("rules").Index(i)
+		if len(r.Subjects) == 0 {
+			errs = append(errs, field.Required(at.Child("subjects"), "subjects must contain at least one value"))
+		}
+		for j, sub := range r.Subjects {
+			errs = append(errs, subject(&sub, at.Child("subjects").Index(j))...)
+		}
+		if len(r.ResourceRules) == 0 && len(r.NonResourceRules) == 0 {
+			errs = append(errs, field.Required(at, "at least one of resourceRules and nonResourceRules has to be non-empty"))
+		}
+		for j, rr := range r.ResourceRules {
+			at := at.Child("resourceRules").Index(j)
+			for _, f := range []struct {
+				name string
+				n    int
+				text string
+			}{{"verbs", len(rr.Verbs), "verbs must contain at least one value"}, {"apiGroups", len(rr.APIGroups), "resource rules must supply at least one api group"},
+				{"resources", len(rr.Resources), "resource rules must supply at least one resource"}} {
+				if f.n == 0 {
+					errs = append(errs, field.Required(at.Child(f.name), f.text))
+				}
+			}
+			if len(rr.Namespaces) == 0 && !rr.ClusterScope {
+				errs = append(errs, field.Required(at.Child("namespaces"), "resource rules that are not cluster scoped must supply at least one namespace"))
+			}
+		}
+		for j, nr := range r.NonResourceRules {
+			at := at.Child("nonResourceRules").Index(j)
+			if len(nr.Verbs) == 0 {
+				errs = append(errs, field.Required(at.Child("verbs"), "verbs must contain at least one value"))
+			}
+			if len(nr.NonResourceURLs) == 0 {
+				errs = append(errs, field.Required(at.Child("nonResourceURLs"), "nonResourceURLs must contain at least one value"))
+			}
+		}
+	}
+	return errs
+}
+
+func subject(s *v1.Subject, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	check := func(kind v1.SubjectKind, child string, set bool) {
+		if s.Kind == kind && !set {
+			errs = append(errs, field.Required(at.Child(child), fmt.Sprintf("%s is required when subject kind is '%s'", child, kind)))
+		}
+		if s.Kind != kind && set {
+			errs = append(errs, field.Forbidden(at.Child(child), fmt.Sprintf("%s is forbidden when subject kind is not '%s'", child, kind)))
+		}
+	}
+	switch s.Kind {
+	case v1.SubjectKindServiceAccount, v1.SubjectKindUser, v1.SubjectKindGroup:
+		check(v1.SubjectKindServiceAccount, "serviceAccount", s.ServiceAccount != nil)
+		check(v1.SubjectKindUser, "user", s.User != nil)
+		check(v1.SubjectKindGroup, "group", s.Group != nil)
+	default:
+		errs = append(errs, field.NotSupported(at.Child("kind"), s.Kind, []v1.SubjectKind{v1.SubjectKindGroup, v1.SubjectKindServiceAccount, v1.SubjectKindUser}))
+	}
+	return errs
+}
+
+func validateLevel(_ context.Context, o *v1.PriorityLevelConfiguration) field.ErrorList {
+	var errs field.ErrorList
+	s := &o.Spec
+	if (o.Name == "exempt") != (s.Type == v1.PriorityLevelEnablementExempt) {
+		errs = append(errs, field.Invalid(specPath.Child("type"), s.Type, "type must be 'Exempt' if and only if `name` is 'exempt'"))
+	}
+	switch s.Type {
+	case v1.PriorityLevelEnablementExempt:
+		if s.Limited != nil {
+			errs = append(errs, field.Forbidden(specPath.Child("limited"), "must be nil if the type is not Limited"))
+		}
+	case v1.PriorityLevelEnablementLimited:
+		if s.Exempt != nil {
+			errs = append(errs, field.Forbidden(specPath.Child("exempt"), "must be nil if the type is Limited"))
+		}
+		if s.Limited == nil {
+			return append(errs, field.Required(specPath.Child("limited"), "must not be empty when type is Limited"))
+		}
+		errs = append(errs, limited(s.Limited, specPath.Child("limited"))...)
+	default:
+		errs = append(errs, field.NotSupported(specPath.Child("type"), s.Type, []v1.PriorityLevelEnablement{v1.PriorityLevelEnablementExempt, v1.PriorityLevelEnablementLimited}))
+	}
+	return errs
+}
+
+func limited(l *v1.LimitedPriorityLevelConfiguration, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if n := l.NominalConcurrencyShares; n != nil && *n < 0 {
+		errs = append(errs, field.Invalid(at.Child("nominalConcurrencyShares"), *n, "must be a non-negative integer"))
+	}
+	if p := l.LendablePercent; p != nil && (*p < 0 || *p > 100) {
+		errs = append(errs, field.Invalid(at.Child("lendablePercent"), *p, "must be between 0 and 100, inclusive"))
+	}
+	if p := l.BorrowingLimitPercent; p != nil && *p < 0 {
+		errs = append(errs, field.Invalid(at.Child("borrowingLimitPercent"), *p, "if specified, must be a non-negative integer"))
+	}
+	at = at.Child("limitResponse")
+	q := l.LimitResponse.Queuing
+	switch l.LimitResponse.Type {
+	case v1.LimitResponseTypeReject:
+		if q != nil {
+			errs = append(errs, field.Forbidden(at.Child("queuing"), "must be nil if limited.limitResponse.type is not Limited"))
+		}
+	case v1.LimitResponseTypeQueue:
+		if q == nil {
+			return append(errs, field.Required(at.Child("queuing"), "must not be empty if limited.limitResponse.type is Limited"))
+		}
+		at := at.Child("queuing")
+		if q.QueueLengthLimit <= 0 {
+			errs = append(errs, field.Invalid(at.Child("queueLengthLimit"), q.QueueLengthLimit, "must be positive"))
+		}
+		switch {
+		case q.Queues <= 0:
+			errs = append(errs, field.Invalid(at.Child("queues"), q.Queues, "must be positive"))
+		case q.Queues > maxQueues:
+			errs = append(errs, field.Invalid(at.Child("queues"), q.Queues, fmt.Sprintf("must not be greater than %d", maxQueues)))
+		}
+		if q.HandSize <= 0 {
+			errs = append(errs, field.Invalid(at.Child("handSize"), q.HandSize, "must be positive"))
+		} else if q.HandSize > q.Queues {
+			errs = append(errs, field.Invalid(at.Child("handSize"), q.HandSize, fmt.Sprintf("should not be greater than queues (%d)", q.Queues)))
+		}
+	default:
+		errs = append(errs, field.NotSupported(at.Child("type"), l.LimitResponse.Type, []v1.LimitResponseType{v1.LimitResponseTypeQueue, v1.LimitResponseTypeReject}))
+	}
+	return errs
+}

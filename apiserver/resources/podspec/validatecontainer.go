@@ -1,0 +1,437 @@
+package podspec
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+func (v *validator) containers(list []corev1.Container, at *field.Path) field.ErrorList {
+	if len(list) == 0 {
+		return field.ErrorList{field.Required(at, "")}
+	}
+	var errs field.ErrorList
+	for i := range list {
+		c := &list[i]
+		errs = append(errs, v.container(c, at.Index(i))...)
+		errs = append(errs, v.probes(c, at.Index(i))...)
+	}
+	return append(errs, hostPorts(list, at)...)
+}
+
+func (v *validator) initContainers(list []corev1.Container, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	for i := range list {
+		c, at := &list[i], at.Index(i)
+		errs = append(errs, v.container(c, at)...)
+		if Sidecar(c) {
+			errs = append(errs, v.probes(c, at)...)
+			continue
+		}
+		for name, set := range map[string]bool{"lifecycle": c.Lifecycle != nil, "livenessProbe": c.LivenessProbe != nil,
+			"readinessProbe": c.ReadinessProbe != nil, "startupProbe": c.StartupProbe != nil} {
+			if set {
+				errs = append(errs, field.Forbidden(at.Child(name), "may not be set for init containers without restartPolicy=Always"))
+			}
+		}
+	}
+	return errs
+}
+
+func (v *validator) ephemeral(list []corev1.EphemeralContainer, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	for i := range list {
+		c, at := (*corev1.Container)(&list[i].EphemeralContainerCommon), at.Index(i)
+		errs = append(errs, v.container(c, at)...)
+		for name, set := range map[string]bool{"ports": len(c.Ports) > 0, "lifecycle": c.Lifecycle != nil, "livenessProbe": c.LivenessProbe != nil,
+			"readinessProbe": c.ReadinessProbe != nil, "startupProbe": c.StartupProbe != nil,
+			"resources": len(c.Resources.Limits)+len(c.Resources.Requests) > 0} {
+			if set {
+				errs = append(errs, field.Forbidden(at.Child(name), "cannot be set for an Ephemeral Container"))
+			}
+		}
+	}
+	return errs
+}
+
+func (v *validator) container(c *corev1.Container, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	switch {
+	case c.Name == "":
+		errs = append(errs, field.Required(at.Child("name"), ""))
+	default:
+		errs = append(errs, dnsLabel(c.Name, at.Child("name"))...)
+		if v.names.Has(c.Name) {
+			errs = append(errs, field.Duplicate(at.Child("name"), c.Name))
+		}
+		v.names.Insert(c.Name)
+	}
+	switch {
+	case c.Image == "":
+		errs = append(errs, field.Required(at.Child("image"), ""))
+	case strings.TrimSpace(c.Image) != c.Image:
+		errs = append(errs, field.Invalid(at.Child("image"), c.Image, "must not have leading or trailing whitespace"))
+	}
+	errs = append(errs, enum(c.ImagePullPolicy, at.Child("imagePullPolicy"), corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever)...)
+	errs = append(errs, enum(c.TerminationMessagePolicy, at.Child("terminationMessagePolicy"), corev1.TerminationMessageReadFile, corev1.TerminationMessageFallbackToLogsOnError)...)
+	errs = append(errs, ports(c.Ports, at.Child("ports"))...)
+	errs = append(errs, environment(c, at)...)
+	errs = append(errs, v.mounts(c, at.Child("volumeMounts"))...)
+	errs = append(errs, v.devices(c, at.Child("volumeDevices"))...)
+	errs = append(errs, validateResources(&c.Resources, at.Child("resources"))...)
+	errs = append(errs, v.claims(c.Resources.Claims, at.Child("resources", "claims"))...)
+	errs = append(errs, v.resizePolicies(c.ResizePolicy, at.Child("resizePolicy"))...)
+	errs = append(errs, restart(c, at)...)
+	if s := c.SecurityContext; s != nil {
+		errs = append(errs, containerSecurity(s, at.Child("securityContext"))...)
+	}
+	if l := c.Lifecycle; l != nil {
+		if l.PostStart != nil {
+			errs = append(errs, lifecycleHandler(l.PostStart, at.Child("lifecycle", "postStart"))...)
+		}
+		if l.PreStop != nil {
+			errs = append(errs, lifecycleHandler(l.PreStop, at.Child("lifecycle", "preStop"))...)
+		}
+	}
+	return errs
+}
+
+func hostPorts(list []corev1.Container, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	used := sets.New[string]()
+	for i := range list {
+		for j, p := range list[i].Ports {
+			if p.HostPort == 0 {
+				continue
+			}
+			key := fmt.Sprintf("%s/%s/%d", p.Protocol, p.HostIP, p.HostPort)
+			if used.Has(key) {
+				errs = append(errs, field.Duplicate(at.Index(i).Child("ports").Index(j).Child("hostPort"), key))
+			}
+			used.Insert(key)
+		}
+	}
+	return errs
+}
+
+func ports(list []corev1.ContainerPort, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	names := sets.New[string]()
+	for i, p := range list {
+		at := at.Index(i)
+		if p.Name != "" {
+			if msgs := validation.IsValidPortName(p.Name); len(msgs) > 0 {
+				for _, msg := range msgs {
+					errs = append(errs, field.Invalid(at.Child("name"), p.Name, msg))
+				}
+			} else if names.Has(p.Name) {
+				errs = append(errs, field.Duplicate(at.Child("name"), p.Name))
+			}
+			names.Insert(p.Name)
+		}
+		if p.ContainerPort == 0 {
+			errs = append(errs, field.Required(at.Child("containerPort"), ""))
+		} else {
+			errs = append(errs, portNumber(int(p.ContainerPort), at.Child("containerPort"))...)
+		}
+		if p.HostPort != 0 {
+			errs = append(errs, portNumber(int(p.HostPort), at.Child("hostPort"))...)
+		}
+		errs = append(errs, enum(p.Protocol, at.Child("protocol"), corev1.ProtocolTCP, corev1.ProtocolUDP, corev1.ProtocolSCTP)...)
+	}
+	return errs
+}
+
+func portNumber(n int, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	for _, msg := range validation.IsValidPortNum(n) {
+		errs = append(errs, field.Invalid(at, n, msg))
+	}
+	return errs
+}
+
+func environment(c *corev1.Container, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	for i, e := range c.Env {
+		at := at.Child("env").Index(i)
+		if e.Name == "" {
+			errs = append(errs, field.Required(at.Child("name"), ""))
+		} else {
+			for _, msg := range validation.IsRelaxedEnvVarName(e.Name) {
+				errs = append(errs, field.Invalid(at.Child("name"), e.Name, msg))
+			}
+		}
+		if e.ValueFrom != nil {
+			errs = append(errs, envSource(&e, at.Child("valueFrom"))...)
+		}
+	}
+	for i, e := range c.EnvFrom {
+		at := at.Child("envFrom").Index(i)
+		n := 0
+		if e.ConfigMapRef != nil {
+			n++
+			errs = append(errs, refName(e.ConfigMapRef.Name, at.Child("configMapRef", "name"))...)
+		}
+		if e.SecretRef != nil {
+			n++
+			errs = append(errs, refName(e.SecretRef.Name, at.Child("secretRef", "name"))...)
+		}
+		switch {
+		case n == 0:
+			errs = append(errs, field.Invalid(at, "", "must specify one of: `configMapRef` or `secretRef`"))
+		case n > 1:
+			errs = append(errs, field.Invalid(at, "", "may not have more than one field specified at a time"))
+		}
+	}
+	return errs
+}
+
+func refName(name string, at *field.Path) field.ErrorList {
+	if name == "" {
+		return field.ErrorList{field.Required(at, "")}
+	}
+	return nil
+}
+
+func envSource(e *corev1.EnvVar, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	s := e.ValueFrom
+	n := 0
+	if s.FieldRef != nil {
+		n++
+		errs = append(errs, fieldRef(s.FieldRef, envFields, at.Child("fieldRef"))...)
+	}
+	if r := s.ResourceFieldRef; r != nil {
+		n++
+		errs = append(errs, resourceRef(r, false, at.Child("resourceFieldRef"))...)
+	}
+	if r := s.ConfigMapKeyRef; r != nil {
+		n++
+		errs = append(errs, keyRef(r.Name, r.Key, at.Child("configMapKeyRef"))...)
+	}
+	if r := s.SecretKeyRef; r != nil {
+		n++
+		errs = append(errs, keyRef(r.Name, r.Key, at.Child("secretKeyRef"))...)
+	}
+	if s.FileKeyRef != nil {
+		n++
+	}
+	switch {
+	case n == 0:
+		errs = append(errs, field.Invalid(at, "", "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`"))
+	case e.Value != "":
+		errs = append(errs, field.Invalid(at, "", "may not be specified when `value` is not empty"))
+	case n > 1:
+		errs = append(errs, field.Invalid(at, "", "may not have more than one field specified at a time"))
+	}
+	return errs
+}
+
+func keyRef(name, key string, at *field.Path) field.ErrorList {
+	errs := refName(name, at.Child("name"))
+	if key == "" {
+		return append(errs, field.Required(at.Child("key"), ""))
+	}
+	for _, msg := range validation.IsConfigMapKey(key) {
+		errs = append(errs, field.Invalid(at.Child("key"), key, msg))
+	}
+	return errs
+}
+
+func (v *validator) mounts(c *corev1.Container, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	points := sets.New[string]()
+	for i, m := range c.VolumeMounts {
+		at := at.Index(i)
+		if m.Name == "" {
+			errs = append(errs, field.Required(at.Child("name"), ""))
+		} else if _, ok := v.volumes[m.Name]; !ok {
+			errs = append(errs, field.NotFound(at.Child("name"), m.Name))
+		}
+		switch {
+		case m.MountPath == "":
+			errs = append(errs, field.Required(at.Child("mountPath"), ""))
+		case points.Has(m.MountPath):
+			errs = append(errs, field.Invalid(at.Child("mountPath"), m.MountPath, "must be unique"))
+		}
+		points.Insert(m.MountPath)
+		errs = append(errs, recursive(&m, at)...)
+		errs = append(errs, localPath(m.SubPath, at.Child("subPath"))...)
+		errs = append(errs, localPath(m.SubPathExpr, at.Child("subPathExpr"))...)
+		if m.SubPath != "" && m.SubPathExpr != "" {
+			errs = append(errs, field.Invalid(at.Child("subPathExpr"), m.SubPathExpr, "subPathExpr and subPath are mutually exclusive"))
+		}
+		if p := m.MountPropagation; p != nil {
+			privileged := c.SecurityContext != nil && c.SecurityContext.Privileged != nil && *c.SecurityContext.Privileged
+			if *p == corev1.MountPropagationBidirectional && !privileged {
+				errs = append(errs, field.Forbidden(at.Child("mountPropagation"), "Bidirectional mount propagation is available only to privileged containers"))
+			}
+			errs = append(errs, enum(*p, at.Child("mountPropagation"), corev1.MountPropagationBidirectional, corev1.MountPropagationHostToContainer, corev1.MountPropagationNone)...)
+		}
+	}
+	return errs
+}
+
+func (v *validator) devices(c *corev1.Container, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	for i, d := range c.VolumeDevices {
+		at := at.Index(i)
+		if d.Name == "" {
+			errs = append(errs, field.Required(at.Child("name"), ""))
+		} else if _, ok := v.volumes[d.Name]; !ok {
+			errs = append(errs, field.NotFound(at.Child("name"), d.Name))
+		}
+		if d.DevicePath == "" {
+			errs = append(errs, field.Required(at.Child("devicePath"), ""))
+		}
+	}
+	return errs
+}
+
+// localPath is a path within a volume.
+func localPath(p string, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if path.IsAbs(p) {
+		errs = append(errs, field.Invalid(at, p, "must be a relative path"))
+	}
+	for _, part := range strings.Split(p, "/") {
+		if part == ".." {
+			errs = append(errs, field.Invalid(at, p, "must not contain '..'"))
+			break
+		}
+	}
+	return errs
+}
+
+func containerSecurity(s *corev1.SecurityContext, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if s.RunAsUser != nil {
+		for _, msg := range validation.IsValidUserID(*s.RunAsUser) {
+			errs = append(errs, field.Invalid(at.Child("runAsUser"), *s.RunAsUser, msg))
+		}
+	}
+	if s.RunAsGroup != nil {
+		for _, msg := range validation.IsValidGroupID(*s.RunAsGroup) {
+			errs = append(errs, field.Invalid(at.Child("runAsGroup"), *s.RunAsGroup, msg))
+		}
+	}
+	if p := s.ProcMount; p != nil {
+		errs = append(errs, enum(*p, at.Child("procMount"), corev1.DefaultProcMount, corev1.UnmaskedProcMount)...)
+	}
+	if s.AllowPrivilegeEscalation != nil && !*s.AllowPrivilegeEscalation {
+		if s.Privileged != nil && *s.Privileged {
+			errs = append(errs, field.Invalid(at, s, "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"))
+		}
+		if s.Capabilities != nil {
+			for _, c := range s.Capabilities.Add {
+				if string(c) == "CAP_SYS_ADMIN" {
+					errs = append(errs, field.Invalid(at, s, "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN"))
+				}
+			}
+		}
+	}
+	errs = append(errs, appArmor(s.AppArmorProfile, at.Child("appArmorProfile"))...)
+	return append(errs, validateSeccomp(s.SeccompProfile, at.Child("seccompProfile"))...)
+}
+
+func (v *validator) probes(c *corev1.Container, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	for _, kind := range []struct {
+		name  string
+		probe *corev1.Probe
+	}{{"livenessProbe", c.LivenessProbe}, {"readinessProbe", c.ReadinessProbe}, {"startupProbe", c.StartupProbe}} {
+		name, p := kind.name, kind.probe
+		if p == nil {
+			continue
+		}
+		at := at.Child(name)
+		errs = append(errs, probe(p, at)...)
+		if name != "readinessProbe" && p.SuccessThreshold != 1 {
+			errs = append(errs, field.Invalid(at.Child("successThreshold"), p.SuccessThreshold, "must be 1"))
+		}
+		if g := p.TerminationGracePeriodSeconds; g != nil {
+			if name == "readinessProbe" {
+				errs = append(errs, field.Invalid(at.Child("terminationGracePeriodSeconds"), *g, "must not be set for readinessProbes"))
+			} else if *g <= 0 {
+				errs = append(errs, field.Invalid(at.Child("terminationGracePeriodSeconds"), *g, mustBePositive))
+			}
+		}
+	}
+	return errs
+}
+
+func probe(p *corev1.Probe, at *field.Path) field.ErrorList {
+	errs := handler(p.Exec, p.HTTPGet, p.TCPSocket, p.GRPC != nil, nil, at)
+	if p.GRPC != nil {
+		errs = append(errs, portNumber(int(p.GRPC.Port), at.Child("grpc", "port"))...)
+	}
+	for _, f := range []struct {
+		name string
+		n    int32
+	}{{"initialDelaySeconds", p.InitialDelaySeconds}, {"timeoutSeconds", p.TimeoutSeconds}, {"periodSeconds", p.PeriodSeconds},
+		{"successThreshold", p.SuccessThreshold}, {"failureThreshold", p.FailureThreshold}} {
+		errs = append(errs, NonNegativeInt(f.n, at.Child(f.name))...)
+	}
+	return errs
+}
+
+func lifecycleHandler(h *corev1.LifecycleHandler, at *field.Path) field.ErrorList {
+	return handler(h.Exec, h.HTTPGet, h.TCPSocket, false, h.Sleep, at)
+}
+
+func handler(exec *corev1.ExecAction, get *corev1.HTTPGetAction, tcp *corev1.TCPSocketAction, grpc bool, sleep *corev1.SleepAction, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	n := 0
+	count := func(set bool, name string) bool {
+		if !set {
+			return false
+		}
+		if n++; n > 1 {
+			errs = append(errs, field.Forbidden(at.Child(name), "may not specify more than 1 handler type"))
+			return false
+		}
+		return true
+	}
+	if count(exec != nil, "exec") && len(exec.Command) == 0 {
+		errs = append(errs, field.Required(at.Child("exec", "command"), ""))
+	}
+	if count(get != nil, "httpGet") {
+		at := at.Child("httpGet")
+		if get.Path == "" {
+			errs = append(errs, field.Required(at.Child("path"), ""))
+		}
+		errs = append(errs, portOrName(get.Port, at.Child("port"))...)
+		errs = append(errs, enum(get.Scheme, at.Child("scheme"), corev1.URISchemeHTTP, corev1.URISchemeHTTPS)...)
+		for _, h := range get.HTTPHeaders {
+			for _, msg := range validation.IsHTTPHeaderName(h.Name) {
+				errs = append(errs, field.Invalid(at.Child("httpHeaders"), h.Name, msg))
+			}
+		}
+	}
+	if count(tcp != nil, "tcpSocket") {
+		errs = append(errs, portOrName(tcp.Port, at.Child("tcpSocket", "port"))...)
+	}
+	count(grpc, "grpc")
+	count(sleep != nil, "sleep")
+	if n == 0 {
+		errs = append(errs, field.Required(at, "must specify a handler type"))
+	}
+	return errs
+}
+
+func portOrName(p intstr.IntOrString, at *field.Path) field.ErrorList {
+	if p.Type == intstr.Int {
+		return portNumber(p.IntValue(), at)
+	}
+	var errs field.ErrorList
+	for _, msg := range validation.IsValidPortName(p.StrVal) {
+		errs = append(errs, field.Invalid(at, p.StrVal, msg))
+	}
+	return errs
+}

@@ -1,0 +1,81 @@
+// Package resource declares the kinds of resource.k8s.io.
+package resource
+
+import (
+	v1 "k8s.io/api/resource/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"skiff/apiserver/resources"
+	"skiff/apiserver/resources/table"
+)
+
+// Resources are the kinds of the group.
+func Resources() []resources.Resource {
+	return []resources.Resource{
+		plain[v1.DeviceClass, *v1.DeviceClass]("DeviceClass", "deviceclasses", false, resources.Empty[v1.DeviceClassList], nil, classVersions(nil)),
+		claims(),
+		plain[v1.ResourceClaimTemplate, *v1.ResourceClaimTemplate]("ResourceClaimTemplate", "resourceclaimtemplates", true, resources.Empty[v1.ResourceClaimTemplateList], defaultTemplate, templateVersions()),
+		slices(), taintRules(), poolStatusRequests(),
+	}
+}
+
+func plain[T any, P resources.Object[T]](kind, plural string, namespaced bool, list func() runtime.Object, def func(P), others []resources.Version) resources.Resource {
+	r := resources.Kind(v1.GroupName, kind, plural, namespaced)
+	r.Versions = append([]resources.Version{resources.HubVersion[T, P]("v1", list, def)}, others...)
+	r.Columns = table.Columns(table.Name(), table.Age())
+	return resources.Declare(resources.Spec[T, P]{
+		Resource: r,
+		Row: func(o P) []any {
+			return []any{o.GetName(), table.Since(o.GetCreationTimestamp())}
+		},
+		Strategy: resources.TypedStrategy[T, P]{Generation: true, AllowUnconditionalUpdate: true},
+	})
+}
+
+func slices() resources.Resource {
+	type slice = v1.ResourceSlice
+	r := resources.Kind(v1.GroupName, "ResourceSlice", "resourceslices", false)
+	r.Versions = append([]resources.Version{resources.HubVersion[slice]("v1", resources.Empty[v1.ResourceSliceList], defaultSlice)}, sliceVersions()...)
+	r.Columns = table.Columns(table.Name(), table.Text("Node", "The node of the devices."), table.Text("Driver", "Who offers them."), table.Text("Pool", "The pool they are of."), table.Age())
+	node := func(o *slice) string {
+		if o.Spec.NodeName == nil {
+			return ""
+		}
+		return *o.Spec.NodeName
+	}
+	return resources.Declare(resources.Spec[slice, *slice]{
+		Resource: r,
+		Strategy: resources.TypedStrategy[slice, *slice]{Generation: true, AllowUnconditionalUpdate: true},
+		SelectableFields: map[string]func(*slice) string{
+			"spec.nodeName": node, "spec.driver": func(o *slice) string { return o.Spec.Driver },
+		},
+		Row: func(o *slice) []any {
+			return []any{o.Name, node(o), o.Spec.Driver, o.Spec.Pool.Name, table.Since(o.CreationTimestamp)}
+		},
+	})
+}
+
+func claims() resources.Resource {
+	type claim = v1.ResourceClaim
+	r := resources.Kind(v1.GroupName, "ResourceClaim", "resourceclaims", true)
+	r.Versions = append([]resources.Version{resources.HubVersion[claim]("v1", resources.Empty[v1.ResourceClaimList], defaultClaim)}, claimVersions()...)
+	r.Columns = table.Columns(table.Name(), table.Text("State", "What became of the claim."), table.Age())
+	main, view := resources.SpecStatus(resources.TypedStrategy[claim, *claim]{AllowUnconditionalUpdate: true},
+		func(o *claim) *v1.ResourceClaimSpec { return &o.Spec }, func(o *claim) *v1.ResourceClaimStatus { return &o.Status })
+	return resources.Declare(resources.Spec[claim, *claim]{
+		Resource: r, Strategy: main, Views: resources.StatusView(view),
+		Row: func(o *claim) []any {
+			state := "pending"
+			if o.Status.Allocation != nil {
+				state = "allocated"
+				if len(o.Status.ReservedFor) > 0 {
+					state += ",reserved"
+				}
+			}
+			if o.DeletionTimestamp != nil {
+				state = "deleted," + state
+			}
+			return []any{o.Name, state, table.Since(o.CreationTimestamp)}
+		},
+	})
+}

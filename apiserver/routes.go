@@ -1,0 +1,65 @@
+package apiserver
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/pprof"
+
+	"github.com/go-chi/chi/v5"
+
+	"skiff/apiserver/handlers"
+	"skiff/apiserver/request"
+	"skiff/cluster/version"
+)
+
+// routes is what is served where.
+func (s *Server) routes() http.Handler {
+	r := chi.NewRouter()
+	r.NotFound(func(w http.ResponseWriter, r *http.Request) { handlers.WriteNotFound(w, r) })
+	r.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) { handlers.WriteNotFound(w, r) })
+	api := func(w http.ResponseWriter, req *http.Request) {
+		if request.InfoFrom(req.Context()).IsResource {
+			s.api.ServeHTTP(w, req)
+			return
+		}
+		s.discovery.ServeHTTP(w, req)
+	}
+	r.HandleFunc("/api", api)
+	r.HandleFunc("/api/*", api)
+	r.HandleFunc("/apis", api)
+	r.HandleFunc("/apis/*", api)
+	r.Get("/version", s.version)
+	r.Get("/version/", s.version)
+	for _, name := range []string{"livez", "readyz", "healthz"} {
+		r.Get("/"+name, func(w http.ResponseWriter, req *http.Request) { s.checks.serve(w, req, name) })
+		r.Get("/"+name+"/{check}", func(w http.ResponseWriter, req *http.Request) {
+			s.checks.serveOne(w, req, name, chi.URLParam(req, "check"))
+		})
+	}
+	r.Handle("/metrics", s.checks.metrics.handler())
+	if s.keys != nil {
+		r.Get("/openid/v1/jwks", s.keys.ServeJWKS)
+		r.Get("/.well-known/openid-configuration", s.keys.ServeConfig)
+	}
+	r.Get("/openapi/v3", s.openapi.ServeV3Index)
+	r.Get("/openapi/v3/*", s.openapi.ServeV3)
+	r.Get("/openapi/v2", s.openapi.ServeV2)
+	r.HandleFunc("/debug/pprof/", pprof.Index)
+	r.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	r.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	r.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	r.HandleFunc("/debug/pprof/{name}", func(w http.ResponseWriter, req *http.Request) {
+		pprof.Handler(chi.URLParam(req, "name")).ServeHTTP(w, req)
+	})
+	return r
+}
+
+func (s *Server) version(w http.ResponseWriter, _ *http.Request) {
+	b, err := json.MarshalIndent(version.Info(), "", "  ")
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(b) // the client is gone when this fails
+}

@@ -1,0 +1,389 @@
+package apiserver
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/http2"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/managedfields"
+	"k8s.io/apiserver/pkg/apis/apiserver"
+	"k8s.io/client-go/applyconfigurations"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/cache"
+
+	"skiff/apiserver/admission"
+	"skiff/apiserver/authn"
+	"skiff/apiserver/authz/escalation"
+	"skiff/apiserver/bootstrap"
+	"skiff/apiserver/connect"
+	"skiff/apiserver/discovery"
+	"skiff/apiserver/handlers"
+	"skiff/apiserver/openapi"
+	"skiff/apiserver/resources"
+	"skiff/apiserver/resources/builtin"
+	"skiff/apiserver/serviceaccount"
+	"skiff/apiserver/serviceip"
+	"skiff/apiserver/store"
+	"skiff/client"
+	"skiff/cluster/version"
+)
+
+// eventTTL is how long Events live, in seconds, as upstream's --event-ttl.
+const eventTTL = 3600
+
+// Server is an API server.
+type Server struct {
+	cfg       Config
+	core      *Core
+	feed      *store.Feed
+	api       *handlers.API
+	discovery *discovery.Discovery
+	handler   http.Handler
+	authn     *authn.Authenticator
+	services  *serviceip.Allocator
+	openapi   *openapi.OpenAPI
+	keys      *serviceaccount.Discovery
+
+	chain     atomic.Pointer[admission.Chain]
+	listener  net.Listener
+	listening chan struct{}
+	ready     chan struct{}
+	checks    *checks
+}
+
+// New wires a server.
+func New(cfg Config) (*Server, error) {
+	cfg, err := cfg.complete()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, feed: store.NewFeed(cfg.Store, cfg.Log), ready: make(chan struct{}), listening: make(chan struct{}), checks: newChecks()}
+	s.chain.Store(&admission.Chain{})
+	s.core = &Core{}
+	s.core.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) })
+	loopback := client.InProcess(s.core.Handler, Loopback(), "kube-apiserver")
+	if s.core.Client, err = kubernetes.NewForConfig(loopback); err != nil {
+		return nil, fmt.Errorf("apiserver: %w", err)
+	}
+	s.core.Informers = informers.NewSharedInformerFactory(s.core.Client, 0)
+	if err := s.authorization(); err != nil {
+		return nil, err
+	}
+	issuer, err := s.authentication()
+	if err != nil {
+		return nil, err
+	}
+	dial := &connect.Dialer{TLS: cfg.KubeletTLS, Nodes: s.core.Informers.Core().V1().Nodes().Lister(), Log: cfg.Log}
+	connectors := map[resources.Connector]handlers.Connector{}
+	s.api, err = handlers.New(handlers.Config{
+		Admission:  func() admission.Chain { return *s.chain.Load() },
+		Authorizer: s.core.Authorizer,
+		TypeConverter: func() managedfields.TypeConverter {
+			return applyconfigurations.NewTypeConverter(scheme.Scheme)
+		},
+		Connectors: connectors, Log: cfg.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.core.API = s.api
+	connect.Register(connectors, connect.Config{
+		API: s.api, Authorizer: s.core.Authorizer, Rules: s.core.RBAC, Authenticator: s.authn, Issuer: issuer, Dialer: dial,
+		Healthy: func(ctx context.Context) error { return s.checks.run(ctx, "readyz", nil) }, Client: s.core.Client,
+	})
+	s.discovery = discovery.New(builtin.GroupOrder())
+	s.openapi = openapi.New(version.Version)
+	if err := s.install(); err != nil {
+		return nil, err
+	}
+	if s.services, err = serviceip.New(serviceip.Config{Client: s.core.Client, Informers: s.core.Informers, CIDRs: cfg.ServiceCIDRs, MinPort: cfg.NodePortMin, MaxPort: cfg.NodePortMax}); err != nil {
+		return nil, err
+	}
+	if err := s.admission(); err != nil {
+		return nil, err
+	}
+	s.handler = s.filters(s.routes())
+	return s, nil
+}
+
+// Handler serves requests: over TLS in Run, in memory for the parts beside it.
+func (s *Server) Handler() http.Handler { return s.core.Handler }
+
+// Ready is closed once the caches are full and the objects of a fresh cluster exist.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// Listening is closed once the port is open; Addr is valid then.
+func (s *Server) Listening() <-chan struct{} { return s.listening }
+
+// Addr is where the server listens.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Core is what parts of the server in other packages share.
+func (s *Server) Core() *Core { return s.core }
+
+// install serves every built-in resource whose version is switched on.
+func (s *Server) install() error {
+	all := builtin.Resources()
+	stores := map[schema.GroupResource]*store.Store{}
+	var served []discovery.Served
+	for i := range all {
+		r := &all[i]
+		versions := s.versionsOn(r)
+		if len(versions) == 0 {
+			continue
+		}
+		var st *store.Store
+		if r.Virtual == "" {
+			if st = stores[r.SharesStoreWith]; st == nil || r.SharesStoreWith.Empty() {
+				c := store.Config{Kine: s.cfg.Store, Feed: s.feed, Resource: r}
+				if s.cfg.Transformer != nil {
+					c.Transformer = s.cfg.Transformer(r.Group, r.Plural)
+				}
+				if r.Kind == "Event" {
+					c.TTL = eventTTL
+				}
+				var err error
+				if st, err = store.New(c); err != nil {
+					return fmt.Errorf("apiserver: %w", err)
+				}
+				stores[r.GroupResource()] = st
+			}
+		}
+		if err := s.api.Install(r, st); err != nil {
+			return fmt.Errorf("apiserver: %w", err)
+		}
+		served = append(served, discovery.Served{Resource: r, Versions: versions})
+	}
+	s.discovery.Set(served, nil)
+	described := make([]openapi.Served, len(served))
+	for i, d := range served {
+		described[i] = openapi.Served(d)
+	}
+	s.openapi.Set(described)
+	return nil
+}
+
+// versionsOn are the versions of a resource that are switched on.
+func (s *Server) versionsOn(r *resources.Resource) []string {
+	var out []string
+	for i := range r.Versions {
+		v := &r.Versions[i]
+		on := !v.OffByDefault
+		gv := r.Group + "/" + v.Name
+		if r.Group == "" {
+			gv = "api/" + v.Name
+		}
+		if set, ok := s.cfg.RuntimeConfig["api/all"]; ok {
+			on = set
+		}
+		level := "api/ga"
+		if strings.Contains(v.Name, "alpha") {
+			level = "api/alpha"
+		} else if strings.Contains(v.Name, "beta") {
+			level = "api/beta"
+		}
+		if set, ok := s.cfg.RuntimeConfig[level]; ok {
+			on = set
+		}
+		for _, key := range []string{gv, gv + "/" + r.Plural} {
+			if set, ok := s.cfg.RuntimeConfig[key]; ok {
+				on = set
+			}
+		}
+		if on {
+			out = append(out, v.Name)
+		}
+	}
+	return out
+}
+
+func (s *Server) admission() error {
+	var plugins []admission.Plugin
+	if s.cfg.Admission != nil {
+		chain, err := s.cfg.Admission(Deps{Config: client.InProcess(s.core.Handler, Loopback(), "kube-apiserver-admission"), Core: s.core})
+		if err != nil {
+			return err
+		}
+		plugins = chain.Plugins
+	}
+	if s.core.RBAC != nil {
+		check, err := escalation.New(escalation.Config{Resolver: s.core.RBAC, Authorizer: s.core.Authorizer, ClusterRoles: s.core.Informers.Rbac().V1().ClusterRoles().Lister()})
+		if err != nil {
+			return err
+		}
+		plugins = append(plugins, check)
+	}
+	plugins = append(plugins, s.services)
+	chain := admission.NewChain(plugins...)
+	s.chain.Store(&chain)
+	return nil
+}
+
+func (s *Server) authentication() (*serviceaccount.Issuer, error) {
+	c := authn.Config{TokenFile: s.cfg.TokenFile}
+	if s.cfg.ClientCA != nil {
+		c.ClientCA = s.cfg.ClientCA
+	}
+	if s.cfg.FrontProxyCA != nil {
+		c.RequestHeader = &authn.RequestHeaderConfig{ClientCA: s.cfg.FrontProxyCA, AllowedNames: []string{"front-proxy-client"}}
+	}
+	if s.cfg.AnonymousAuth == nil || *s.cfg.AnonymousAuth {
+		c.Anonymous = &apiserver.AnonymousAuthConfig{Enabled: true}
+	}
+	c.BootstrapTokens = s.core.Informers.Core().V1().Secrets().Lister().Secrets("kube-system")
+	var issuer *serviceaccount.Issuer
+	if s.cfg.ServiceAccountKey != nil {
+		getter := serviceaccount.NewGetter(s.core.Client, s.core.Informers)
+		keys, err := serviceaccount.PublicKeys(append([]any{s.cfg.ServiceAccountKey.Public()}, s.cfg.ServiceAccountKeys...)...)
+		if err != nil {
+			return nil, fmt.Errorf("apiserver: service account keys: %w", err)
+		}
+		c.ServiceAccounts = &serviceaccount.ValidatorConfig{Issuers: []string{s.cfg.ServiceAccountIssuer}, Keys: keys, Getter: getter, Lookup: true}
+		signer, err := serviceaccount.NewSigner(s.cfg.ServiceAccountKey, s.cfg.ServiceAccountIssuer)
+		if err != nil {
+			return nil, fmt.Errorf("apiserver: %w", err)
+		}
+		if issuer, err = serviceaccount.NewIssuer(serviceaccount.IssuerConfig{Signer: signer, Getter: getter, ExtendExpiration: true}); err != nil {
+			return nil, fmt.Errorf("apiserver: %w", err)
+		}
+		external := net.JoinHostPort(s.cfg.AdvertiseAddress.String(), fmt.Sprint(s.cfg.Port))
+		if s.keys, err = serviceaccount.NewDiscovery(s.cfg.ServiceAccountIssuer, "", external, keys); err != nil {
+			return nil, fmt.Errorf("apiserver: %w", err)
+		}
+	}
+	var err error
+	s.authn, err = authn.New(c)
+	return issuer, err
+}
+
+// Run serves until ctx ends.
+func (s *Server) Run(ctx context.Context) error {
+	if err := s.listen(); err != nil {
+		return err
+	}
+	close(s.listening)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	part := func(name string, run func(context.Context) error) {
+		wg.Go(func() {
+			if err := run(ctx); err != nil && ctx.Err() == nil {
+				cancel(fmt.Errorf("%s: %w", name, err))
+			}
+		})
+	}
+	part("watch cache", s.feed.Run)
+	part("authentication", s.authn.Run)
+	part("server", s.serve)
+	part("start", s.start)
+	part("service addresses", s.services.Run)
+	<-ctx.Done()
+	wg.Wait()
+	s.core.Informers.Shutdown()
+	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// start fills the caches and makes what a fresh cluster has.
+func (s *Server) start(ctx context.Context) error {
+	select {
+	case <-s.feed.Started():
+	case <-ctx.Done():
+		return nil
+	}
+	s.core.Informers.StartWithContext(ctx)
+	s.core.Informers.WaitForCacheSyncWithContext(ctx)
+	if s.core.RBAC != nil && !cache.WaitForCacheSync(ctx.Done(), s.core.RBAC.HasSynced) {
+		return nil
+	}
+	b := bootstrap.Config{Client: s.core.Client, ServiceCIDRs: s.cfg.ServiceCIDRs, Port: s.port(), Address: s.cfg.AdvertiseAddress, Log: s.cfg.Log}
+	if s.cfg.ClientCA != nil {
+		b.ClientCA = s.cfg.ClientCA.PEM()
+	}
+	if s.cfg.FrontProxyCA != nil {
+		b.FrontProxyCA = s.cfg.FrontProxyCA.PEM()
+	}
+	return bootstrap.Run(ctx, b, func() { close(s.ready); s.checks.done() })
+}
+
+func (s *Server) port() int {
+	if a, ok := s.listener.Addr().(*net.TCPAddr); ok {
+		return a.Port
+	}
+	return s.cfg.Port
+}
+
+func (s *Server) listen() error {
+	if s.listener = s.cfg.Listener; s.listener != nil {
+		return nil
+	}
+	addr := net.JoinHostPort(s.cfg.BindAddress.String(), fmt.Sprint(s.cfg.Port))
+	if s.cfg.BindAddress == netip.IPv6Unspecified() {
+		addr = fmt.Sprintf(":%d", s.cfg.Port)
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("apiserver: listen on %s: %w: stop what listens there, or choose another port with --secure-port", addr, err)
+	}
+	s.listener = l
+	return nil
+}
+
+// serve answers over TLS, HTTP/1.1 and HTTP/2.
+func (s *Server) serve(ctx context.Context) error {
+	if s.cfg.Certificate == nil {
+		return errors.New("apiserver: no serving certificate: give --tls-cert-file and --tls-private-key-file")
+	}
+	tlsConfig := &tls.Config{
+		MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}, GetCertificate: s.cfg.Certificate,
+		// The authenticator verifies: a certificate of an unknown authority is no
+		// reason to end the connection.
+		ClientAuth: tls.RequestClientCert,
+	}
+	if s.cfg.ClientCA != nil {
+		tlsConfig.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			c := tlsConfig.Clone()
+			c.GetConfigForClient = nil
+			c.ClientCAs = s.cfg.ClientCA.Pool()
+			return c, nil
+		}
+	}
+	server := &http.Server{
+		Handler: s.handler, TLSConfig: tlsConfig, ReadHeaderTimeout: 32 * time.Second, IdleTimeout: 90 * time.Second,
+		MaxHeaderBytes: 1 << 20, BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	if err := http2.ConfigureServer(server, &http2.Server{MaxConcurrentStreams: 250, IdleTimeout: 90 * time.Second, MaxReadFrameSize: 1 << 20}); err != nil {
+		return err
+	}
+	stopped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		defer cancel()
+		if err := server.Shutdown(grace); err != nil {
+			server.Close()
+		}
+	})
+	err := server.ServeTLS(s.listener, "", "")
+	if !stop() {
+		<-stopped
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}

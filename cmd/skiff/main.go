@@ -1,0 +1,63 @@
+// Command skiff is Kubernetes in one binary: see README.md.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"k8s.io/klog/v2"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := root().ExecuteContext(ctx); err != nil {
+		if !errors.Is(err, context.Canceled) {
+			fmt.Fprintln(os.Stderr, "error:", err)
+		}
+		os.Exit(1)
+	}
+}
+
+func root() *cobra.Command {
+	verbosity := 0
+	cmd := &cobra.Command{
+		Use:           "skiff",
+		Short:         "Kubernetes in one binary",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		PersistentPreRun: func(*cobra.Command, []string) {
+			logging(verbosity)
+		},
+	}
+	cmd.PersistentFlags().IntVarP(&verbosity, "v", "v", 0, "how much is logged: 0 is what an operator needs, 4 is for debugging")
+	cmd.AddCommand(
+		upCommand(), downCommand(), runCommand(), initCommand(), joinCommand(), resetCommand(), tokenCommand(), certsCommand(),
+		kubeconfigCommand(), kubectlCommand(), versionCommand(), apiserverCommand(), schedulerCommand(), controllersCommand(), kineCommand(),
+	)
+	// Called by the name of a part, through a link, the binary is that part.
+	names := map[string]string{
+		"kube-apiserver": "apiserver", "kube-scheduler": "scheduler", "kube-controller-manager": "controllers", "kubectl": "kubectl",
+	}
+	if part, ok := names[filepath.Base(os.Args[0])]; ok {
+		cmd.SetArgs(append([]string{part}, os.Args[1:]...))
+	}
+	return cmd
+}
+
+func logging(v int) {
+	level := slog.LevelInfo
+	if v >= 4 {
+		level = slog.LevelDebug
+	}
+	h := slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})
+	slog.SetDefault(slog.New(h))
+	klog.SetSlogLogger(slog.New(h))
+}

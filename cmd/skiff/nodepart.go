@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"skiff/cluster/layout"
+	"skiff/cluster/node"
+	"skiff/cluster/version"
+	"skiff/controllers/localvolume"
+	"skiff/dns"
+	"skiff/kubelet"
+	kubeletconfig "skiff/kubelet/config"
+	"skiff/kubelet/cri"
+	"skiff/kubelet/network"
+	"skiff/proxy"
+)
+
+// nodeParts are what every node runs: runtime, kubelet, pod network, proxy, DNS.
+// wait is closed when the API can be reached.
+func nodeParts(l layout.Layout, c *node.Config, api *rest.Config, wait <-chan struct{}) ([]part, error) {
+	podCIDRs, err := prefixes(c.Cluster.Networking.PodSubnet)
+	if err != nil {
+		return nil, err
+	}
+	ip, err := netip.ParseAddr(c.IP)
+	if err != nil {
+		return nil, fmt.Errorf("%s: ip: %w", l.NodeConfig(), err)
+	}
+	kube, err := kubernetes.NewForConfig(api)
+	if err != nil {
+		return nil, err
+	}
+	ptp, err := network.New(network.Config{StateDir: filepath.Join(l.State(), "network"), ClusterCIDRs: podCIDRs, Overhead: 50})
+	if err != nil {
+		return nil, err
+	}
+	cni, err := network.NewCNI(network.CNIConfig{ConfDir: l.CNIConfig(), BinDirs: []string{l.CNIBin()}, CacheDir: filepath.Join(l.State(), "cni")})
+	if err != nil {
+		return nil, err
+	}
+	for _, dir := range []string{l.State(), l.Run()} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	runtime, err := cri.New(cri.Config{
+		StateDir: filepath.Join(l.State(), "cri"), RunDir: filepath.Join(l.Run(), "pods"), Socket: l.CRISocket(), CgroupRoot: l.CgroupRoot(),
+		Registries: l.Registries(), Network: &network.Auto{CNI: cni, BuiltIn: ptp, Dir: filepath.Join(l.State(), "cni-pods")},
+		SeccompDir: filepath.Join(l.Kubelet(), "seccomp"), Version: strings.TrimPrefix(version.Version, "v"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	conf, err := kubeletconfig.Load(filepath.Join(l.Kubelet(), "config.yaml"), "")
+	if err != nil {
+		return nil, err
+	}
+	setCIDRs := func(n *corev1.Node) {
+		var list []netip.Prefix
+		for _, text := range n.Spec.PodCIDRs {
+			if p, err := netip.ParsePrefix(text); err == nil {
+				list = append(list, p)
+			}
+		}
+		if len(list) == 0 {
+			return
+		}
+		if err := ptp.SetPodCIDRs(context.Background(), list); err != nil {
+			slog.Error("the node's pod network could not be prepared", "podCIDRs", n.Spec.PodCIDRs, "err", err)
+		}
+	}
+	kl, err := kubelet.New(kubelet.Config{
+		Client: kube, NodeName: c.Name, NodeIPs: []string{c.IP}, Runtime: runtime, Images: runtime, Streaming: runtime.StreamingHandler(),
+		Paths: kubelet.Paths{Root: l.Kubelet(), PodLogs: l.PodLogs(), ContainerLogs: l.ContainerLogs(), Logs: l.Path("var/log"),
+			Manifests: l.Manifests(), CgroupRoot: l.CgroupRoot()},
+		Kubelet: conf, Taints: c.Registration.Taints, NodeLabels: labels(c), OnNode: setCIDRs, Version: version.Version,
+	})
+	if err != nil {
+		return nil, err
+	}
+	after := func(ready <-chan struct{}, run func(context.Context) error) func(context.Context) error {
+		return func(ctx context.Context) error {
+			select {
+			case <-ready:
+				return run(ctx)
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	}
+	parts := []part{
+		{"runtime", true, runtime.Run},
+		{"kubelet", true, after(runtime.Ready(), after(wait, kl.Run))},
+		{"overlay", false, after(wait, func(ctx context.Context) error {
+			f := informers.NewSharedInformerFactory(kube, 0)
+			o, err := network.NewOverlay(network.OverlayConfig{NodeName: c.Name, Nodes: f.Core().V1().Nodes(), Network: ptp})
+			if err != nil {
+				return err
+			}
+			f.Core().V1().Nodes().Informer()
+			f.StartWithContext(ctx)
+			defer f.Shutdown()
+			return o.Run(ctx)
+		})},
+	}
+	parts = append(parts, part{"local volumes", false, after(wait, func(ctx context.Context) error {
+		k, err := localvolume.New(localvolume.Config{Client: kube, NodeName: c.Name, Directory: volumesDir(l)})
+		if err != nil {
+			return err
+		}
+		return k.Run(ctx)
+	})})
+	if !c.Cluster.Proxy.Disabled {
+		parts = append(parts, part{"proxy", false, after(wait, func(ctx context.Context) error {
+			p, err := proxy.New(proxy.Config{
+				Client: kube, NodeName: c.Name, Mode: proxy.Mode(c.ProxyMode), ClusterCIDRs: podCIDRs, IPv4: ip.Is4(), IPv6: ip.Is6(),
+				HealthzAddress: "0.0.0.0:10256", Log: slog.Default().With("part", "proxy"),
+			})
+			if err != nil {
+				return err
+			}
+			return p.Run(ctx)
+		})})
+	}
+	if !c.Cluster.DNS.Disabled {
+		parts = append(parts, part{"dns", false, after(wait, func(ctx context.Context) error {
+			s, err := dns.New(dns.Config{Client: api, Domain: c.Cluster.Networking.DNSDomain, Addresses: []netip.Addr{ip}, MetricsPort: -1,
+				Log: slog.Default().With("part", "dns")})
+			if err != nil {
+				return err
+			}
+			return s.Run(ctx)
+		})})
+	}
+	return parts, nil
+}
+
+// volumesDir is where the built-in provisioner's volumes are.
+func volumesDir(l layout.Layout) string { return filepath.Join(l.State(), "volumes") }
+
+// labels are those the node registers with: --node-labels of the kubelet's extra
+// arguments. What only an administrator may set, init and join set after.
+func labels(c *node.Config) map[string]string {
+	out := map[string]string{}
+	for _, arg := range c.Registration.KubeletExtraArgs {
+		if arg.Name != "node-labels" {
+			continue
+		}
+		for _, pair := range strings.Split(arg.Value, ",") {
+			if key, value, ok := strings.Cut(pair, "="); ok {
+				out[key] = value
+			}
+		}
+	}
+	return out
+}

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// part is one of the parts that run together.
+type part struct {
+	name string
+	// vital parts end the process when they fail; the others begin anew.
+	vital bool
+	run   func(ctx context.Context) error
+}
+
+const (
+	minPause = time.Second
+	maxPause = 30 * time.Second
+)
+
+// supervise runs parts until ctx ends or a vital one fails, and returns after
+// all of them have ended.
+func supervise(ctx context.Context, parts []part) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	for _, p := range parts {
+		wg.Go(func() {
+			if err := keepRunning(ctx, p); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	wg.Wait()
+	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// keepRunning runs one part, again and again unless it is vital.
+func keepRunning(ctx context.Context, p part) error {
+	pause := minPause
+	for {
+		began := time.Now()
+		err := p.run(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err == nil {
+			err = errors.New("it ended")
+		}
+		if p.vital {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+		if time.Since(began) > time.Minute {
+			pause = minPause
+		}
+		slog.Error("a part ended; it begins anew", "part", p.name, "err", err, "in", pause)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, maxPause)
+	}
+}

@@ -1,0 +1,126 @@
+// Package csrapproving approves the requests of kubelets for their client
+// certificates, where the API says that the asker may have one.
+package csrapproving
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+
+	authorization "k8s.io/api/authorization/v1"
+	certs "k8s.io/api/certificates/v1"
+	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	certlisters "k8s.io/client-go/listers/certificates/v1"
+
+	"skiff/controllers/csrsigning"
+	"skiff/controllers/loop"
+)
+
+// Config is what the controller needs.
+type Config struct {
+	loop.Parts
+}
+
+// Controller approves requests.
+type Controller struct {
+	*loop.Loop
+	parts loop.Parts
+	csrs  certlisters.CertificateSigningRequestLister
+}
+
+// New checks the configuration and makes the controller.
+func New(c Config) (*Controller, error) {
+	parts, err := c.Complete("csrapproving")
+	if err != nil {
+		return nil, err
+	}
+	csrs := parts.Informers.Certificates().V1().CertificateSigningRequests()
+	a := &Controller{parts: parts, csrs: csrs.Lister()}
+	a.Loop = loop.New("csrapproving", parts, a.sync)
+	a.On(csrs.Informer(), loop.Changed(func(r *certs.CertificateSigningRequest) { a.Add(r.Name) }))
+	return a, nil
+}
+
+// Right is a permission that lets a request be approved.
+type Right struct {
+	Subresource string
+	Message     string
+}
+
+// Rights lists the permissions that would do for the request; none when it is
+// not a kubelet's.
+func Rights(r *certs.CertificateSigningRequest, req *x509.CertificateRequest) []Right {
+	if r.Spec.SignerName != certs.KubeAPIServerClientKubeletSignerName || csrsigning.ValidateKubeletClient(req, r.Spec.Usages) != nil {
+		return nil
+	}
+	var out []Right
+	if r.Spec.Username == req.Subject.CommonName {
+		out = append(out, Right{"selfnodeclient", "Auto approving self kubelet client certificate after SubjectAccessReview."})
+	}
+	return append(out, Right{"nodeclient", "Auto approving kubelet client certificate after SubjectAccessReview."})
+}
+
+func (c *Controller) sync(ctx context.Context, name string) error {
+	r, err := c.csrs.Get(name)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if len(r.Status.Certificate) != 0 {
+		return nil
+	}
+	for _, cond := range r.Status.Conditions {
+		if cond.Type == certs.CertificateApproved || cond.Type == certs.CertificateDenied {
+			return nil
+		}
+	}
+	req, err := csrsigning.Parse(r.Spec.Request)
+	if err != nil {
+		return fmt.Errorf("csrapproving: unable to parse csr %q: %w", name, err)
+	}
+	rights := Rights(r, req)
+	for _, right := range rights {
+		ok, err := c.allowed(ctx, r, right.Subresource)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		next := r.DeepCopy()
+		next.Status.Conditions = append(next.Status.Conditions, certs.CertificateSigningRequestCondition{
+			Type: certs.CertificateApproved, Status: v1.ConditionTrue, Reason: "AutoApproved", Message: right.Message,
+			LastUpdateTime: metav1.NewTime(c.parts.Clock.Now()),
+		})
+		_, err = c.parts.Client.CertificatesV1().CertificateSigningRequests().UpdateApproval(ctx, name, next, metav1.UpdateOptions{})
+		return err
+	}
+	if len(rights) > 0 {
+		// A binding may still come: the role bindings of a join are made late.
+		return fmt.Errorf("recognized csr %q as %s but subject access review was not approved", name, rights[0].Subresource)
+	}
+	return nil
+}
+
+func (c *Controller) allowed(ctx context.Context, r *certs.CertificateSigningRequest, subresource string) (bool, error) {
+	extra := make(map[string]authorization.ExtraValue, len(r.Spec.Extra))
+	for k, v := range r.Spec.Extra {
+		extra[k] = authorization.ExtraValue(v)
+	}
+	review, err := c.parts.Client.AuthorizationV1().SubjectAccessReviews().Create(ctx, &authorization.SubjectAccessReview{
+		Spec: authorization.SubjectAccessReviewSpec{
+			User: r.Spec.Username, UID: r.Spec.UID, Groups: r.Spec.Groups, Extra: extra,
+			ResourceAttributes: &authorization.ResourceAttributes{
+				Group: certs.GroupName, Resource: "certificatesigningrequests", Verb: "create", Subresource: subresource, Version: "*",
+			},
+		},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return false, err
+	}
+	return review.Status.Allowed, nil
+}

@@ -1,0 +1,42 @@
+package e2e
+
+import "testing"
+
+// TestCluster drives one cluster through every case, the basic ones first. Each
+// case has a namespace of its own.
+func TestCluster(t *testing.T) {
+	c := start(t)
+	for _, each := range []struct {
+		name string
+		run  func(*space)
+	}{
+		{"server-answers", serverAnswers},
+		{"discovery-and-explain", discoveryAndExplain},
+		{"every-kind", everyKind},
+		{"output-formats", outputFormats},
+		{"patches", patches},
+		{"server-side-apply", serverSideApply},
+		{"watch", watch},
+		{"refusals", refusals},
+		{"pod-from-registry", podFromRegistry},
+		{"pod-logs-exec-copy", podLogsExecCopy},
+		{"pod-port-forward", podPortForward},
+		{"pod-configmap-secret", podConfigMapSecret},
+		{"pod-restart", podRestart},
+		{"pod-probes", podProbes},
+		{"pod-graceful-end", podGracefulEnd},
+		{"deployment-rollout", deploymentRollout},
+		{"service-cluster-ip", serviceClusterIP},
+		{"service-node-port", serviceNodePort},
+		{"service-account-in-pod", serviceAccountInPod},
+		{"job", job},
+		{"cronjob", cronJob},
+		{"daemonset", daemonSet},
+		{"statefulset-with-volumes", statefulSetWithVolumes},
+		{"events-and-top", eventsAndTop},
+		{"drain", drain},
+		{"sigkill", sigkill},
+	} {
+		t.Run(each.name, func(t *testing.T) { each.run(c.space(t, "e2e-"+each.name)) })
+	}
+}

@@ -1,0 +1,185 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"skiff/testdata/images/imageset"
+)
+
+// cluster is a running cluster of the binary under test.
+type cluster struct {
+	bin, root, kubeconfig string
+	nodes                 int
+}
+
+// start starts a cluster, and takes it away when the test ends.
+func start(t *testing.T) *cluster {
+	t.Helper()
+	bin := os.Getenv("SKIFF_E2E")
+	if bin == "" {
+		t.Skip("SKIFF_E2E names no binary: make e2e runs these tests")
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("want root")
+	}
+	if _, err := exec.LookPath("kubectl"); err != nil {
+		t.Skip("want kubectl in PATH")
+	}
+	c := &cluster{bin: bin, nodes: 1}
+	if n := os.Getenv("SKIFF_E2E_NODES"); n != "" {
+		var err error
+		if c.nodes, err = strconv.Atoi(n); err != nil {
+			t.Fatalf("SKIFF_E2E_NODES %q: want a number", n)
+		}
+	}
+	// Not t.TempDir: its removal would go through mounts that were left.
+	var err error
+	if c.root, err = os.MkdirTemp("/var/tmp", "skiff-e2e-"); err != nil {
+		t.Fatal(err)
+	}
+	c.kubeconfig = filepath.Join(c.root, "etc/kubernetes/admin.conf")
+	url, err := imageset.Serve(t.Context(), net4(hostAddress))
+	if err != nil {
+		t.Fatal(err)
+	}
+	registries := filepath.Join(c.root, "etc/skiff/registries.yaml")
+	if err := os.MkdirAll(filepath.Dir(registries), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(registries, []byte(imageset.RegistriesYAML(url)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.remove(t) })
+	c.up(t)
+	return c
+}
+
+func net4(host string) string { return host + ":0" }
+
+// up starts the nodes and waits until they are Ready.
+func (c *cluster) up(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	began := time.Now()
+	cmd := exec.CommandContext(ctx, c.bin, "up", "--root", c.root, "--nodes", strconv.Itoa(c.nodes))
+	cmd.WaitDelay = time.Second
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("skiff up: %v\n%s\n%s", err, out, c.logTail(80))
+	}
+	t.Logf("skiff up took %v", time.Since(began).Round(time.Millisecond))
+}
+
+// kill ends every skiff process of the cluster with SIGKILL.
+func (c *cluster) kill(t *testing.T) {
+	t.Helper()
+	files, err := filepath.Glob("/run/skiff-*/skiff.pid")
+	if err != nil {
+		t.Fatal(err)
+	}
+	killed := 0
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			continue
+		}
+		pid, err := strconv.Atoi(strings.TrimSpace(strings.SplitN(string(b), "\n", 2)[0]))
+		if err != nil || !c.owns(pid) {
+			continue
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		killed++
+	}
+	if killed != c.nodes {
+		t.Fatalf("killed %d processes, want one for each of %d nodes", killed, c.nodes)
+	}
+}
+
+// owns tells whether a process was started for this cluster.
+func (c *cluster) owns(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return err == nil && bytes.Contains(b, []byte(c.root))
+}
+
+// logTail is the end of each node's log.
+func (c *cluster) logTail(lines int) string {
+	logs, err := filepath.Glob(filepath.Join(c.root, "var/log/skiff.log"))
+	if err != nil {
+		return err.Error()
+	}
+	members, err := filepath.Glob(filepath.Join(c.root, "nodes/*/var/log/skiff.log"))
+	if err != nil {
+		return err.Error()
+	}
+	var b strings.Builder
+	for _, name := range append(logs, members...) {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			continue
+		}
+		all := strings.Split(strings.TrimSpace(string(data)), "\n")
+		fmt.Fprintf(&b, "--- %s\n", name)
+		for _, line := range all[max(0, len(all)-lines):] {
+			fmt.Fprintln(&b, line[:min(len(line), 600)])
+		}
+	}
+	return b.String()
+}
+
+// remove resets the cluster and looks for what it left.
+func (c *cluster) remove(t *testing.T) {
+	ids := c.ids()
+	if keep := os.Getenv("SKIFF_E2E_LOGS"); keep != "" {
+		if err := os.WriteFile(keep, []byte(c.logTail(1<<30)), 0o644); err != nil {
+			t.Error(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	if out, err := exec.CommandContext(ctx, c.bin, "reset", "--root", c.root).CombinedOutput(); err != nil {
+		t.Errorf("skiff reset: %v\n%s", err, out)
+	}
+	leaks := leaked(c.root, ids)
+	for _, l := range leaks {
+		t.Errorf("left behind: %s", l)
+	}
+	if len(leaks) == 0 {
+		if err := os.RemoveAll(c.root); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// ids are the short names by which the nodes' run folders, cgroups and
+// interfaces are told from others.
+func (c *cluster) ids() []string {
+	dirs, err := filepath.Glob("/run/skiff-*/skiff.pid")
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for _, f := range dirs {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			continue
+		}
+		pid, err := strconv.Atoi(strings.TrimSpace(strings.SplitN(string(b), "\n", 2)[0]))
+		if err == nil && c.owns(pid) {
+			out = append(out, strings.TrimPrefix(filepath.Base(filepath.Dir(f)), "skiff-"))
+		}
+	}
+	return out
+}

@@ -1,0 +1,69 @@
+package e2e
+
+import (
+	"errors"
+	"strings"
+	"time"
+)
+
+func eventsAndTop(s *space) {
+	s.apply(pod("busy", "", ""))
+	s.ready("pod/busy")
+	s.until(20*time.Second, "Started", "events", "--for", "pod/busy")
+	s.until(90*time.Second, "busy", "top", "pods")
+	s.says([]string{"NAME", "CPU(cores)", "MEMORY(bytes)"}, "top", "nodes")
+}
+
+func drain(s *space) {
+	s.run("create", "deployment", "web", "--image=probe", "--replicas=2")
+	s.run("rollout", "status", "deployment/web", "--timeout=60s")
+	node := s.run("get", "pods", "-l", "app=web", "-o", "jsonpath={.items[0].spec.nodeName}")
+	s.t.Cleanup(func() {
+		if out, err := s.try("", "uncordon", node); err != nil {
+			s.t.Errorf("uncordon: %v: %s", err, out)
+		}
+	})
+	s.run("cordon", node)
+	s.says([]string{"SchedulingDisabled"}, "get", "node", node)
+	s.run("drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--pod-selector=app=web", "--timeout=90s")
+	s.eventually(30*time.Second, "the node empty of web pods", func() error {
+		out, err := s.try("", "get", "pods", "-l", "app=web", "--field-selector", "spec.nodeName="+node, "-o", "name")
+		if err == nil && strings.TrimSpace(out) != "" {
+			err = errors.New(out)
+		}
+		return err
+	})
+	if s.nodes == 1 {
+		s.until(30*time.Second, "FailedScheduling", "get", "events", "-o", "custom-columns=R:.reason")
+	}
+	s.run("uncordon", node)
+	s.run("rollout", "status", "deployment/web", "--timeout=60s")
+}
+
+// sigkill kills skiff itself; no container may notice.
+func sigkill(s *space) {
+	s.run("create", "deployment", "web", "--image=probe", "--replicas=3")
+	s.run("rollout", "status", "deployment/web", "--timeout=60s")
+	started := func() string {
+		s.t.Helper()
+		return s.run("get", "pods", "-l", "app=web", "--sort-by=.metadata.name", "-o",
+			`jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].state.running.startedAt} {.status.containerStatuses[0].containerID}{"\n"}{end}`)
+	}
+	before := started()
+	s.run("create", "configmap", "last", "--from-literal=write=acknowledged")
+	s.kill(s.t)
+	s.up(s.t)
+	if got := s.field("configmap/last", ".data.write"); got != "acknowledged" {
+		s.t.Errorf("the last write is %q after the kill", got)
+	}
+	// A pod that starts now shows that the node agent is at work again, so that
+	// the status of the old ones is fresh.
+	s.apply(pod("later", "", ""))
+	s.ready("pod/later")
+	if after := started(); after != before {
+		s.t.Errorf("the containers before:\n%safter:\n%s", before, after)
+	}
+	s.says([]string{"web-"}, "exec", "deployment/web", "--", "/probe", "hostname")
+	s.run("scale", "deployment/web", "--replicas=4")
+	s.run("rollout", "status", "deployment/web", "--timeout=60s")
+}

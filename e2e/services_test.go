@@ -1,0 +1,115 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// web makes a Deployment of three pods with a Service, and a pod to ask from.
+func (s *space) web() {
+	s.t.Helper()
+	s.apply(`apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 3
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+        - name: main
+          image: probe
+          readinessProbe: {httpGet: {path: /readyz, port: 8080}, periodSeconds: 1}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  type: NodePort
+  selector: {app: web}
+  ports:
+    - {name: http, port: 80, targetPort: 8080}
+    - {name: udp, port: 81, targetPort: 8081, protocol: UDP}
+    - {name: tcp, port: 82, targetPort: 8082}
+` + "---\n" + pod("client", `"sleep"`, ""))
+	s.run("rollout", "status", "deployment/web", "--timeout=90s")
+	s.ready("pod/client")
+	s.endpoints("web", 3)
+}
+
+func serviceClusterIP(s *space) {
+	s.web()
+	ip := s.field("service/web", ".spec.clusterIP")
+	// Every endpoint answers some of the requests by the cluster IP.
+	s.eventually(30*time.Second, "answers of all three pods", func() error {
+		out, err := s.try("", "exec", "client", "--", "/probe", "get", "http://"+ip+"/hostname", "30")
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		names := strings.Fields(out)
+		slices.Sort(names)
+		if names = slices.Compact(names); len(names) != 3 {
+			return fmt.Errorf("only %v answered", names)
+		}
+		return nil
+	})
+	for _, name := range []string{"web", "web." + s.name, "web." + s.name + ".svc", "web." + s.name + ".svc.cluster.local"} {
+		if got := strings.TrimSpace(s.run("exec", "client", "--", "/probe", "lookup", name)); got != ip {
+			s.t.Errorf("%s is %q, want %s", name, got, ip)
+		}
+	}
+	s.says([]string{"web-"}, "exec", "client", "--", "/probe", "get", "http://web."+s.name+".svc.cluster.local/")
+	s.says([]string{"over udp"}, "exec", "client", "--", "/probe", "udp", ip+":81", "over udp")
+	s.says([]string{"over tcp"}, "exec", "client", "--", "/probe", "tcp", ip+":82", "over tcp")
+	s.refused("no such host", "exec", "client", "--", "/probe", "lookup", "no-such-service")
+	// A Service without endpoints refuses at once.
+	s.run("create", "service", "clusterip", "empty", "--tcp=80:80")
+	s.eventually(20*time.Second, "a refused connection", func() error {
+		out, err := s.try("", "exec", "client", "--", "/probe", "get", "http://empty/")
+		if err == nil || !strings.Contains(out, "refused") {
+			return fmt.Errorf("error %v: %s", err, out)
+		}
+		return nil
+	})
+}
+
+func serviceNodePort(s *space) {
+	s.web()
+	port := s.field("service/web", `.spec.ports[?(@.name=="http")].nodePort`)
+	addresses := strings.Fields(s.run("get", "nodes", "-o", `jsonpath={.items[*].status.addresses[?(@.type=="InternalIP")].address}`))
+	for _, address := range addresses {
+		s.eventually(30*time.Second, "an answer by the node port of "+address, func() error {
+			body, err := fetch("http://" + address + ":" + port + "/hostname")
+			if err == nil && !strings.HasPrefix(body, "web-") {
+				err = errors.New(body)
+			}
+			return err
+		})
+		s.says([]string{"web-"}, "exec", "client", "--", "/probe", "get", "http://"+address+":"+port+"/")
+	}
+}
+
+func serviceAccountInPod(s *space) {
+	s.run("create", "serviceaccount", "reader")
+	s.run("create", "role", "reader", "--verb=list", "--resource=configmaps")
+	s.run("create", "rolebinding", "reader", "--role=reader", "--serviceaccount="+s.name+":reader")
+	s.apply(strings.Replace(pod("client", `"sleep"`, ""), "spec:\n", "spec:\n  serviceAccountName: reader\n", 1))
+	s.ready("pod/client")
+	s.eventually(30*time.Second, "an answer of the API server", func() error {
+		out, err := s.try("", "exec", "client", "--", "/probe", "api", "/api/v1/namespaces/"+s.name+"/configmaps")
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		if !strings.Contains(out, "kube-root-ca.crt") {
+			return errors.New(out)
+		}
+		return nil
+	})
+	s.refused("403 Forbidden", "exec", "client", "--", "/probe", "api", "/api/v1/namespaces/"+s.name+"/secrets")
+	s.says([]string{"ey"}, "create", "token", "reader")
+}

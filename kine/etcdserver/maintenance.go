@@ -1,0 +1,150 @@
+package etcdserver
+
+import (
+	"context"
+	"encoding/binary"
+	"hash/crc32"
+	"os"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/version"
+
+	"skiff/kine"
+	"skiff/kine/etcdwire"
+)
+
+type maintenanceServer struct {
+	pb.UnimplementedMaintenanceServer
+	*Server
+}
+
+func (s *maintenanceServer) Status(ctx context.Context, _ *pb.StatusRequest) (*pb.StatusResponse, error) {
+	st, err := s.cfg.Store.Status(ctx)
+	if err != nil {
+		return nil, etcdwire.Error(err)
+	}
+	resp := &pb.StatusResponse{
+		Header: header(st.Revision), Version: version.Version, StorageVersion: version.Version,
+		DbSize: st.SizeBytes, DbSizeInUse: st.SizeBytes - st.FreeBytes, DbSizeQuota: st.QuotaBytes,
+		Leader: memberID, RaftTerm: 1, RaftIndex: uint64(st.Revision), RaftAppliedIndex: uint64(st.Revision),
+	}
+	if full(st) {
+		resp.Errors = []string{"memberID:" + pb.AlarmType_NOSPACE.String()}
+	}
+	return resp, nil
+}
+
+func full(st kine.Status) bool {
+	return st.QuotaBytes > 0 && st.SizeBytes-st.FreeBytes >= st.QuotaBytes
+}
+
+// Alarm tells whether the quota is used up. The alarm goes by itself when there
+// is space again.
+func (s *maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.AlarmResponse, error) {
+	st, err := s.cfg.Store.Status(ctx)
+	if err != nil {
+		return nil, etcdwire.Error(err)
+	}
+	resp := &pb.AlarmResponse{Header: header(st.Revision)}
+	if full(st) && r.Action == pb.AlarmRequest_GET {
+		resp.Alarms = []*pb.AlarmMember{{MemberID: memberID, Alarm: pb.AlarmType_NOSPACE}}
+	}
+	return resp, nil
+}
+
+// Defragment has nothing to do: the store returns space by itself.
+func (s *maintenanceServer) Defragment(ctx context.Context, _ *pb.DefragmentRequest) (*pb.DefragmentResponse, error) {
+	h, err := s.now(ctx)
+	if err != nil {
+		return nil, etcdwire.Error(err)
+	}
+	return &pb.DefragmentResponse{Header: h}, nil
+}
+
+func (s *maintenanceServer) Hash(ctx context.Context, _ *pb.HashRequest) (*pb.HashResponse, error) {
+	hash, revision, err := s.hash(ctx, 0)
+	if err != nil {
+		return nil, etcdwire.Error(err)
+	}
+	return &pb.HashResponse{Header: header(revision), Hash: hash}, nil
+}
+
+func (s *maintenanceServer) HashKV(ctx context.Context, r *pb.HashKVRequest) (*pb.HashKVResponse, error) {
+	hash, revision, err := s.hash(ctx, r.Revision)
+	if err != nil {
+		return nil, etcdwire.Error(err)
+	}
+	st, err := s.cfg.Store.Status(ctx)
+	if err != nil {
+		return nil, etcdwire.Error(err)
+	}
+	at := r.Revision
+	if at == 0 {
+		at = revision
+	}
+	return &pb.HashKVResponse{Header: header(revision), Hash: hash, CompactRevision: st.CompactRevision, HashRevision: at}, nil
+}
+
+// hash is a checksum of the state at a revision.
+func (s *maintenanceServer) hash(ctx context.Context, at int64) (hash uint32, revision int64, err error) {
+	sum := crc32.New(crc32.MakeTable(crc32.Castagnoli))
+	var n [32]byte
+	revision, err = s.each(ctx, at, func(kv *kine.KeyValue) error {
+		binary.BigEndian.PutUint64(n[0:], uint64(kv.CreateRevision))
+		binary.BigEndian.PutUint64(n[8:], uint64(kv.ModRevision))
+		binary.BigEndian.PutUint64(n[16:], uint64(kv.Version))
+		binary.BigEndian.PutUint64(n[24:], uint64(len(kv.Value)))
+		for _, b := range [][]byte{[]byte(kv.Key), {0}, n[:], kv.Value} {
+			if _, err := sum.Write(b); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return sum.Sum32(), revision, err
+}
+
+// each calls fn with every key at a revision (0: the newest), page by page, and
+// returns the revision.
+func (s *maintenanceServer) each(ctx context.Context, at int64, fn func(*kine.KeyValue) error) (int64, error) {
+	const page = 1000
+	r := kine.Range{Start: "\x00", End: kine.Unbounded}
+	for {
+		res, err := s.cfg.Store.List(ctx, r, kine.ReadOptions{Revision: at, Limit: page})
+		if err != nil {
+			return 0, err
+		}
+		if at == 0 {
+			at = res.Revision
+		}
+		for i := range res.KVs {
+			if err := fn(&res.KVs[i]); err != nil {
+				return 0, err
+			}
+		}
+		if !res.More {
+			return at, nil
+		}
+		r.Start = res.KVs[len(res.KVs)-1].Key + "\x00"
+	}
+}
+
+type clusterServer struct {
+	pb.UnimplementedClusterServer
+	*Server
+}
+
+// MemberList names this server as the one member.
+func (s *clusterServer) MemberList(ctx context.Context, _ *pb.MemberListRequest) (*pb.MemberListResponse, error) {
+	h, err := s.now(ctx)
+	if err != nil {
+		return nil, etcdwire.Error(err)
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		name = "skiff"
+	}
+	return &pb.MemberListResponse{Header: h, Members: []*pb.Member{{
+		ID: memberID, Name: name, ClientURLs: s.cfg.Advertise, PeerURLs: s.cfg.Advertise,
+	}}}, nil
+}

@@ -1,0 +1,210 @@
+// Package group is the queue before a backend's one writer: who writes waits in
+// it, and what waits is committed together.
+package group
+
+import (
+	"context"
+	"fmt"
+
+	"skiff/kine"
+	"skiff/kine/mvcc"
+)
+
+// maxGroup and maxBytes bound what one commit holds.
+const (
+	maxGroup = 1024
+	maxBytes = 16 << 20
+)
+
+// Exec runs SQL in the transaction of a group.
+type Exec func(text string, args ...any) error
+
+// Op is a queued write.
+type Op struct {
+	// Plan runs in the writer; what it returns is the answer once the group is
+	// durable. It sets the caller's results.
+	Plan func(b *mvcc.Batch) error
+	// Keys are the keys that Plan will look at, as far as they are known.
+	Keys []string
+	// Values tells that Plan needs the values of Keys too.
+	Values bool
+	// Extra is SQL beyond the planned writes, run in the same transaction.
+	Extra func(Exec) error
+	// After runs once the group is durable, before the answer.
+	After func()
+	// Puts is refused when the quota is used up.
+	Puts bool
+	// Size is how many bytes it stores, roughly.
+	Size int
+
+	done chan error
+}
+
+// Answer tells the waiting caller how it went.
+func (o *Op) Answer(err error) {
+	if err == nil && o.After != nil {
+		o.After()
+	}
+	o.done <- err
+}
+
+// Queue holds the operations that wait for the writer.
+type Queue struct {
+	ops     chan *Op
+	stopped chan struct{}
+	// serving waits until operations are taken.
+	serving func(context.Context) error
+	limits  mvcc.Limits
+}
+
+// NewQueue is an empty queue. Operations are queued once serving returns nil.
+func NewQueue(limits mvcc.Limits, serving func(context.Context) error) *Queue {
+	return &Queue{ops: make(chan *Op, 4*maxGroup), stopped: make(chan struct{}), serving: serving, limits: limits}
+}
+
+// Ops is where the writer takes the first operation of a group from.
+func (q *Queue) Ops() <-chan *Op { return q.ops }
+
+// Waiting tells whether operations wait.
+func (q *Queue) Waiting() bool { return len(q.ops) > 0 }
+
+// Gather is the group of first and whatever else waits by now.
+func (q *Queue) Gather(first *Op) []*Op {
+	ops := append(make([]*Op, 0, 16), first)
+	for size := first.Size; len(ops) < maxGroup && size < maxBytes; {
+		select {
+		case o := <-q.ops:
+			ops = append(ops, o)
+			size += o.Size
+			continue
+		default:
+		}
+		break
+	}
+	return ops
+}
+
+// Stop ends the queue. The writer has answered all that it took.
+func (q *Queue) Stop() { close(q.stopped) }
+
+// Stopped is closed by Stop.
+func (q *Queue) Stopped() <-chan struct{} { return q.stopped }
+
+// Submit queues an operation and waits for its end. Once it is queued it runs,
+// also when ctx ends meanwhile.
+func (q *Queue) Submit(ctx context.Context, o *Op) error {
+	if err := q.serving(ctx); err != nil {
+		return err
+	}
+	o.done = make(chan error, 1)
+	select {
+	case q.ops <- o:
+	case <-q.stopped:
+		return kine.ErrStopped
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-o.done:
+		return err
+	case <-q.stopped:
+		select {
+		case err := <-o.done:
+			return err
+		default:
+			return kine.ErrStopped
+		}
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", kine.ErrUnknownOutcome, ctx.Err())
+	}
+}
+
+// Create implements kine.Store.
+func (q *Queue) Create(ctx context.Context, key string, value []byte, lease int64) (int64, error) {
+	return q.put(ctx, key, value, func(b *mvcc.Batch) (int64, error) { return b.Create(key, value, lease) })
+}
+
+// Update implements kine.Store.
+func (q *Queue) Update(ctx context.Context, key string, value []byte, expected, lease int64) (int64, error) {
+	return q.put(ctx, key, value, func(b *mvcc.Batch) (int64, error) { return b.Update(key, value, expected, lease) })
+}
+
+func (q *Queue) put(ctx context.Context, key string, value []byte, plan func(*mvcc.Batch) (int64, error)) (int64, error) {
+	if err := q.limits.CheckPut(key, value); err != nil {
+		return 0, err
+	}
+	var revision int64
+	err := q.Submit(ctx, &Op{Puts: true, Keys: []string{key}, Size: len(value), Plan: func(b *mvcc.Batch) (err error) {
+		revision, err = plan(b)
+		return err
+	}})
+	if err != nil {
+		return 0, err
+	}
+	return revision, nil
+}
+
+// Delete implements kine.Store.
+func (q *Queue) Delete(ctx context.Context, key string, expected int64) (kine.KeyValue, int64, error) {
+	if key == "" {
+		return kine.KeyValue{}, 0, fmt.Errorf("key is empty: %w", kine.ErrInvalid)
+	}
+	var prev kine.KeyValue
+	var revision int64
+	err := q.Submit(ctx, &Op{Keys: []string{key}, Values: true, Plan: func(b *mvcc.Batch) (err error) {
+		prev, revision, err = b.Delete(key, expected)
+		return err
+	}})
+	if err != nil {
+		return kine.KeyValue{}, 0, err
+	}
+	return prev, revision, nil
+}
+
+// Txn implements kine.Store.
+func (q *Queue) Txn(ctx context.Context, t kine.Txn) (kine.TxnResult, error) {
+	if err := q.limits.CheckTxn(&t); err != nil {
+		return kine.TxnResult{}, err
+	}
+	var result kine.TxnResult
+	err := q.Submit(ctx, &Op{Puts: mvcc.Puts(&t), Keys: keys(&t, nil), Size: size(&t), Plan: func(b *mvcc.Batch) (err error) {
+		result, err = b.Txn(&t)
+		return err
+	}})
+	if err != nil {
+		return kine.TxnResult{}, err
+	}
+	return result, nil
+}
+
+// keys adds the single keys that a transaction names.
+func keys(t *kine.Txn, out []string) []string {
+	for i := range t.Compares {
+		if t.Compares[i].RangeEnd == "" {
+			out = append(out, t.Compares[i].Key)
+		}
+	}
+	for _, ops := range [][]kine.Op{t.Success, t.Failure} {
+		for i := range ops {
+			switch {
+			case ops[i].Type == kine.OpTxn:
+				out = keys(ops[i].Txn, out)
+			case ops[i].Range.End == "":
+				out = append(out, ops[i].Range.Start)
+			}
+		}
+	}
+	return out
+}
+
+func size(t *kine.Txn) (n int) {
+	for _, ops := range [][]kine.Op{t.Success, t.Failure} {
+		for i := range ops {
+			if ops[i].Type == kine.OpTxn {
+				n += size(ops[i].Txn)
+			}
+			n += len(ops[i].Value)
+		}
+	}
+	return n
+}

@@ -1,0 +1,166 @@
+// Package postgres is the store for several servers: a revisioned key-value log
+// in a PostgreSQL database, or one that speaks its protocol.
+//
+// Each process has one writer. A group of operations is one transaction, which
+// first locks the row with the revision: so commits happen in revision order,
+// whoever makes them, and every compare is decided by what the database holds.
+// Readers ask the database, in one statement that sees one moment. Watchers are
+// fed by an ordered read of the log; NOTIFY only says that it is worth a look.
+package postgres
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/lib/pq"
+
+	"skiff/kine/mvcc"
+)
+
+// Config of a store.
+type Config struct {
+	// URL of the database: postgres://USER:PASSWORD@HOST/DATABASE?sslmode=...
+	// Required. Errors and logs never show its password.
+	URL string
+	// ListenURL is a direct address for notifications, where URL leads through a
+	// pooler that does not pass them; default URL. Without notifications changes
+	// by other servers are seen within 100 ms.
+	ListenURL string
+	// Limits of a request.
+	Limits mvcc.Limits
+	// HistoryWindow is how long every revision stays readable; default 5 minutes.
+	HistoryWindow time.Duration
+	// CompactInterval is how often the window is moved on; default 1 minute.
+	CompactInterval time.Duration
+	// QuotaBytes is the size of the tables at which puts are refused; 0 for none.
+	QuotaBytes int64
+	// Connections bounds the connections of the readers; default 8. The writer,
+	// the watchers' feed and the notifications take one each beside them.
+	Connections int
+	// Timeout is how long the database may stay silent in the middle of an
+	// answer before the connection counts as lost; default 15 s.
+	Timeout time.Duration
+	// Progress is how often idle watchers are told the revision; default 5 s.
+	Progress time.Duration
+	// Log; default slog.Default.
+	Log *slog.Logger
+}
+
+func (c Config) complete() (Config, error) {
+	var errs []error
+	if _, err := config(c.URL); err != nil {
+		errs = append(errs, fmt.Errorf("postgres: URL: %w", err))
+	}
+	if c.ListenURL == "" {
+		c.ListenURL = c.URL
+	} else if _, err := config(c.ListenURL); err != nil {
+		errs = append(errs, fmt.Errorf("postgres: ListenURL: %w", err))
+	}
+	if err := c.Limits.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("postgres: %w", err))
+	}
+	c.Limits = c.Limits.WithDefaults()
+	for _, n := range []struct {
+		name  string
+		value *time.Duration
+		def   time.Duration
+	}{
+		{"HistoryWindow", &c.HistoryWindow, 5 * time.Minute}, {"CompactInterval", &c.CompactInterval, time.Minute},
+		{"Timeout", &c.Timeout, 15 * time.Second}, {"Progress", &c.Progress, 5 * time.Second},
+	} {
+		if *n.value < 0 {
+			errs = append(errs, fmt.Errorf("postgres: %s is %v: it must not be negative; use 0 for the default", n.name, *n.value))
+		}
+		if *n.value == 0 {
+			*n.value = n.def
+		}
+	}
+	if c.QuotaBytes < 0 || c.Connections < 0 {
+		errs = append(errs, errors.New("postgres: QuotaBytes and Connections must not be negative; use 0 for the default"))
+	}
+	if c.Connections == 0 {
+		c.Connections = 8
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	return c, errors.Join(errs...)
+}
+
+// config reads a URL. What is wrong with it is told without its password.
+func config(address string) (pq.Config, error) {
+	if !strings.HasPrefix(address, "postgres://") && !strings.HasPrefix(address, "postgresql://") {
+		return pq.Config{}, errors.New("want postgres://USER:PASSWORD@HOST:PORT/DATABASE")
+	}
+	u, err := url.Parse(address)
+	if err != nil {
+		return pq.Config{}, errors.New("it cannot be parsed: want postgres://USER:PASSWORD@HOST:PORT/DATABASE, with special characters of the password written as %XX")
+	}
+	cfg, err := pq.NewConfig(address)
+	if err != nil {
+		text := err.Error()
+		if p, ok := u.User.Password(); ok && p != "" {
+			text = strings.ReplaceAll(text, p, "xxxxx")
+		}
+		return pq.Config{}, fmt.Errorf("%s of %s", text, u.Redacted())
+	}
+	// One round trip per statement, and nothing that outlives it on the server:
+	// poolers may hand every transaction another connection.
+	cfg.BinaryParameters = true
+	// A standby's reads would be of the past.
+	if !u.Query().Has("target_session_attrs") {
+		cfg.TargetSessionAttrs = pq.TargetSessionAttrsReadWrite
+	}
+	if cfg.ApplicationName == "" {
+		cfg.ApplicationName = "skiff"
+	}
+	if cfg.ConnectTimeout == 0 {
+		cfg.ConnectTimeout = 5 * time.Second
+	}
+	return cfg, nil
+}
+
+// dialer makes connections on which the server may not stay silent for longer
+// than timeout while an answer is due.
+type dialer struct {
+	net.Dialer
+	timeout time.Duration
+}
+
+func (d dialer) Dial(network, address string) (net.Conn, error) {
+	return d.DialTimeout(network, address, 0)
+}
+
+func (d dialer) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
+	dial := d.Dialer
+	dial.Timeout = timeout
+	c, err := dial.Dial(network, address)
+	if err != nil {
+		return nil, err
+	}
+	return &patientConn{c, d.timeout}, nil
+}
+
+type patientConn struct {
+	net.Conn
+	timeout time.Duration
+}
+
+func (c *patientConn) Read(b []byte) (int, error) {
+	if err := c.SetReadDeadline(time.Now().Add(c.timeout)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Read(b)
+}
+
+func (c *patientConn) Write(b []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(b)
+}

@@ -1,0 +1,34 @@
+package pgtest
+
+import (
+	"database/sql"
+	"net/url"
+	"testing"
+
+	// The driver "postgres".
+	_ "github.com/lib/pq"
+)
+
+func (s *Server) url(schema string) string {
+	q := url.Values{"host": {s.dir}, "sslmode": {"disable"}, "search_path": {schema}}
+	return "postgres://postgres@/postgres?" + q.Encode()
+}
+
+// single runs one statement in the server's own database.
+func (s *Server) single(t testing.TB, text string) {
+	t.Helper()
+	db, err := sql.Open("postgres", s.url("public"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(text); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// CutConnections ends every connection to a database, as a failing network does.
+func (s *Server) CutConnections(t testing.TB) {
+	t.Helper()
+	s.single(t, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND application_name = 'skiff'")
+}

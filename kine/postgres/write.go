@@ -1,0 +1,213 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lib/pq"
+
+	"skiff/kine"
+	"skiff/kine/group"
+	"skiff/kine/mvcc"
+)
+
+const (
+	lockRevision = `SELECT revision, compact FROM skiff_meta WHERE id = 1 FOR UPDATE`
+	// storeGroup writes a whole group. The last part of it also releases nothing
+	// before the commit: the row stays locked.
+	storeGroup = `WITH
+		l AS (INSERT INTO skiff_log (pos, key, created, count, lease, prev, value)
+			SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[])),
+		c AS (INSERT INTO skiff_current (key, pos, created, count, lease)
+			SELECT * FROM unnest($8::bytea[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[])
+			ON CONFLICT (key) DO UPDATE SET pos = excluded.pos, created = excluded.created, count = excluded.count, lease = excluded.lease),
+		d AS (DELETE FROM skiff_current WHERE key = ANY($13::bytea[]))
+		UPDATE skiff_meta SET revision = $14::bigint WHERE id = 1`
+	notifyGroup = storeGroup + ` RETURNING pg_notify('` + channel + `', $15::text)`
+)
+
+// write takes what is queued until ctx ends, then what was queued before.
+func (s *Store) write(ctx context.Context) {
+	for {
+		select {
+		case o := <-s.Ops():
+			s.group(s.Gather(o))
+		case <-ctx.Done():
+			// What is queued gets its chance, but not for longer than a moment.
+			for deadline := time.Now().Add(s.cfg.Timeout); time.Now().Before(deadline); {
+				select {
+				case o := <-s.Ops():
+					s.group(s.Gather(o))
+					continue
+				default:
+				}
+				break
+			}
+			return
+		}
+	}
+}
+
+func (s *Store) group(ops []*group.Op) {
+	ctx := context.Background() // what was taken from the queue is finished
+	answers, commit, err := s.transact(ctx, ops)
+	if err != nil {
+		if errors.Is(err, kine.ErrUnknownOutcome) {
+			s.feed.wake()
+		}
+		// What was planned on top of a write that is not there means nothing.
+		for _, o := range ops {
+			o.Answer(err)
+		}
+		return
+	}
+	if commit != nil {
+		raise(&s.highest, commit.revision)
+		s.feed.offer(*commit)
+	}
+	for i, o := range ops {
+		o.Answer(answers[i])
+	}
+}
+
+// committed is a group that is in the log.
+type committed struct {
+	base, revision int64
+	writes         []mvcc.Write
+}
+
+// transact plans and commits a group. The answers are each operation's own; the
+// error is the whole group's.
+func (s *Store) transact(ctx context.Context, ops []*group.Op) ([]error, *committed, error) {
+	tx, err := s.writer.BeginTx(ctx, nil)
+	if err != nil {
+		return nil, nil, unavailable(err)
+	}
+	state := &txState{ctx: ctx, tx: tx}
+	answers, b, extras, err := s.plan(state, ops)
+	if err == nil {
+		err = s.store(state, b, extras)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(unavailable(err), ignoreDone(tx.Rollback()))
+	}
+	if len(b.Writes()) == 0 && len(extras) == 0 {
+		return answers, nil, ignoreDone(tx.Rollback())
+	}
+	if err := tx.Commit(); err != nil {
+		var refused *pq.Error
+		if errors.As(err, &refused) && refused.Code.Class() != "57" && refused.Code.Class() != "08" {
+			return nil, nil, unavailable(err) // the database says that it did not happen
+		}
+		return nil, nil, fmt.Errorf("%w: %w", kine.ErrUnknownOutcome, err)
+	}
+	if len(b.Writes()) == 0 {
+		return answers, nil, nil
+	}
+	return answers, &committed{state.revision, b.Revision(), b.Writes()}, nil
+}
+
+func (s *Store) plan(state *txState, ops []*group.Op) ([]error, *mvcc.Batch, []func(group.Exec) error, error) {
+	seen := s.highest.Load()
+	if err := state.lock(seen); err != nil {
+		return nil, nil, nil, err
+	}
+	if state.bumped {
+		s.cfg.Log.Error("the database has lost writes: its revision was lower than before; clients list again", "seen", seen)
+	}
+	if err := state.prefetch(ops); err != nil {
+		return nil, nil, nil, err
+	}
+	b := mvcc.NewBatch(state, s.cfg.Limits)
+	answers := make([]error, len(ops))
+	var extras []func(group.Exec) error
+	size := s.size.Load()
+	full := s.cfg.QuotaBytes > 0 && size >= s.cfg.QuotaBytes
+	for i, o := range ops {
+		if o.Puts && full {
+			answers[i] = fmt.Errorf("the store takes %d bytes and its quota is %d: delete objects or raise the quota: %w", size, s.cfg.QuotaBytes, kine.ErrNoSpace)
+			continue
+		}
+		answers[i] = o.Plan(b)
+		if state.err != nil {
+			return nil, nil, nil, state.err // the database failed, not the operation
+		}
+		if answers[i] == nil && o.Extra != nil {
+			extras = append(extras, o.Extra)
+		}
+	}
+	return answers, b, extras, nil
+}
+
+// store writes what was planned.
+func (s *Store) store(state *txState, b *mvcc.Batch, extras []func(group.Exec) error) error {
+	exec := func(text string, args ...any) error {
+		_, err := state.tx.ExecContext(state.ctx, text, args...)
+		return err
+	}
+	for _, extra := range extras {
+		if err := extra(exec); err != nil {
+			return err
+		}
+	}
+	writes := b.Writes()
+	if len(writes) == 0 {
+		return nil
+	}
+	var log, current columns
+	var gone pq.ByteaArray
+	for i := range writes {
+		w := &writes[i]
+		var prev int64
+		if w.Prev != nil {
+			prev = int64(w.Prev.Pos)
+		}
+		log.add(w.Version, prev, w.Value)
+		// Only the last write of a key in the group is its current one.
+		if last, err := b.Last(w.Version.Key); err != nil || last != w.Version {
+			continue
+		}
+		if w.Version.Deleted() {
+			gone = append(gone, []byte(w.Version.Key))
+		} else {
+			current.add(w.Version, 0, nil)
+		}
+	}
+	if gone == nil {
+		gone = pq.ByteaArray{}
+	}
+	args := []any{
+		log.pos, log.key, log.created, log.count, log.lease, log.prev, log.value,
+		current.key, current.pos, current.created, current.count, current.lease, gone, b.Revision(),
+	}
+	if s.notifies {
+		return exec(notifyGroup, append(args, fmt.Sprint(b.Revision()))...)
+	}
+	return exec(storeGroup, args...)
+}
+
+// columns are rows turned by 90 degrees, to be sent as arrays.
+type columns struct {
+	pos, created, count, lease, prev pq.Int64Array
+	key, value                       pq.ByteaArray
+}
+
+func (c *columns) add(v *mvcc.Version, prev int64, value []byte) {
+	c.pos = append(c.pos, int64(v.Pos))
+	c.key = append(c.key, []byte(v.Key))
+	c.created = append(c.created, v.Created)
+	c.count = append(c.count, v.Count)
+	c.lease = append(c.lease, v.Lease)
+	c.prev = append(c.prev, prev)
+	c.value = append(c.value, value)
+}
+
+func ignoreDone(err error) error {
+	if errors.Is(err, sql.ErrTxDone) {
+		return nil
+	}
+	return err
+}

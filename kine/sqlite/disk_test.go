@@ -1,0 +1,184 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"skiff/kine"
+	"skiff/kine/kinetest"
+)
+
+// smallDisk mounts a disk of a few megabytes.
+func smallDisk(t *testing.T) string {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("mounting a small disk needs root")
+	}
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=6m,mode=0700"); err != nil {
+		t.Skipf("a small disk cannot be mounted here: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+func TestFullDisk(t *testing.T) {
+	dir := smallDisk(t)
+	ctx := context.Background()
+	ballast := filepath.Join(dir, "ballast")
+	if err := os.WriteFile(ballast, make([]byte, 3<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "state.db")
+	s := newStore(t, path)
+	stop := kinetest.Start(t, s)
+	acked := map[string]int64{}
+	var err error
+	for i := 0; err == nil && i < 10_000; i++ {
+		key := fmt.Sprintf("/full/%d", i)
+		var rev int64
+		if rev, err = s.Create(ctx, key, make([]byte, 10_000), 0); err == nil {
+			acked[key] = rev
+		}
+	}
+	if !errors.Is(err, kine.ErrNoSpace) {
+		t.Fatalf("after %d writes: %v, want ErrNoSpace", len(acked), err)
+	}
+	check := func(s *Store) {
+		t.Helper()
+		res, err := s.List(ctx, kine.PrefixRange("/full/"), kine.ReadOptions{})
+		if err != nil || len(res.KVs) != len(acked) {
+			t.Fatalf("%d keys of %d, %v", len(res.KVs), len(acked), err)
+		}
+		for _, kv := range res.KVs {
+			if acked[kv.Key] != kv.ModRevision || len(kv.Value) != 10_000 {
+				t.Fatalf("%s is at %d with %d bytes, was acknowledged at %d", kv.Key, kv.ModRevision, len(kv.Value), acked[kv.Key])
+			}
+		}
+	}
+	check(s)
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	rev, err := s.Create(ctx, "/full/again", make([]byte, 10_000), 0)
+	if err != nil {
+		t.Fatalf("with space again: %v", err)
+	}
+	acked["/full/again"] = rev
+	stop()
+	s = newStore(t, path)
+	kinetest.Start(t, s)
+	check(s)
+}
+
+func TestReadOnlyDiskIsWaitedFor(t *testing.T) {
+	dir := smallDisk(t)
+	remount := func(flags uintptr) {
+		if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT|flags, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	remount(unix.MS_RDONLY)
+	s := newStore(t, filepath.Join(dir, "state.db"))
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	short, stop := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer stop()
+	if _, err := s.Revision(short); !errors.Is(err, kine.ErrUnavailable) || !errors.Is(err, unix.EROFS) {
+		t.Errorf("on a read-only disk: %v, want ErrUnavailable with the cause", err)
+	}
+	remount(0)
+	select {
+	case <-s.Ready():
+	case err := <-done:
+		done <- nil
+		t.Fatalf("ended: %v", err)
+	}
+}
+
+// filled is a database with some data, and its files.
+func filled(t *testing.T) (path string, want kine.ReadResult) {
+	t.Helper()
+	ctx := context.Background()
+	path = filepath.Join(t.TempDir(), "state.db")
+	s := newStore(t, path)
+	stop := kinetest.Start(t, s)
+	for i := range 200 {
+		if _, err := s.Create(ctx, fmt.Sprintf("/k/%03d", i), make([]byte, 3000), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := s.List(ctx, kine.PrefixRange("/k/"), kine.ReadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A copy of the files as they are: what a crash would leave.
+	crashed := filepath.Join(t.TempDir(), "state.db")
+	for _, suffix := range []string{"", "-wal"} {
+		data, err := os.ReadFile(path + suffix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(crashed+suffix, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop()
+	return crashed, want
+}
+
+func TestTornLogIsCutOff(t *testing.T) {
+	path, want := filled(t)
+	f, err := os.OpenFile(path+"-wal", os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write(make([]byte, 5000)); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	s := newStore(t, path)
+	kinetest.Start(t, s)
+	got, err := s.List(context.Background(), kine.PrefixRange("/k/"), kine.ReadOptions{})
+	if err != nil || got.Revision != want.Revision || len(got.KVs) != len(want.KVs) {
+		t.Errorf("%d keys at %d, %v; want %d at %d", len(got.KVs), got.Revision, err, len(want.KVs), want.Revision)
+	}
+}
+
+func TestTruncatedDatabaseIsRefused(t *testing.T) {
+	path, _ := filled(t)
+	s := newStore(t, path)
+	kinetest.Start(t, s)() // brings the log into the database
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []int64{4, 2} {
+		if err := os.Truncate(path, info.Size()*(part-1)/part); err != nil {
+			t.Fatal(err)
+		}
+		err = newStore(t, path).Run(context.Background())
+		if err == nil || !strings.Contains(err.Error(), "damaged") {
+			t.Fatalf("without %d/%d of the file: got %v, want that it is damaged", 1, part, err)
+		}
+	}
+}

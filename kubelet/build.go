@@ -1,0 +1,133 @@
+package kubelet
+
+import (
+	"context"
+	"fmt"
+	"sort"
+
+	v1 "k8s.io/api/core/v1"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"skiff/kubelet/containers"
+	"skiff/kubelet/eviction"
+	"skiff/kubelet/images"
+	"skiff/kubelet/nodestatus"
+	"skiff/kubelet/server"
+	"skiff/kubelet/stats"
+	"skiff/kubelet/status"
+	"skiff/kubelet/volumes"
+	"skiff/kubelet/volumes/configmap"
+	"skiff/kubelet/volumes/downwardapi"
+	"skiff/kubelet/volumes/emptydir"
+	"skiff/kubelet/volumes/hostpath"
+	"skiff/kubelet/volumes/image"
+	"skiff/kubelet/volumes/local"
+	"skiff/kubelet/volumes/nfs"
+	"skiff/kubelet/volumes/projected"
+	"skiff/kubelet/volumes/secret"
+	"skiff/kubelet/volumes/volume"
+)
+
+// buildVolumes lists the kinds of volumes as data.
+func (k *Kubelet) buildVolumes() error {
+	m := k.cfg.Mounter
+	allocatable := func() v1.ResourceList { return k.allocatable }
+	var err error
+	k.volumes, err = volumes.New(volumes.Config{
+		Client: k.cfg.Client, PodsDir: k.podsDir(), Mounter: m,
+		Plugins: []volume.Plugin{
+			&emptydir.Plugin{Mounter: m, Memory: func() int64 { return k.allocatable.Memory().Value() }},
+			&hostpath.Plugin{},
+			&configmap.Plugin{Mounter: m, Objects: k.objects},
+			&secret.Plugin{Mounter: m, Objects: k.objects},
+			&downwardapi.Plugin{Mounter: m, Allocatable: allocatable},
+			&projected.Plugin{Mounter: m, Objects: k.objects, Tokens: k.tokens, Allocatable: allocatable, TrustBundle: k.trustBundle},
+			&local.Plugin{Mounter: m},
+			&nfs.Plugin{Mounter: m},
+			&image.Plugin{Ensure: k.volumeImage},
+		},
+	})
+	return err
+}
+
+// volumeImage pulls the image of an image volume.
+func (k *Kubelet) volumeImage(ctx context.Context, r *volume.Request) (string, error) {
+	ref, message, err := k.puller.Ensure(ctx, images.Request{
+		Pod: r.Pod, Ref: containers.ContainerRef(r.Pod, ""), Image: r.Volume.Image.Reference, Policy: r.Volume.Image.PullPolicy, Secrets: k.pullSecrets(ctx, r.Pod),
+	})
+	if err != nil {
+		return "", fmt.Errorf("%w: %s", err, message)
+	}
+	return ref, nil
+}
+
+func (k *Kubelet) buildNode() error {
+	k.buildFactory()
+	c := k.cfg.Kubelet
+	provider := k.cfg.ProviderID
+	if provider == "" {
+		provider = c.ProviderID
+	}
+	taints := append(append([]v1.Taint(nil), c.RegisterWithTaints...), k.cfg.Taints...)
+	var err error
+	k.stats, err = stats.New(stats.Config{
+		Runtime: k.cfg.Runtime, Images: k.cfg.Images, NodeName: k.cfg.NodeName, RootDir: k.cfg.Paths.Root, Pods: k.Pods,
+		PodDir: k.volumes.PodDir, LogDir: func(pod *v1.Pod) string {
+			return containers.LogDir(k.cfg.Paths.PodLogs, pod.Namespace, pod.Name, string(pod.UID))
+		},
+		Cgroups: k.cgroups, CgroupRoot: k.cfg.Paths.CgroupRoot,
+	})
+	if err != nil {
+		return err
+	}
+	k.eviction, err = eviction.New(eviction.Config{
+		Hard: c.EvictionHard, Soft: c.EvictionSoft, SoftGrace: c.EvictionSoftGracePeriod, MinimumReclaim: c.EvictionMinimumReclaim,
+		MaxPodGrace: int64(c.EvictionMaxPodGracePeriod), Transition: c.EvictionPressureTransitionPeriod.Duration,
+		Observe: k.stats.Signals, Usage: k.stats.PodUsage, Pods: k.ActivePods, Changed: func() { k.node.Poke() },
+		Reclaim: func(ctx context.Context) error { return k.imageGC.DeleteUnused(ctx) },
+		Evict: func(pod *v1.Pod, message string, grace int64) <-chan struct{} {
+			k.recorder.Event(pod, v1.EventTypeWarning, "Evicted", message)
+			return k.KillPod(pod.UID, &status.Failure{Reason: "Evicted", Message: message, Condition: &v1.PodCondition{
+				Type: v1.DisruptionTarget, Status: v1.ConditionTrue, Reason: v1.PodReasonTerminationByKubelet, Message: message,
+			}}, &grace)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	k.node, err = nodestatus.New(nodestatus.Config{
+		Client: k.cfg.Client, Recorder: k.recorder, Name: k.cfg.NodeName, IPs: k.cfg.NodeIPs, Hostname: k.cfg.Hostname, Labels: k.cfg.NodeLabels,
+		Taints: taints, ProviderID: provider, Register: *c.RegisterNode, External: k.cfg.External, Port: k.port(), Capacity: k.capacity,
+		Allocatable: k.allocatable, Machine: k.machine, Version: k.cfg.Version, State: k.nodeState, OnNode: k.cfg.OnNode,
+		UpdateEvery: c.NodeStatusUpdateFrequency.Duration, ReportEvery: c.NodeStatusReportFrequency.Duration,
+		LeaseDuration: leaseDuration(c.NodeLeaseDurationSeconds),
+	})
+	return err
+}
+
+func (k *Kubelet) buildServer() error {
+	var err error
+	k.server, err = server.New(server.Config{
+		Client: k.cfg.Client, Kubelet: k.cfg.Kubelet, NodeName: k.cfg.NodeName, NodeIPs: k.cfg.NodeIPs, Runtime: k.cfg.Runtime,
+		Streaming: k.cfg.Streaming, CertFile: k.cfg.CertFile, KeyFile: k.cfg.KeyFile, GetCertificate: k.cfg.GetCertificate,
+		Listener: k.cfg.Listener, Pods: k, Stats: k.stats, Probes: k.probes, LogsDir: k.cfg.Paths.Logs, Healthy: k.watcher.Healthy,
+	})
+	return err
+}
+
+// imageFsUsage is the fill of the file system that images are on.
+func (k *Kubelet) imageFsUsage(ctx context.Context) (capacity, available uint64, err error) {
+	return k.stats.ImageFs(ctx)
+}
+
+func sortImages(list []*runtimeapi.Image) {
+	sort.Slice(list, func(i, j int) bool {
+		if list[i].Size != list[j].Size {
+			return list[i].Size > list[j].Size
+		}
+		return list[i].Id < list[j].Id
+	})
+}
+
+// Node returns the newest known object of the node, nil before it registered.
+func (k *Kubelet) Node() *v1.Node { return k.node.Node() }

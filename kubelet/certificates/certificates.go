@@ -1,0 +1,246 @@
+// Package certificates gets the kubelet's certificates from the cluster: the
+// first client certificate with a bootstrap token, and new client and serving
+// certificates before the old ones expire. It may be used before and beside a
+// kubelet.
+package certificates
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	certificatesv1 "k8s.io/api/certificates/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	"k8s.io/client-go/util/certificate"
+	"k8s.io/client-go/util/certificate/csr"
+	"k8s.io/client-go/util/keyutil"
+)
+
+// pendingKey keeps the key of a request under way, so that a kubelet that was
+// ended while it waited asks for the same certificate again.
+const pendingKey = "kubelet-client.key.tmp"
+
+// BootstrapConfig configures Bootstrap.
+type BootstrapConfig struct {
+	// Bootstrap is the kubeconfig with the token, Kubeconfig the one to be
+	// written, Dir the folder of certificates, /var/lib/kubelet/pki.
+	Bootstrap, Kubeconfig, Dir string
+	NodeName                   string
+}
+
+// Bootstrap makes sure that the node has a kubeconfig with a client
+// certificate of its own. It does nothing when there is a valid one.
+func Bootstrap(ctx context.Context, cfg BootstrapConfig) error {
+	if valid(cfg.Kubeconfig) {
+		return nil
+	}
+	loaded, err := clientcmd.LoadFromFile(cfg.Bootstrap)
+	if err != nil {
+		return fmt.Errorf("load bootstrap kubeconfig %s: %w", cfg.Bootstrap, err)
+	}
+	restConfig, err := clientcmd.NewDefaultClientConfig(*loaded, &clientcmd.ConfigOverrides{}).ClientConfig()
+	if err != nil {
+		return fmt.Errorf("bootstrap kubeconfig %s: %w", cfg.Bootstrap, err)
+	}
+	client, err := kubernetes.NewForConfig(restConfig)
+	if err != nil {
+		return err
+	}
+	store, err := certificate.NewFileStore("kubelet-client", cfg.Dir, cfg.Dir, "", "")
+	if err != nil {
+		return fmt.Errorf("certificate folder %s: %w", cfg.Dir, err)
+	}
+	keyFile := filepath.Join(cfg.Dir, pendingKey)
+	keyPEM, _, err := keyutil.LoadOrGenerateKeyFile(keyFile)
+	if err != nil {
+		return fmt.Errorf("key file %s: %w", keyFile, err)
+	}
+	certPEM, err := request(ctx, client, keyPEM, cfg.NodeName)
+	if err != nil {
+		return err
+	}
+	if _, err := store.Update(certPEM, keyPEM); err != nil {
+		return fmt.Errorf("store client certificate: %w", err)
+	}
+	if err := os.Remove(keyFile); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return writeKubeconfig(cfg.Kubeconfig, restConfig, store.CurrentPath())
+}
+
+// valid reports whether a kubeconfig has a client certificate that holds.
+func valid(path string) bool {
+	config, err := clientcmd.BuildConfigFromFlags("", path)
+	if err != nil {
+		return false
+	}
+	data := config.CertData
+	if len(data) == 0 && config.CertFile != "" {
+		if data, err = os.ReadFile(config.CertFile); err != nil {
+			return false
+		}
+	}
+	for {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil {
+			return false
+		}
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		return err == nil && time.Now().Before(cert.NotAfter)
+	}
+}
+
+func subject(nodeName string) pkix.Name {
+	return pkix.Name{Organization: []string{"system:nodes"}, CommonName: "system:node:" + nodeName}
+}
+
+func request(ctx context.Context, client kubernetes.Interface, keyPEM []byte, nodeName string) ([]byte, error) {
+	key, err := keyutil.ParsePrivateKeyPEM(keyPEM)
+	if err != nil {
+		return nil, fmt.Errorf("client key: %w", err)
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: subject(nodeName)}, key)
+	if err != nil {
+		return nil, err
+	}
+	usages := []certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature, certificatesv1.UsageClientAuth}
+	body := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
+	name, uid, err := csr.RequestCertificateWithContext(ctx, client, body, "", certificatesv1.KubeAPIServerClientKubeletSignerName, nil, usages, key)
+	if err != nil {
+		return nil, fmt.Errorf("request client certificate: %w", err)
+	}
+	got, err := csr.WaitForCertificate(ctx, client, name, uid)
+	if err != nil {
+		return nil, fmt.Errorf("wait for certificate signing request %s: %w; approve it with `kubectl certificate approve %s`", name, err, name)
+	}
+	return got, nil
+}
+
+func writeKubeconfig(path string, from *rest.Config, pair string) error {
+	caFile, caData := from.CAFile, from.CAData
+	if len(caData) > 0 {
+		caFile = ""
+	}
+	out := clientcmdapi.Config{
+		Clusters: map[string]*clientcmdapi.Cluster{"default-cluster": {
+			Server: from.Host, InsecureSkipTLSVerify: from.Insecure, CertificateAuthority: caFile, CertificateAuthorityData: caData, TLSServerName: from.ServerName,
+		}},
+		AuthInfos:      map[string]*clientcmdapi.AuthInfo{"default-auth": {ClientCertificate: pair, ClientKey: pair}},
+		Contexts:       map[string]*clientcmdapi.Context{"default-context": {Cluster: "default-cluster", AuthInfo: "default-auth", Namespace: "default"}},
+		CurrentContext: "default-context",
+	}
+	if err := clientcmd.WriteToFile(out, path); err != nil {
+		return fmt.Errorf("write kubeconfig %s: %w", path, err)
+	}
+	return nil
+}
+
+// Rotator renews one certificate.
+type Rotator struct {
+	manager certificate.Manager
+}
+
+func newKey() (crypto.Signer, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) }
+
+// NewClient renews the client certificate in dir. Its current one is what a
+// transport made by Dial uses.
+func NewClient(client func() (kubernetes.Interface, error), dir, nodeName string) (*Rotator, error) {
+	store, err := certificate.NewFileStore("kubelet-client", dir, dir, "", "")
+	if err != nil {
+		return nil, fmt.Errorf("certificate folder %s: %w", dir, err)
+	}
+	return rotator(client, store, "kubelet-client", certificatesv1.KubeAPIServerClientKubeletSignerName, func() *x509.CertificateRequest {
+		return &x509.CertificateRequest{Subject: subject(nodeName)}
+	}, certificatesv1.UsageClientAuth)
+}
+
+// NewServer gets and renews the serving certificate for the node's addresses.
+func NewServer(client func() (kubernetes.Interface, error), dir, nodeName string, names []string, ips []string) (*Rotator, error) {
+	store, err := certificate.NewFileStore("kubelet-server", dir, dir, "", "")
+	if err != nil {
+		return nil, fmt.Errorf("certificate folder %s: %w", dir, err)
+	}
+	return rotator(client, store, "kubelet-server", certificatesv1.KubeletServingSignerName, func() *x509.CertificateRequest {
+		r := &x509.CertificateRequest{Subject: subject(nodeName), DNSNames: names}
+		for _, ip := range ips {
+			if parsed := net.ParseIP(ip); parsed != nil {
+				r.IPAddresses = append(r.IPAddresses, parsed)
+			}
+		}
+		return r
+	}, certificatesv1.UsageServerAuth)
+}
+
+func rotator(client func() (kubernetes.Interface, error), store certificate.Store, name, signer string, template func() *x509.CertificateRequest, usage certificatesv1.KeyUsage) (*Rotator, error) {
+	m, err := certificate.NewManager(&certificate.Config{
+		ClientsetFn: func(*tls.Certificate) (kubernetes.Interface, error) { return client() },
+		GetTemplate: template, SignerName: signer, CertificateStore: store, Name: name, GenerateKey: newKey,
+		Usages: []certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature, usage},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("certificate %s: %w", name, err)
+	}
+	return &Rotator{manager: m}, nil
+}
+
+// Run renews until the context ends.
+func (r *Rotator) Run(ctx context.Context) error {
+	r.manager.Start()
+	<-ctx.Done()
+	r.manager.Stop()
+	return nil
+}
+
+// GetCertificate is for a server's TLS configuration.
+func (r *Rotator) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if c := r.manager.Current(); c != nil {
+		return c, nil
+	}
+	return nil, errors.New("no serving certificate available for the kubelet")
+}
+
+// Dial makes a client configuration use the current certificate at each
+// handshake, and new connections once it has changed.
+func (r *Rotator) Dial(config *rest.Config) (*rest.Config, error) {
+	out := rest.CopyConfig(config)
+	tlsConfig, err := rest.TLSConfigFor(out)
+	if err != nil {
+		return nil, err
+	}
+	if tlsConfig == nil {
+		return out, nil
+	}
+	tlsConfig.Certificates = nil
+	tlsConfig.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		if c := r.manager.Current(); c != nil {
+			return c, nil
+		}
+		return &tls.Certificate{}, nil
+	}
+	out.Transport = &http.Transport{
+		Proxy: http.ProxyFromEnvironment, TLSClientConfig: tlsConfig, TLSHandshakeTimeout: 10 * time.Second, MaxIdleConnsPerHost: 25,
+		DialContext: (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext, ForceAttemptHTTP2: true,
+		IdleConnTimeout: 90 * time.Second,
+	}
+	out.TLSClientConfig = rest.TLSClientConfig{}
+	return out, nil
+}

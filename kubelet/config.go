@@ -1,0 +1,110 @@
+package kubelet
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes"
+	internalapi "k8s.io/cri-api/pkg/apis"
+	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
+	"k8s.io/mount-utils"
+
+	"skiff/kubelet/config"
+)
+
+// Paths are the kubelet's places on the node.
+type Paths struct {
+	// Root is the kubelet's folder, /var/lib/kubelet.
+	Root string
+	// PodLogs and ContainerLogs are /var/log/pods and /var/log/containers.
+	PodLogs, ContainerLogs string
+	// Logs is what /logs/ serves, /var/log; empty serves nothing.
+	Logs string
+	// Manifests holds static pods; empty means none.
+	Manifests string
+	// CgroupRoot is the cgroup that kubepods is below, "/" by default.
+	CgroupRoot string
+}
+
+// Config configures a Kubelet.
+type Config struct {
+	Client kubernetes.Interface
+	// NodeName and NodeIPs name the node; Hostname defaults to NodeName.
+	NodeName, Hostname string
+	NodeIPs            []string
+	Runtime            internalapi.RuntimeService
+	Images             internalapi.ImageManagerService
+	// Streaming serves the paths of the URLs that Runtime's Exec, Attach and
+	// PortForward answer; nil means that the URLs are dialled.
+	Streaming http.Handler
+	Paths     Paths
+	// Kubelet is the configuration file's content; nil means defaults.
+	Kubelet *kubeletv1beta1.KubeletConfiguration
+	// CertFile and KeyFile are the server's certificate, read again when they
+	// change. GetCertificate, when set, is used instead. With neither the
+	// server makes a certificate of its own.
+	CertFile, KeyFile string
+	GetCertificate    func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	// NodeLabels and Taints are those the node registers with.
+	NodeLabels map[string]string
+	Taints     []v1.Taint
+	ProviderID string
+	// External says that a cloud controller fills in the node's addresses.
+	External bool
+	// CredentialFiles are config.json files with registry credentials.
+	CredentialFiles []string
+	// OnNode is told of every version of the node's object, for its pod CIDRs.
+	OnNode func(*v1.Node)
+	// Version is the kubelet's version, v1.37.2.
+	Version string
+	// Listener, when set, is what the server listens on instead of the
+	// configuration's address and port.
+	Listener net.Listener
+	// DisableCgroups keeps the kubelet from making cgroups.
+	DisableCgroups bool
+	// Mounter is the machine's; nil means the real one.
+	Mounter mount.Interface
+}
+
+func (c *Config) validate() error {
+	switch {
+	case c.Client == nil:
+		return errors.New("kubelet: Client is required")
+	case c.Runtime == nil || c.Images == nil:
+		return errors.New("kubelet: Runtime and Images are required")
+	case c.NodeName == "":
+		return errors.New("kubelet: NodeName is required")
+	case c.Paths.Root == "" || c.Paths.PodLogs == "":
+		return errors.New("kubelet: Paths.Root and Paths.PodLogs are required")
+	case len(c.NodeIPs) == 0:
+		return errors.New("kubelet: NodeIPs is empty; give the address that other nodes reach this one by")
+	}
+	for _, ip := range c.NodeIPs {
+		if net.ParseIP(ip) == nil {
+			return fmt.Errorf("kubelet: NodeIPs: %q is not an IP address", ip)
+		}
+	}
+	if c.Hostname == "" {
+		c.Hostname = c.NodeName
+	}
+	if c.Paths.CgroupRoot == "" {
+		c.Paths.CgroupRoot = "/"
+	}
+	if c.Version == "" {
+		c.Version = "v1.37.2"
+	}
+	if c.Kubelet == nil {
+		c.Kubelet = config.Default()
+	} else {
+		c.Kubelet = c.Kubelet.DeepCopy()
+		config.SetDefaults(c.Kubelet)
+	}
+	if c.Mounter == nil {
+		c.Mounter = mount.NewWithoutSystemd("")
+	}
+	return config.Validate(c.Kubelet)
+}

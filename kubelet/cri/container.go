@@ -1,0 +1,531 @@
+package cri
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"skiff/kubelet/cri/shimapi"
+)
+
+// container is one container.
+//
+//	created -> running -> exited
+//	    \________________/
+type container struct {
+	id      string
+	dir     string
+	cfg     *runtimeapi.ContainerConfig
+	sandbox *sandbox
+	created int64         // copy of the record's
+	done    chan struct{} // closed when it has exited
+
+	// op is held by start and remove.
+	op sync.Mutex
+
+	mu        sync.Mutex
+	rec       containerRecord // guarded by mu, as all below
+	making    bool            // not told to anyone yet
+	pid       int
+	startedAt time.Time
+	exit      *shimapi.Exit
+}
+
+func (c *container) record() containerRecord {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.rec
+}
+
+// change edits the record and writes it before anyone sees it.
+func (c *container) change(edit func(*containerRecord)) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	next := c.rec
+	edit(&next)
+	if err := writeRecord(c.dir, next); err != nil {
+		return err
+	}
+	c.rec = next
+	return nil
+}
+
+func (c *container) state() runtimeapi.ContainerState {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stateLocked()
+}
+
+func (c *container) stateLocked() runtimeapi.ContainerState {
+	switch {
+	case c.exit != nil:
+		return runtimeapi.ContainerState_CONTAINER_EXITED
+	case c.pid != 0:
+		return runtimeapi.ContainerState_CONTAINER_RUNNING
+	}
+	return runtimeapi.ContainerState_CONTAINER_CREATED
+}
+
+// started notes that the container runs, unless it is known to have ended.
+func (c *container) started(pid int, at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.exit == nil {
+		c.pid, c.startedAt = pid, at
+	}
+}
+
+// ended notes the container's end and tells whether that is news.
+func (c *container) ended(exit *shimapi.Exit) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.exit != nil {
+		return false
+	}
+	c.exit = exit
+	if !exit.StartedAt.IsZero() {
+		c.startedAt = exit.StartedAt
+	}
+	close(c.done)
+	return true
+}
+
+func (c *container) running() error {
+	if s := c.state(); s != runtimeapi.ContainerState_CONTAINER_RUNNING {
+		return fmt.Errorf("container is in %s state", s)
+	}
+	return nil
+}
+
+func (c *container) status() *runtimeapi.ContainerStatus {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	image := proto.Clone(c.cfg.Image).(*runtimeapi.ImageSpec)
+	if u := image.GetUserSpecifiedImage(); u != "" {
+		image.Image = u
+	}
+	st := &runtimeapi.ContainerStatus{
+		Id: c.id, Metadata: c.cfg.Metadata, State: c.stateLocked(), CreatedAt: c.rec.CreatedAt,
+		Image: image, ImageRef: c.rec.ImageRef, ImageId: c.rec.ImageID,
+		Labels: c.cfg.Labels, Annotations: c.cfg.Annotations, Mounts: c.cfg.Mounts, LogPath: c.rec.LogPath,
+		Resources: &runtimeapi.ContainerResources{Linux: c.resourcesLocked()},
+	}
+	st.StopSignal = runtimeapi.Signal(runtimeapi.Signal_value[c.rec.Stop])
+	if u := c.rec.User; u != nil {
+		st.User = &runtimeapi.ContainerUser{Linux: &runtimeapi.LinuxContainerUser{Uid: u.UID, Gid: u.GID, SupplementalGroups: u.Groups}}
+	}
+	if !c.startedAt.IsZero() {
+		st.StartedAt = c.startedAt.UnixNano()
+	}
+	if e := c.exit; e != nil {
+		st.FinishedAt, st.ExitCode, st.Reason, st.Message = e.FinishedAt.UnixNano(), int32(e.ExitCode), e.Reason, e.Message
+		if st.Reason == "" {
+			switch {
+			case e.OOMKilled:
+				st.Reason = "OOMKilled"
+			case e.ExitCode == 0:
+				st.Reason = "Completed"
+			default:
+				st.Reason = "Error"
+			}
+		}
+	}
+	return st
+}
+
+func (c *container) resourcesLocked() *runtimeapi.LinuxContainerResources {
+	if len(c.rec.Resources) > 0 {
+		if res, err := decode[runtimeapi.LinuxContainerResources](c.rec.Resources); err == nil {
+			return res
+		}
+	}
+	return c.cfg.GetLinux().GetResources()
+}
+
+func (r *Runtime) container(id string) (*container, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.containers[id]
+	if c == nil {
+		if full, ok := unique(r.containers, id); ok {
+			c = r.containers[full]
+		}
+	}
+	if c == nil || c.making {
+		return nil, notFound("container", id)
+	}
+	return c, nil
+}
+
+// containersOf lists a sandbox's containers in the order they were created.
+func (r *Runtime) containersOf(sandboxID string) []*container {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []*container
+	for _, c := range r.containers {
+		if c.sandbox.id == sandboxID && !c.making {
+			out = append(out, c)
+		}
+	}
+	slices.SortFunc(out, func(a, b *container) int { return cmp.Compare(a.created, b.created) })
+	return out
+}
+
+// CreateContainer implements RuntimeService.
+func (r *Runtime) CreateContainer(ctx context.Context, sandboxID string, cfg *runtimeapi.ContainerConfig, sandboxCfg *runtimeapi.PodSandboxConfig) (string, error) {
+	sb, err := r.sandbox(sandboxID)
+	if err != nil {
+		return "", err
+	}
+	if sb.phase() != phaseReady {
+		return "", coded(fmt.Errorf("sandbox %q is not running", sb.id))
+	}
+	if cfg.GetMetadata() == nil || cfg.GetImage() == nil {
+		return "", invalid("container config must include metadata and image")
+	}
+	image, err := r.images.Get(cfg.Image.Image)
+	if err != nil {
+		return "", coded(fmt.Errorf("failed to resolve image %q: %w", cfg.Image.Image, err))
+	}
+	id := newID()
+	name := containerName(cfg.Metadata, sb.id)
+	if err := r.reserve(name, id); err != nil {
+		return "", coded(err)
+	}
+	data, err := proto.Marshal(cfg)
+	if err != nil {
+		r.unreserve(name, id)
+		return "", coded(err)
+	}
+	c := &container{id: id, dir: r.containerDir(id), cfg: cfg, sandbox: sb, created: time.Now().UnixNano(), done: make(chan struct{}), making: true}
+	c.rec = containerRecord{
+		ID: id, SandboxID: sb.id, Config: data, CreatedAt: c.created,
+		ImageID: image.ID, ImageRef: image.ID, Layers: slices.Clone(image.Layers), Removing: true,
+	}
+	if len(image.Digests) > 0 {
+		c.rec.ImageRef = image.Digests[0]
+	}
+	if cfg.LogPath != "" && sb.cfg.LogDirectory != "" {
+		c.rec.LogPath = filepath.Join(sb.cfg.LogDirectory, cfg.LogPath)
+	}
+	// Known from here on, so that no one sweeps its layers away.
+	r.mu.Lock()
+	r.containers[id] = c
+	r.mu.Unlock()
+	err = r.makeContainer(c, image)
+	if err != nil {
+		err = errors.Join(fmt.Errorf("failed to create container %q: %w", cfg.Metadata.Name, err), removeFolder(c.dir))
+		r.mu.Lock()
+		delete(r.containers, id)
+		r.mu.Unlock()
+		r.unreserve(name, id)
+		return "", coded(err)
+	}
+	r.mu.Lock()
+	c.making = false
+	r.mu.Unlock()
+	r.emit(id, sb, runtimeapi.ContainerEventType_CONTAINER_CREATED_EVENT)
+	return id, nil
+}
+
+// StartContainer implements RuntimeService.
+func (r *Runtime) StartContainer(ctx context.Context, id string) error {
+	c, err := r.container(id)
+	if err != nil {
+		return err
+	}
+	c.op.Lock()
+	defer c.op.Unlock()
+	if s := c.state(); s != runtimeapi.ContainerState_CONTAINER_CREATED {
+		return coded(fmt.Errorf("container %q is in %s state", c.id, s))
+	}
+	if c.sandbox.phase() != phaseReady {
+		return coded(fmt.Errorf("sandbox container %q is not running", c.sandbox.id))
+	}
+	if err := c.change(func(rec *containerRecord) { rec.Started = true }); err != nil {
+		return coded(err)
+	}
+	rec := c.record()
+	info, err := c.sandbox.shim.Start(ctx, c.id, shimapi.Start{
+		Dir: c.dir, LogPath: rec.LogPath, Terminal: c.cfg.Tty, Stdin: c.cfg.Stdin, StdinOnce: c.cfg.StdinOnce, Systemd: r.cfg.SystemdCgroups,
+	})
+	if err != nil && ctx.Err() != nil {
+		// The shim may be starting it; the watch tells when it ends.
+		if kerr := c.sandbox.shim.Signal(context.WithoutCancel(ctx), c.id, unix.SIGKILL, true); kerr == nil {
+			err = fmt.Errorf("%w; the container was ended", err)
+		}
+	}
+	if err != nil {
+		now := time.Now()
+		werr := c.change(func(rec *containerRecord) { rec.StartError, rec.FailedAt = err.Error(), now.UnixNano() })
+		c.ended(startFailure(err.Error(), now))
+		r.emit(c.id, c.sandbox, runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT)
+		return coded(errors.Join(fmt.Errorf("failed to start container %q: %w", c.id, err), werr))
+	}
+	c.started(info.Pid, info.StartedAt)
+	r.emit(c.id, c.sandbox, runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT)
+	return nil
+}
+
+// startFailure is the end of a container that never ran.
+func startFailure(message string, at time.Time) *shimapi.Exit {
+	return &shimapi.Exit{ExitCode: 128, FinishedAt: at, Reason: "StartError", Message: message}
+}
+
+const (
+	// killPatience is how long the end of a killed container is waited for.
+	killPatience = 2 * time.Minute
+)
+
+// StopContainer implements RuntimeService.
+func (r *Runtime) StopContainer(ctx context.Context, id string, timeout int64) error {
+	c, err := r.container(id)
+	if err != nil {
+		return nil
+	}
+	if c.state() != runtimeapi.ContainerState_CONTAINER_RUNNING {
+		return nil
+	}
+	if timeout > 0 {
+		sig := stopSignal(c.record().Stop)
+		err := c.sandbox.shim.Signal(ctx, c.id, sig, false)
+		if err != nil && !errors.Is(err, shimapi.ErrNotRunning) && !errors.Is(err, shimapi.ErrGone) {
+			return coded(fmt.Errorf("failed to stop container %q: %w", c.id, err))
+		}
+		timer := time.NewTimer(time.Duration(timeout) * time.Second)
+		defer timer.Stop()
+		select {
+		case <-c.done:
+			return nil
+		case <-ctx.Done():
+			return coded(fmt.Errorf("failed to stop container %q: %w", c.id, ctx.Err()))
+		case <-timer.C:
+		}
+	}
+	return coded(r.killContainer(ctx, c))
+}
+
+// killContainer ends a container at once and waits for its end.
+func (r *Runtime) killContainer(ctx context.Context, c *container) error {
+	if c.state() != runtimeapi.ContainerState_CONTAINER_RUNNING {
+		return nil
+	}
+	err := c.sandbox.shim.Signal(ctx, c.id, unix.SIGKILL, true)
+	switch {
+	case errors.Is(err, shimapi.ErrGone):
+		r.lost(c)
+		return nil
+	case err != nil && !errors.Is(err, shimapi.ErrNotRunning):
+		return err
+	}
+	timer := time.NewTimer(killPatience)
+	defer timer.Stop()
+	select {
+	case <-c.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return fmt.Errorf("container %q was killed and has not ended in %s", c.id, killPatience)
+	}
+}
+
+// lost finishes a container whose shim is gone: its record of the exit counts
+// if there is one, else what still runs is killed and how it ended is unknown.
+func (r *Runtime) lost(c *container) {
+	var exit shimapi.Exit
+	if err := shimapi.ReadJSON(filepath.Join(c.dir, shimapi.ExitFile), &exit); err != nil {
+		r.layout.kill(c.record().CgroupID)
+		c.mu.Lock()
+		exit = shimapi.Exit{ExitCode: 255, Reason: "Unknown", StartedAt: c.startedAt, FinishedAt: time.Now().UTC(), Message: "the pod's shim has ended"}
+		c.mu.Unlock()
+		// Best effort: without the record the next start comes to the same.
+		_ = shimapi.WriteJSON(filepath.Join(c.dir, shimapi.ExitFile), exit)
+	}
+	if c.ended(&exit) {
+		r.emit(c.id, c.sandbox, runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT)
+	}
+}
+
+func stopSignal(name string) unix.Signal {
+	if s := unix.SignalNum(name); s != 0 {
+		return s
+	}
+	var n int
+	if _, err := fmt.Sscanf(strings.TrimPrefix(name, "SIGRTMIN+"), "%d", &n); err == nil && n >= 0 && n < 64 {
+		if strings.HasPrefix(name, "SIGRTMIN") {
+			return unix.Signal(34 + n)
+		}
+		if n > 0 {
+			return unix.Signal(n)
+		}
+	}
+	return unix.SIGTERM
+}
+
+// RemoveContainer implements RuntimeService.
+func (r *Runtime) RemoveContainer(ctx context.Context, id string) error {
+	c, err := r.container(id)
+	if err != nil {
+		return nil
+	}
+	c.op.Lock()
+	defer c.op.Unlock()
+	if err := r.killContainer(ctx, c); err != nil {
+		return coded(fmt.Errorf("failed to forcibly stop container %q: %w", c.id, err))
+	}
+	if err := c.change(func(rec *containerRecord) { rec.Removing = true }); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return coded(err)
+	}
+	if err := c.sandbox.shim.Forget(ctx, c.id); err != nil && !errors.Is(err, shimapi.ErrGone) {
+		return coded(fmt.Errorf("failed to remove container %q: %w", c.id, err))
+	}
+	r.layout.remove(c.record().CgroupID)
+	if err := removeFolder(c.dir); err != nil {
+		return coded(fmt.Errorf("failed to remove container %q: %w", c.id, err))
+	}
+	r.mu.Lock()
+	delete(r.containers, c.id)
+	r.mu.Unlock()
+	r.unreserve(containerName(c.cfg.Metadata, c.sandbox.id), c.id)
+	r.usage.forget(c.id)
+	r.emit(c.id, c.sandbox, runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT)
+	return nil
+}
+
+// deadPrefix marks folders that only wait to be deleted.
+const deadPrefix = "dead-"
+
+// removeFolder unmounts what is below a container's folder and deletes it. It
+// is renamed first, so that a crash leaves no folder that looks like a container.
+func removeFolder(dir string) error {
+	if err := unmountBelow(dir); err != nil {
+		return err
+	}
+	dead := dir
+	if base := filepath.Base(dir); !strings.HasPrefix(base, deadPrefix) {
+		dead = filepath.Join(filepath.Dir(dir), deadPrefix+base)
+		if err := os.Rename(dir, dead); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return os.RemoveAll(dead)
+}
+
+// ListContainers implements RuntimeService.
+func (r *Runtime) ListContainers(_ context.Context, f *runtimeapi.ContainerFilter) ([]*runtimeapi.Container, error) {
+	r.mu.Lock()
+	all := make([]*container, 0, len(r.containers))
+	for _, c := range r.containers {
+		if !c.making {
+			all = append(all, c)
+		}
+	}
+	r.mu.Unlock()
+	slices.SortFunc(all, func(a, b *container) int { return cmp.Compare(a.created, b.created) })
+	sandboxID := f.GetPodSandboxId()
+	var out []*runtimeapi.Container
+	for _, c := range all {
+		state := c.state()
+		if f.GetId() != "" && !strings.HasPrefix(c.id, f.Id) || sandboxID != "" && !strings.HasPrefix(c.sandbox.id, sandboxID) ||
+			f.GetState() != nil && f.State.State != state || !selects(f.GetLabelSelector(), c.cfg.Labels) {
+			continue
+		}
+		rec := c.record()
+		out = append(out, &runtimeapi.Container{
+			Id: c.id, PodSandboxId: c.sandbox.id, Metadata: c.cfg.Metadata, Image: c.cfg.Image, ImageRef: rec.ImageRef, ImageId: rec.ImageID,
+			State: state, CreatedAt: rec.CreatedAt, Labels: c.cfg.Labels, Annotations: c.cfg.Annotations,
+		})
+	}
+	return out, nil
+}
+
+// ContainerStatus implements RuntimeService.
+func (r *Runtime) ContainerStatus(_ context.Context, id string, verbose bool) (*runtimeapi.ContainerStatusResponse, error) {
+	c, err := r.container(id)
+	if err != nil {
+		return nil, err
+	}
+	out := &runtimeapi.ContainerStatusResponse{Status: c.status()}
+	if verbose {
+		c.mu.Lock()
+		out.Info = map[string]string{"info": fmt.Sprintf(`{"sandboxID":%q,"pid":%d}`, c.sandbox.id, c.pid)}
+		c.mu.Unlock()
+	}
+	return out, nil
+}
+
+// UpdateContainerResources implements RuntimeService.
+func (r *Runtime) UpdateContainerResources(ctx context.Context, id string, res *runtimeapi.ContainerResources) error {
+	c, err := r.container(id)
+	if err != nil {
+		return err
+	}
+	want := res.GetLinux()
+	if want == nil {
+		return nil
+	}
+	c.op.Lock()
+	defer c.op.Unlock()
+	c.mu.Lock()
+	merged := mergeResources(c.resourcesLocked(), want)
+	c.mu.Unlock()
+	switch c.state() {
+	case runtimeapi.ContainerState_CONTAINER_EXITED:
+		return coded(fmt.Errorf("container %q has exited", c.id))
+	case runtimeapi.ContainerState_CONTAINER_RUNNING:
+		if err := c.sandbox.shim.Update(ctx, c.id, linuxResources(want)); err != nil {
+			return coded(fmt.Errorf("failed to update resources of container %q: %w", c.id, err))
+		}
+	case runtimeapi.ContainerState_CONTAINER_CREATED:
+		if err := updateConfig(c.dir, merged); err != nil {
+			return coded(err)
+		}
+	}
+	data, err := proto.Marshal(merged)
+	if err != nil {
+		return coded(err)
+	}
+	return coded(c.change(func(rec *containerRecord) { rec.Resources = data }))
+}
+
+// mergeResources lays the limits that want sets over those that are in force.
+func mergeResources(now, want *runtimeapi.LinuxContainerResources) *runtimeapi.LinuxContainerResources {
+	out := &runtimeapi.LinuxContainerResources{}
+	if now != nil {
+		out = proto.Clone(now).(*runtimeapi.LinuxContainerResources)
+	}
+	proto.Merge(out, &runtimeapi.LinuxContainerResources{
+		CpuPeriod: want.CpuPeriod, CpuQuota: want.CpuQuota, CpuShares: want.CpuShares,
+		MemoryLimitInBytes: want.MemoryLimitInBytes, MemorySwapLimitInBytes: want.MemorySwapLimitInBytes,
+		CpusetCpus: want.CpusetCpus, CpusetMems: want.CpusetMems, OomScoreAdj: want.OomScoreAdj, Unified: want.Unified,
+	})
+	if len(want.HugepageLimits) > 0 {
+		out.HugepageLimits = want.HugepageLimits
+	}
+	return out
+}
+
+// ReopenContainerLog implements RuntimeService.
+func (r *Runtime) ReopenContainerLog(ctx context.Context, id string) error {
+	c, err := r.container(id)
+	if err != nil {
+		return err
+	}
+	if err := c.running(); err != nil {
+		return coded(err)
+	}
+	return coded(c.sandbox.shim.ReopenLog(ctx, c.id))
+}

@@ -1,0 +1,491 @@
+package cri
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+	"k8s.io/apimachinery/pkg/api/resource"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
+
+	"skiff/kubelet/cri/shimapi"
+	"skiff/kubelet/network"
+)
+
+// sandbox is a pod sandbox that is ready or stopped.
+type sandbox struct {
+	id   string
+	dir  string // of its shim
+	cfg  *runtimeapi.PodSandboxConfig
+	shim *shimapi.Client
+
+	// op is held by whoever changes the sandbox's phase.
+	op sync.Mutex
+
+	mu  sync.Mutex
+	rec sandboxRecord // guarded by mu
+}
+
+func (sb *sandbox) phase() phase { return sb.record().Phase }
+
+func (sb *sandbox) record() sandboxRecord {
+	sb.mu.Lock()
+	defer sb.mu.Unlock()
+	return sb.rec
+}
+
+func (sb *sandbox) namespaces() *runtimeapi.NamespaceOption {
+	if o := sb.cfg.GetLinux().GetSecurityContext().GetNamespaceOptions(); o != nil {
+		return o
+	}
+	return &runtimeapi.NamespaceOption{Pid: runtimeapi.NamespaceMode_CONTAINER}
+}
+
+func (sb *sandbox) hostNetwork() bool {
+	return sb.namespaces().Network == runtimeapi.NamespaceMode_NODE
+}
+
+func (sb *sandbox) nsPath(kind string) string {
+	return filepath.Join(sb.dir, shimapi.NamespaceDir, kind)
+}
+
+func (sb *sandbox) state() runtimeapi.PodSandboxState {
+	if sb.phase() == phaseReady {
+		return runtimeapi.PodSandboxState_SANDBOX_READY
+	}
+	return runtimeapi.PodSandboxState_SANDBOX_NOTREADY
+}
+
+func (sb *sandbox) status() *runtimeapi.PodSandboxStatus {
+	state := sb.state()
+	sb.mu.Lock()
+	defer sb.mu.Unlock()
+	out := &runtimeapi.PodSandboxStatus{
+		Id: sb.id, Metadata: sb.cfg.Metadata, State: state, CreatedAt: sb.rec.CreatedAt,
+		Labels: sb.cfg.Labels, Annotations: sb.cfg.Annotations, RuntimeHandler: sb.rec.Handler,
+		Network: &runtimeapi.PodSandboxNetworkStatus{},
+		Linux:   &runtimeapi.LinuxPodSandboxStatus{Namespaces: &runtimeapi.Namespace{Options: sb.namespaces()}},
+	}
+	for i, ip := range sb.rec.Network.IPs {
+		if i == 0 {
+			out.Network.Ip = ip.String()
+			continue
+		}
+		out.Network.AdditionalIps = append(out.Network.AdditionalIps, &runtimeapi.PodIP{Ip: ip.String()})
+	}
+	return out
+}
+
+// change edits the record and writes it before anyone sees it.
+func (r *Runtime) changeSandbox(sb *sandbox, edit func(*sandboxRecord)) error {
+	sb.mu.Lock()
+	defer sb.mu.Unlock()
+	next := sb.rec
+	edit(&next)
+	if err := writeRecord(r.sandboxDir(sb.id), next); err != nil {
+		return err
+	}
+	sb.rec = next
+	return nil
+}
+
+func (r *Runtime) sandbox(id string) (*sandbox, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if sb := r.sandboxes[id]; sb != nil {
+		return sb, nil
+	}
+	if full, ok := unique(r.sandboxes, id); ok {
+		return r.sandboxes[full], nil
+	}
+	return nil, notFound("pod sandbox", id)
+}
+
+// unique completes an ID that is cut short, as people type it.
+func unique[T any](all map[string]T, prefix string) (string, bool) {
+	if prefix == "" {
+		return "", false
+	}
+	found := ""
+	for id := range all {
+		if strings.HasPrefix(id, prefix) {
+			if found != "" {
+				return "", false
+			}
+			found = id
+		}
+	}
+	return found, found != ""
+}
+
+// RunPodSandbox implements RuntimeService.
+func (r *Runtime) RunPodSandbox(ctx context.Context, cfg *runtimeapi.PodSandboxConfig, handler string) (string, error) {
+	if cfg.GetMetadata() == nil {
+		return "", invalid("sandbox config must include metadata")
+	}
+	if handler != "" && handler != "skiff" && handler != "runc" {
+		return "", invalid("no runtime for %q is configured", handler)
+	}
+	id := newID()
+	name := sandboxName(cfg.Metadata)
+	if err := r.reserve(name, id); err != nil {
+		return "", coded(err)
+	}
+	data, err := proto.Marshal(cfg)
+	if err != nil {
+		r.unreserve(name, id)
+		return "", coded(err)
+	}
+	sb := r.newSandbox(sandboxRecord{ID: id, Config: data, Handler: handler, CreatedAt: time.Now().UnixNano(), Phase: phaseCreating}, cfg)
+	if err := r.setUpSandbox(ctx, sb); err != nil {
+		cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		defer cancel()
+		if cerr := r.destroySandbox(cleanup, sb); cerr != nil {
+			// The record stays; the next start tries again.
+			klog.FromContext(ctx).Error(cerr, "Could not clean up after a failed pod sandbox", "sandbox", id)
+		}
+		r.unreserve(name, id)
+		return "", coded(fmt.Errorf("failed to create sandbox: %w", err))
+	}
+	r.mu.Lock()
+	r.sandboxes[id] = sb
+	r.mu.Unlock()
+	r.watch(sb)
+	r.emit(id, sb, runtimeapi.ContainerEventType_CONTAINER_CREATED_EVENT)
+	r.emit(id, sb, runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT)
+	return id, nil
+}
+
+func (r *Runtime) newSandbox(rec sandboxRecord, cfg *runtimeapi.PodSandboxConfig) *sandbox {
+	dir := r.shimDir(rec.ID)
+	return &sandbox{id: rec.ID, dir: dir, cfg: cfg, rec: rec, shim: shimapi.NewClient(dir)}
+}
+
+func (r *Runtime) setUpSandbox(ctx context.Context, sb *sandbox) error {
+	parent := sb.cfg.GetLinux().GetCgroupParent()
+	sb.rec.MadeCgroup = parent != "" && !r.cfg.SystemdCgroups && !r.layout.exists(parent)
+	for _, dir := range []string{r.sandboxDir(sb.id), sb.dir} {
+		if err := os.MkdirAll(dir, 0o711); err != nil {
+			return err
+		}
+	}
+	if err := writeRecord(r.sandboxDir(sb.id), sb.rec); err != nil {
+		return err
+	}
+	if err := r.writeSandboxFiles(sb); err != nil {
+		return err
+	}
+	if err := r.shims.start(ctx, sb.dir, r.shimSandbox(sb)); err != nil {
+		return err
+	}
+	result := network.Result{}
+	if !sb.hostNetwork() {
+		var err error
+		if result, err = r.cfg.Network.Setup(ctx, r.networkPod(sb)); err != nil {
+			return fmt.Errorf("failed to setup network for sandbox %q: %w", sb.id, err)
+		}
+	}
+	return r.changeSandbox(sb, func(rec *sandboxRecord) { rec.Phase, rec.Network = phaseReady, result })
+}
+
+func (r *Runtime) shimSandbox(sb *sandbox) shimapi.Sandbox {
+	ns := sb.namespaces()
+	out := shimapi.Sandbox{
+		ID:      sb.id,
+		Network: ns.Network != runtimeapi.NamespaceMode_NODE,
+		IPC:     ns.Ipc != runtimeapi.NamespaceMode_NODE,
+		UTS:     ns.Network != runtimeapi.NamespaceMode_NODE,
+		PID:     ns.Pid == runtimeapi.NamespaceMode_POD,
+		Sysctls: sb.cfg.GetLinux().GetSysctls(),
+		Cgroup:  path.Join(r.cfg.CgroupRoot, "skiff-shims"),
+	}
+	if out.UTS {
+		out.Hostname = sb.hostname()
+	}
+	if u := ns.GetUsernsOptions(); mapped(u) {
+		out.UIDMappings, out.GIDMappings = idMappings(u.Uids), idMappings(u.Gids)
+	}
+	return out
+}
+
+func idMappings(in []*runtimeapi.IDMapping) []shimapi.IDMapping {
+	out := make([]shimapi.IDMapping, len(in))
+	for i, m := range in {
+		out[i] = shimapi.IDMapping{ContainerID: m.ContainerId, HostID: m.HostId, Size: m.Length}
+	}
+	return out
+}
+
+func (sb *sandbox) hostname() string {
+	if sb.cfg.Hostname != "" {
+		return sb.cfg.Hostname
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return ""
+	}
+	return name
+}
+
+// Names of what the containers of a sandbox share, in the shim's folder.
+const (
+	sharedMemory = "shm"
+	resolvFile   = "resolv.conf"
+	hostnameFile = "hostname"
+	hostsFile    = "hosts"
+)
+
+// writeSandboxFiles makes the files and the shared memory of a pod.
+func (r *Runtime) writeSandboxFiles(sb *sandbox) error {
+	resolv, err := r.resolvConf(sb.cfg.DnsConfig)
+	if err != nil {
+		return err
+	}
+	hosts := []byte("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
+	if sb.hostNetwork() {
+		if own, err := os.ReadFile("/etc/hosts"); err == nil {
+			hosts = own
+		}
+	}
+	for _, f := range []struct {
+		name string
+		data []byte
+	}{{resolvFile, resolv}, {hostnameFile, []byte(sb.hostname() + "\n")}, {hostsFile, hosts}} {
+		if err := os.WriteFile(filepath.Join(sb.dir, f.name), f.data, 0o644); err != nil {
+			return err
+		}
+	}
+	if sb.namespaces().Ipc == runtimeapi.NamespaceMode_NODE {
+		return nil
+	}
+	shm := filepath.Join(sb.dir, sharedMemory)
+	if err := os.MkdirAll(shm, 0o777); err != nil {
+		return err
+	}
+	if err := unix.Mount("shm", shm, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=1777,size=65536k"); err != nil {
+		return fmt.Errorf("mount the pod's shared memory: %w", err)
+	}
+	if u := sb.namespaces().GetUsernsOptions(); mapped(u) {
+		return os.Chown(shm, int(u.Uids[0].HostId), int(u.Gids[0].HostId))
+	}
+	return nil
+}
+
+func (r *Runtime) resolvConf(dns *runtimeapi.DNSConfig) ([]byte, error) {
+	if dns == nil {
+		data, err := os.ReadFile(r.cfg.ResolvConf)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, nil
+		}
+		return data, err
+	}
+	var b strings.Builder
+	if len(dns.Searches) > 0 {
+		b.WriteString("search " + strings.Join(dns.Searches, " ") + "\n")
+	}
+	for _, s := range dns.Servers {
+		b.WriteString("nameserver " + s + "\n")
+	}
+	if len(dns.Options) > 0 {
+		b.WriteString("options " + strings.Join(dns.Options, " ") + "\n")
+	}
+	return []byte(b.String()), nil
+}
+
+func (r *Runtime) networkPod(sb *sandbox) network.Pod {
+	m := sb.cfg.Metadata
+	p := network.Pod{
+		ID: sb.id, Namespace: m.Namespace, Name: m.Name, UID: m.Uid, NetNSPath: sb.nsPath("net"), Annotations: sb.cfg.Annotations,
+		DNSServers: sb.cfg.DnsConfig.GetServers(), DNSSearches: sb.cfg.DnsConfig.GetSearches(), DNSOptions: sb.cfg.DnsConfig.GetOptions(),
+	}
+	if _, err := os.Stat(p.NetNSPath); err != nil {
+		p.NetNSPath = ""
+	}
+	for _, pm := range sb.cfg.PortMappings {
+		if pm.HostPort <= 0 || pm.HostPort > 65535 || pm.ContainerPort <= 0 || pm.ContainerPort > 65535 {
+			continue
+		}
+		mapping := network.PortMapping{HostPort: uint16(pm.HostPort), ContainerPort: uint16(pm.ContainerPort), Protocol: network.TCP}
+		switch pm.Protocol {
+		case runtimeapi.Protocol_UDP:
+			mapping.Protocol = network.UDP
+		case runtimeapi.Protocol_SCTP:
+			mapping.Protocol = network.SCTP
+		}
+		if ip, err := netip.ParseAddr(pm.HostIp); err == nil {
+			mapping.HostIP = ip
+		}
+		p.PortMappings = append(p.PortMappings, mapping)
+	}
+	p.Bandwidth.Ingress = bandwidth(sb.cfg.Annotations["kubernetes.io/ingress-bandwidth"])
+	p.Bandwidth.Egress = bandwidth(sb.cfg.Annotations["kubernetes.io/egress-bandwidth"])
+	return p
+}
+
+func bandwidth(text string) uint64 {
+	if text == "" {
+		return 0
+	}
+	q, err := resource.ParseQuantity(text)
+	if err != nil || q.Value() < 0 {
+		return 0
+	}
+	return uint64(q.Value())
+}
+
+// StopPodSandbox implements RuntimeService.
+func (r *Runtime) StopPodSandbox(ctx context.Context, id string) error {
+	sb, err := r.sandbox(id)
+	if err != nil {
+		return nil // as CRI says: stopping what is gone is no error
+	}
+	sb.op.Lock()
+	defer sb.op.Unlock()
+	return coded(r.stopSandbox(ctx, sb))
+}
+
+// stopSandbox ends a sandbox's containers, network and shim. The caller holds op.
+func (r *Runtime) stopSandbox(ctx context.Context, sb *sandbox) error {
+	if sb.phase() == phaseStopped {
+		return nil
+	}
+	for _, c := range r.containersOf(sb.id) {
+		if err := r.killContainer(ctx, c); err != nil {
+			return fmt.Errorf("failed to stop container %q: %w", c.id, err)
+		}
+	}
+	if err := r.releaseSandbox(ctx, sb); err != nil {
+		return err
+	}
+	if err := r.changeSandbox(sb, func(rec *sandboxRecord) { rec.Phase = phaseStopped }); err != nil {
+		return err
+	}
+	r.emit(sb.id, sb, runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT)
+	return nil
+}
+
+// releaseSandbox takes down a sandbox's network and shim.
+func (r *Runtime) releaseSandbox(ctx context.Context, sb *sandbox) error {
+	if !sb.hostNetwork() {
+		if err := r.cfg.Network.Teardown(ctx, r.networkPod(sb)); err != nil {
+			return fmt.Errorf("failed to destroy network for sandbox %q: %w", sb.id, err)
+		}
+	}
+	return endShim(ctx, sb.dir)
+}
+
+// destroySandbox removes all traces of a sandbox, its record last.
+func (r *Runtime) destroySandbox(ctx context.Context, sb *sandbox) error {
+	if sb.phase() != phaseStopped {
+		if err := r.releaseSandbox(ctx, sb); err != nil {
+			return err
+		}
+	}
+	if err := unmountBelow(sb.dir); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(sb.dir); err != nil {
+		return err
+	}
+	if sb.record().MadeCgroup {
+		r.layout.remove(sb.cfg.GetLinux().GetCgroupParent())
+	}
+	return os.RemoveAll(r.sandboxDir(sb.id))
+}
+
+// RemovePodSandbox implements RuntimeService.
+func (r *Runtime) RemovePodSandbox(ctx context.Context, id string) error {
+	sb, err := r.sandbox(id)
+	if err != nil {
+		return nil
+	}
+	sb.op.Lock()
+	defer sb.op.Unlock()
+	if err := r.stopSandbox(ctx, sb); err != nil {
+		return coded(fmt.Errorf("failed to forcibly stop sandbox %q: %w", sb.id, err))
+	}
+	for _, c := range r.containersOf(sb.id) {
+		if err := r.RemoveContainer(ctx, c.id); err != nil {
+			return err
+		}
+	}
+	if err := r.destroySandbox(ctx, sb); err != nil {
+		return coded(fmt.Errorf("failed to remove sandbox %q: %w", sb.id, err))
+	}
+	r.mu.Lock()
+	delete(r.sandboxes, sb.id)
+	r.mu.Unlock()
+	r.unreserve(sandboxName(sb.cfg.Metadata), sb.id)
+	r.emit(sb.id, nil, runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT)
+	return nil
+}
+
+// PodSandboxStatus implements RuntimeService.
+func (r *Runtime) PodSandboxStatus(_ context.Context, id string, verbose bool) (*runtimeapi.PodSandboxStatusResponse, error) {
+	sb, err := r.sandbox(id)
+	if err != nil {
+		return nil, err
+	}
+	out := &runtimeapi.PodSandboxStatusResponse{Status: sb.status(), Timestamp: time.Now().UnixNano()}
+	for _, c := range r.containersOf(sb.id) {
+		out.ContainersStatuses = append(out.ContainersStatuses, c.status())
+	}
+	if verbose {
+		out.Info = map[string]string{"info": "{\"netns\":" + strconv.Quote(sb.nsPath("net")) + "}"}
+	}
+	return out, nil
+}
+
+// ListPodSandbox implements RuntimeService.
+func (r *Runtime) ListPodSandbox(_ context.Context, f *runtimeapi.PodSandboxFilter) ([]*runtimeapi.PodSandbox, error) {
+	r.mu.Lock()
+	all := make([]*sandbox, 0, len(r.sandboxes))
+	for _, sb := range r.sandboxes {
+		all = append(all, sb)
+	}
+	r.mu.Unlock()
+	var out []*runtimeapi.PodSandbox
+	for _, sb := range all {
+		state, rec := sb.state(), sb.record()
+		if f.GetId() != "" && !strings.HasPrefix(sb.id, f.Id) || f.GetState() != nil && f.State.State != state || !selects(f.GetLabelSelector(), sb.cfg.Labels) {
+			continue
+		}
+		out = append(out, &runtimeapi.PodSandbox{
+			Id: sb.id, Metadata: sb.cfg.Metadata, State: state, CreatedAt: rec.CreatedAt,
+			Labels: sb.cfg.Labels, Annotations: sb.cfg.Annotations, RuntimeHandler: rec.Handler,
+		})
+	}
+	slices.SortFunc(out, func(a, b *runtimeapi.PodSandbox) int { return cmp.Compare(a.CreatedAt, b.CreatedAt) })
+	return out, nil
+}
+
+func selects(selector, labels map[string]string) bool {
+	for k, v := range selector {
+		if labels[k] != v {
+			return false
+		}
+	}
+	return true
+}
+
+// UpdatePodSandboxResources implements RuntimeService. The pod's cgroup is its
+// client's, which has changed it already.
+func (r *Runtime) UpdatePodSandboxResources(_ context.Context, req *runtimeapi.UpdatePodSandboxResourcesRequest) (*runtimeapi.UpdatePodSandboxResourcesResponse, error) {
+	if _, err := r.sandbox(req.GetPodSandboxId()); err != nil {
+		return nil, err
+	}
+	return &runtimeapi.UpdatePodSandboxResourcesResponse{}, nil
+}

@@ -1,0 +1,129 @@
+package images
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"os"
+	"path"
+	"sort"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "k8s.io/api/core/v1"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// Keyring finds credentials for an image.
+type Keyring struct {
+	// Files are config.json files of the node, the first that exists counts.
+	Files []string
+}
+
+type dockerConfig map[string]dockerEntry
+
+type dockerEntry struct {
+	Username string `json:"username"`
+	Password string `json:"password"`
+	Auth     string `json:"auth"`
+	Token    string `json:"identitytoken"`
+}
+
+// Lookup returns the credentials that fit the image: those of the pod's pull
+// secrets, then the node's, the most specific first.
+func (k *Keyring) Lookup(image string, secrets []v1.Secret) []*runtimeapi.AuthConfig {
+	var out []*runtimeapi.AuthConfig
+	for i := range secrets {
+		if cfg := secretConfig(&secrets[i]); cfg != nil {
+			out = append(out, cfg.match(image)...)
+		}
+	}
+	for _, file := range k.Files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		if cfg := parseConfigJSON(data); cfg != nil {
+			out = append(out, cfg.match(image)...)
+			break
+		}
+	}
+	return out
+}
+
+func secretConfig(s *v1.Secret) dockerConfig {
+	switch s.Type {
+	case v1.SecretTypeDockerConfigJson:
+		return parseConfigJSON(s.Data[v1.DockerConfigJsonKey])
+	case v1.SecretTypeDockercfg:
+		cfg := dockerConfig{}
+		if json.Unmarshal(s.Data[v1.DockerConfigKey], &cfg) == nil {
+			return cfg
+		}
+	}
+	return nil
+}
+
+func parseConfigJSON(data []byte) dockerConfig {
+	doc := struct {
+		Auths dockerConfig `json:"auths"`
+	}{}
+	if json.Unmarshal(data, &doc) != nil {
+		return nil
+	}
+	return doc.Auths
+}
+
+func (c dockerConfig) match(image string) []*runtimeapi.AuthConfig {
+	ref, err := name.ParseReference(image, name.WeakValidation)
+	if err != nil {
+		return nil
+	}
+	host := ref.Context().RegistryStr()
+	repo := ref.Context().RepositoryStr()
+	var keys []string
+	for key := range c {
+		if keyMatches(key, host, repo) {
+			keys = append(keys, key)
+		}
+	}
+	sort.Sort(sort.Reverse(sort.StringSlice(keys)))
+	var out []*runtimeapi.AuthConfig
+	for _, key := range keys {
+		e := c[key]
+		if e.Auth != "" && e.Username == "" {
+			raw, err := base64.StdEncoding.DecodeString(e.Auth)
+			if err != nil {
+				if raw, err = base64.RawStdEncoding.DecodeString(e.Auth); err != nil {
+					continue
+				}
+			}
+			e.Username, e.Password, _ = strings.Cut(string(raw), ":")
+		}
+		out = append(out, &runtimeapi.AuthConfig{Username: e.Username, Password: e.Password, IdentityToken: e.Token, ServerAddress: host})
+	}
+	return out
+}
+
+// keyMatches compares a key, which is a host with optional scheme, port, path
+// and globs in the host's labels, with a registry and repository.
+func keyMatches(key, host, repo string) bool {
+	key = strings.TrimPrefix(strings.TrimPrefix(key, "https://"), "http://")
+	keyHost, keyPath, _ := strings.Cut(key, "/")
+	keyPath = strings.Trim(keyPath, "/")
+	if keyPath == "v1" || keyPath == "v2" {
+		keyPath = ""
+	}
+	if keyHost == "docker.io" || keyHost == "registry-1.docker.io" {
+		keyHost = "index.docker.io"
+	}
+	want, have := strings.Split(keyHost, "."), strings.Split(host, ".")
+	if len(want) != len(have) {
+		return false
+	}
+	for i := range want {
+		if ok, err := path.Match(want[i], have[i]); err != nil || !ok {
+			return false
+		}
+	}
+	return keyPath == "" || repo == keyPath || strings.HasPrefix(repo, keyPath)
+}

@@ -1,0 +1,249 @@
+// Package images makes sure that a container's image is on the node, by its
+// pull policy, with credentials and back-off, and removes images nobody uses
+// when space runs short.
+package images
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"golang.org/x/time/rate"
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/tools/record"
+	"k8s.io/client-go/util/flowcontrol"
+	internalapi "k8s.io/cri-api/pkg/apis"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	crierrors "k8s.io/cri-api/pkg/errors"
+)
+
+// Reasons why an image is not there; they show as a container's waiting reason.
+var (
+	ErrImagePullBackOff          = errors.New("ImagePullBackOff")
+	ErrImageInspect              = errors.New("ImageInspectError")
+	ErrImagePull                 = errors.New("ErrImagePull")
+	ErrImageNeverPull            = errors.New("ErrImageNeverPull")
+	ErrInvalidImageName          = errors.New("InvalidImageName")
+	ErrRegistryUnavailable       = errors.New("RegistryUnavailable")
+	ErrSignatureValidationFailed = errors.New("SignatureValidationFailed")
+)
+
+// Config configures a Puller.
+type Config struct {
+	Images   internalapi.ImageManagerService
+	Recorder record.EventRecorder
+	Keyring  *Keyring
+	// QPS and Burst bound pulls from registries; 0 means no bound.
+	QPS   float64
+	Burst int
+	// Parallel is how many pulls run at once; 0 means no bound.
+	Parallel int
+}
+
+// Puller ensures images.
+type Puller struct {
+	cfg     Config
+	backoff *flowcontrol.Backoff
+	limiter *rate.Limiter
+	slots   chan struct{}
+
+	mu       sync.Mutex // guards failures
+	failures map[string]string
+}
+
+// New checks the configuration.
+func New(cfg Config) (*Puller, error) {
+	if cfg.Images == nil || cfg.Recorder == nil {
+		return nil, errors.New("images: Images and Recorder are required")
+	}
+	if cfg.Keyring == nil {
+		cfg.Keyring = &Keyring{}
+	}
+	p := &Puller{cfg: cfg, backoff: flowcontrol.NewBackOff(10*time.Second, 5*time.Minute), failures: map[string]string{}}
+	if cfg.QPS > 0 {
+		p.limiter = rate.NewLimiter(rate.Limit(cfg.QPS), max(cfg.Burst, 1))
+	}
+	if cfg.Parallel > 0 {
+		p.slots = make(chan struct{}, cfg.Parallel)
+	}
+	return p, nil
+}
+
+// Request is one image to be ensured.
+type Request struct {
+	Pod *v1.Pod
+	// Ref is the object that events are about.
+	Ref            runtime.Object
+	Image          string
+	Policy         v1.PullPolicy
+	Secrets        []v1.Secret
+	Sandbox        *runtimeapi.PodSandboxConfig
+	RuntimeHandler string
+}
+
+// Ensure returns the image's reference in the runtime. On failure the error is
+// one of the reasons above and the message says more.
+func (p *Puller) Ensure(ctx context.Context, r Request) (ref, message string, err error) {
+	image, policy, err := Normalize(r.Image, r.Policy)
+	if err != nil {
+		msg := fmt.Sprintf("Failed to apply default image tag %q: %v", r.Image, err)
+		p.event(r, v1.EventTypeWarning, "InspectFailed", msg)
+		return "", msg, ErrInvalidImageName
+	}
+	spec := &runtimeapi.ImageSpec{Image: image, UserSpecifiedImage: r.Image, Annotations: r.Pod.Annotations, RuntimeHandler: r.RuntimeHandler}
+	status, err := p.cfg.Images.ImageStatus(ctx, spec, false)
+	if err != nil {
+		msg := fmt.Sprintf("Failed to inspect image %q: %v", image, err)
+		p.event(r, v1.EventTypeWarning, "InspectFailed", msg)
+		return "", msg, ErrImageInspect
+	}
+	present := status.GetImage().GetId()
+	if present != "" && policy != v1.PullAlways {
+		p.event(r, v1.EventTypeNormal, "Pulled", fmt.Sprintf("Container image %q already present on machine and can be accessed by the pod", r.Image))
+		return present, "", nil
+	}
+	if policy == v1.PullNever {
+		msg := fmt.Sprintf("Container image %q is not present with pull policy of Never", r.Image)
+		p.event(r, v1.EventTypeWarning, "ErrImageNeverPull", msg)
+		return "", msg, ErrImageNeverPull
+	}
+	key := fmt.Sprintf("%s_%s", r.Pod.UID, image)
+	if p.backoff.IsInBackOffSinceUpdate(key, p.backoff.Clock.Now()) {
+		msg := fmt.Sprintf("Back-off pulling image %q", r.Image)
+		p.event(r, v1.EventTypeNormal, "BackOff", msg)
+		if why := p.failure(key); why != "" {
+			msg = fmt.Sprintf("%s: %s", msg, why)
+		}
+		return "", msg, ErrImagePullBackOff
+	}
+	return p.pull(ctx, r, spec, key)
+}
+
+func (p *Puller) pull(ctx context.Context, r Request, spec *runtimeapi.ImageSpec, key string) (string, string, error) {
+	waitStart := time.Now()
+	if p.slots != nil {
+		select {
+		case p.slots <- struct{}{}:
+			defer func() { <-p.slots }()
+		case <-ctx.Done():
+			return "", ctx.Err().Error(), ErrImagePull
+		}
+	}
+	if p.limiter != nil && !p.limiter.Allow() {
+		return p.failed(r, key, errors.New("pull QPS exceeded"))
+	}
+	p.event(r, v1.EventTypeNormal, "Pulling", fmt.Sprintf("Pulling image %q", r.Image))
+	start := time.Now()
+	id, err := p.try(ctx, r, spec)
+	if err != nil {
+		return p.failed(r, key, err)
+	}
+	p.forget(key)
+	var size uint64
+	if st, err := p.cfg.Images.ImageStatus(ctx, spec, false); err == nil {
+		size = st.GetImage().GetSize()
+	}
+	p.event(r, v1.EventTypeNormal, "Pulled", fmt.Sprintf("Successfully pulled image %q in %v (%v including waiting). Image size: %v bytes.",
+		r.Image, time.Since(start).Truncate(time.Millisecond), time.Since(waitStart).Truncate(time.Millisecond), size))
+	p.backoff.GC()
+	return id, "", nil
+}
+
+// try pulls without credentials when there are none, else with each set that
+// matches until one works.
+func (p *Puller) try(ctx context.Context, r Request, spec *runtimeapi.ImageSpec) (string, error) {
+	creds := p.cfg.Keyring.Lookup(spec.Image, r.Secrets)
+	if len(creds) == 0 {
+		return p.cfg.Images.PullImage(ctx, spec, nil, r.Sandbox)
+	}
+	var errs []error
+	for _, c := range creds {
+		id, err := p.cfg.Images.PullImage(ctx, spec, c, r.Sandbox)
+		if err == nil {
+			return id, nil
+		}
+		errs = append(errs, err)
+	}
+	return "", errors.Join(errs...)
+}
+
+func (p *Puller) failed(r Request, key string, err error) (string, string, error) {
+	reason, msg := ErrImagePull, err.Error()
+	switch {
+	case strings.Contains(msg, crierrors.ErrRegistryUnavailable.Error()):
+		reason = ErrRegistryUnavailable
+		msg = fmt.Sprintf("image pull failed for %s because the registry is unavailable: %s", r.Image, msg)
+	case strings.Contains(msg, crierrors.ErrSignatureValidationFailed.Error()):
+		reason = ErrSignatureValidationFailed
+		msg = fmt.Sprintf("image pull failed for %s because the signature validation failed: %s", r.Image, msg)
+	}
+	p.event(r, v1.EventTypeWarning, "Failed", fmt.Sprintf("Failed to pull image %q: %v", r.Image, err))
+	p.backoff.Next(key, p.backoff.Clock.Now())
+	p.mu.Lock()
+	p.failures[key] = fmt.Sprintf("%v: %v", reason, msg)
+	p.mu.Unlock()
+	return "", msg, reason
+}
+
+// BackOff is how long pulls of the pod's image wait after a failure.
+func (p *Puller) BackOff(pod *v1.Pod, image string) time.Duration {
+	if normal, _, err := Normalize(image, ""); err == nil {
+		image = normal
+	}
+	return p.backoff.Get(fmt.Sprintf("%s_%s", pod.UID, image))
+}
+
+func (p *Puller) failure(key string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.failures[key]
+}
+
+func (p *Puller) forget(key string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.failures, key)
+}
+
+// ForgetPod drops what is remembered of a pod.
+func (p *Puller) ForgetPod(pod *v1.Pod) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key := range p.failures {
+		if strings.HasPrefix(key, string(pod.UID)+"_") {
+			delete(p.failures, key)
+			p.backoff.DeleteEntry(key)
+		}
+	}
+}
+
+func (p *Puller) event(r Request, kind, reason, message string) {
+	if r.Ref != nil {
+		p.cfg.Recorder.Event(r.Ref, kind, reason, message)
+	}
+}
+
+// Normalize adds the tag "latest" to a name that has neither tag nor digest,
+// and fills in the pull policy that follows from the tag.
+func Normalize(image string, policy v1.PullPolicy) (string, v1.PullPolicy, error) {
+	ref, err := name.ParseReference(image, name.WeakValidation)
+	if err != nil {
+		return "", "", fmt.Errorf("couldn't parse image name %q: invalid reference format", image)
+	}
+	tag, tagged := ref.(name.Tag)
+	if tagged && !strings.HasSuffix(image, ":"+tag.TagStr()) {
+		image += ":" + tag.TagStr()
+	}
+	if policy == "" {
+		policy = v1.PullIfNotPresent
+		if tagged && tag.TagStr() == "latest" {
+			policy = v1.PullAlways
+		}
+	}
+	return image, policy, nil
+}

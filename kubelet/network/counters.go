@@ -1,0 +1,42 @@
+package network
+
+import (
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// Counters are what an interface has carried.
+type Counters struct {
+	Name                                 string
+	RxBytes, RxErrors, TxBytes, TxErrors uint64
+}
+
+// ReadCounters reads the interfaces of a pod's network namespace, without loopback.
+func ReadCounters(netNSPath string) ([]Counters, error) {
+	ns, err := netns.GetFromPath(netNSPath)
+	if err != nil {
+		return nil, fmt.Errorf("open network namespace %s: %w", netNSPath, err)
+	}
+	defer ns.Close()
+	h, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, err
+	}
+	defer h.Close()
+	links, err := h.LinkList()
+	if err != nil {
+		return nil, err
+	}
+	var out []Counters
+	for _, l := range links {
+		a := l.Attrs()
+		if a.Name == "lo" || a.Statistics == nil {
+			continue
+		}
+		out = append(out, Counters{Name: a.Name, RxBytes: a.Statistics.RxBytes, RxErrors: a.Statistics.RxErrors, TxBytes: a.Statistics.TxBytes, TxErrors: a.Statistics.TxErrors})
+	}
+	return out, nil
+}

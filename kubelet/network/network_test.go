@@ -1,0 +1,345 @@
+package network
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// space is a network namespace, bound to a file.
+type space struct {
+	t    *testing.T
+	path string
+}
+
+func newSpace(t *testing.T) space {
+	t.Helper()
+	s := space{t, filepath.Join(t.TempDir(), "ns")}
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // the thread ends with the goroutine
+		done <- func() error {
+			if _, err := netns.New(); err != nil {
+				return err
+			}
+			if err := os.WriteFile(s.path, nil, 0o600); err != nil {
+				return err
+			}
+			return bindMount("/proc/thread-self/ns/net", s.path)
+		}()
+	}()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unmount(s.path); err != nil {
+			t.Error(err)
+		}
+	})
+	s.in(func() error {
+		lo, err := netlink.LinkByName("lo")
+		if err != nil {
+			return err
+		}
+		return netlink.LinkSetUp(lo)
+	})
+	return s
+}
+
+// in runs f in the namespace.
+func (s space) in(f func() error) {
+	s.t.Helper()
+	if err := s.try(f); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s space) try(f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		ns, err := netns.GetFromPath(s.path)
+		if err == nil {
+			err = netns.Set(ns)
+			ns.Close()
+		}
+		if err == nil {
+			err = f()
+		}
+		done <- err
+	}()
+	return <-done
+}
+
+// serve answers connections in the namespace with the address they come from.
+func (s space) serve(address string) {
+	s.t.Helper()
+	var l net.Listener
+	s.in(func() (err error) {
+		l, err = net.Listen("tcp", address)
+		return err
+	})
+	s.t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
+			fmt.Fprint(c, host)
+			c.Close()
+		}
+	}()
+}
+
+// ask connects from the namespace and returns the answer.
+func (s space) ask(address string) (answer string, err error) {
+	err = s.try(func() error {
+		c, err := net.DialTimeout("tcp", address, 3*time.Second)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		data, err := io.ReadAll(c)
+		answer = string(data)
+		return err
+	})
+	return answer, err
+}
+
+// host is a node: a namespace with the built-in network.
+type host struct {
+	space
+	ip   netip.Addr
+	cidr netip.Prefix
+	net  *PointToPoint
+	dir  string
+}
+
+// twoHosts are nodes on one link.
+func twoHosts(t *testing.T) (a, b *host) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	a = &host{space: newSpace(t), ip: netip.MustParseAddr("10.99.0.1"), cidr: netip.MustParsePrefix("10.244.0.0/24"), dir: t.TempDir()}
+	b = &host{space: newSpace(t), ip: netip.MustParseAddr("10.99.0.2"), cidr: netip.MustParsePrefix("10.244.1.0/24"), dir: t.TempDir()}
+	a.in(func() error {
+		ns, err := netns.GetFromPath(b.path)
+		if err != nil {
+			return err
+		}
+		defer ns.Close()
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name = "up0"
+		return netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "up0", PeerNamespace: netlink.NsFd(ns)})
+	})
+	for _, h := range []*host{a, b} {
+		h.in(func() error {
+			link, err := netlink.LinkByName("up0")
+			if err != nil {
+				return err
+			}
+			addr := &netlink.Addr{IPNet: &net.IPNet{IP: h.ip.AsSlice(), Mask: net.CIDRMask(24, 32)}}
+			if err := netlink.AddrAdd(link, addr); err != nil {
+				return err
+			}
+			return netlink.LinkSetUp(link)
+		})
+		h.open()
+	}
+	return a, b
+}
+
+func (h *host) open() {
+	h.t.Helper()
+	h.in(func() (err error) {
+		h.net, err = New(Config{StateDir: h.dir, ClusterCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}, Overhead: 50})
+		if err != nil {
+			return err
+		}
+		return h.net.SetPodCIDRs(context.Background(), []netip.Prefix{h.cidr})
+	})
+}
+
+func (h *host) pod(id string, ports ...PortMapping) (space, netip.Addr) {
+	h.t.Helper()
+	s := newSpace(h.t)
+	var r Result
+	h.in(func() (err error) {
+		r, err = h.net.Setup(context.Background(), Pod{ID: id, Namespace: "default", Name: id, NetNSPath: s.path, PortMappings: ports})
+		return err
+	})
+	return s, r.IPs[0]
+}
+
+func TestPodsTalk(t *testing.T) {
+	a, b := twoHosts(t)
+	nodes := []*v1.Node{node("a", a), node("b", b)}
+	for _, h := range []*host{a, b} {
+		self, peers := plan(map[*host]string{a: "a", b: "b"}[h], nodes)
+		o, err := NewOverlay(OverlayConfig{NodeName: "x", Nodes: noNodes{}, Network: h.net})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.in(func() error {
+			link, err := o.device(self)
+			if err != nil {
+				return err
+			}
+			if err := syncVXLAN(link, peers); err != nil {
+				return err
+			}
+			// Once more: nothing may be in its own way.
+			if link, err = o.device(self); err != nil {
+				return err
+			}
+			return syncVXLAN(link, peers)
+		})
+	}
+	first, firstIP := a.pod("first0123456789", PortMapping{Protocol: TCP, HostPort: 8081, ContainerPort: 80})
+	second, secondIP := a.pod("second0123456789")
+	far, farIP := b.pod("far0123456789")
+	first.serve(":80")
+	far.serve(":80")
+	a.serve(":9000")
+	b.serve(":9000")
+	for _, tc := range []struct {
+		name string
+		from space
+		to   string
+		want string
+	}{
+		{"pod to pod on a node", second, net.JoinHostPort(firstIP.String(), "80"), secondIP.String()},
+		{"pod to pod on another node", far, net.JoinHostPort(firstIP.String(), "80"), farIP.String()},
+		{"pod to itself", first, net.JoinHostPort(firstIP.String(), "80"), firstIP.String()},
+		{"node to its pod", a.space, net.JoinHostPort(firstIP.String(), "80"), gateway(a.cidr).String()},
+		{"node to a pod of another", b.space, net.JoinHostPort(firstIP.String(), "80"), b.cidr.Addr().String()},
+		{"pod to its node", first, "10.99.0.1:9000", firstIP.String()},
+		{"pod to another node is masqueraded", first, "10.99.0.2:9000", a.ip.String()},
+		{"host port from another node", b.space, "10.99.0.1:8081", b.ip.String()},
+		{"host port from the node's loopback", a.space, "127.0.0.1:8081", gateway(a.cidr).String()},
+		{"host port from the pod itself", first, "10.99.0.1:8081", gateway(a.cidr).String()},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got, err := tc.from.ask(tc.to)
+			if err != nil || got != tc.want {
+				t.Errorf("came from %q, %v, want %s", got, err, tc.want)
+			}
+		})
+	}
+	// A new process finds the addresses in use, and frees what is of no pod.
+	a.open()
+	if owners := a.net.ipam.owners(); len(owners) != 2 {
+		t.Errorf("owners after a restart: %v", owners)
+	}
+	a.in(func() error { return a.net.Reconcile(context.Background(), []string{"second0123456789"}) })
+	if _, err := b.space.ask("10.99.0.1:8081"); err == nil {
+		t.Error("the host port of a pod that is gone still answers")
+	}
+	if owners := a.net.ipam.owners(); !cmp.Equal(owners, map[string]bool{"second0123456789": true}) {
+		t.Errorf("owners after reconciling: %v", owners)
+	}
+}
+
+func node(name string, h *host) *v1.Node {
+	return &v1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec:       v1.NodeSpec{PodCIDRs: []string{h.cidr.String()}},
+		Status:     v1.NodeStatus{Addresses: []v1.NodeAddress{{Type: v1.NodeInternalIP, Address: h.ip.String()}}},
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	dir := t.TempDir()
+	small := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/29"), netip.MustParsePrefix("fd00::/125")}
+	a, err := openIPAM(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := make(map[netip.Addr]bool)
+	for i := range 5 {
+		ips, err := a.allocate(fmt.Sprint(i), small)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, ip := range ips {
+			if seen[ip] || ip == gateway(small[0]) || ip == gateway(small[1]) {
+				t.Errorf("%s was given twice or is the gateway", ip)
+			}
+			seen[ip] = true
+		}
+	}
+	if _, err := a.allocate("more", small); err == nil {
+		t.Error("a sixth pod got an address of a /29")
+	}
+	if len(a.owned("more")) != 0 {
+		t.Error("a failed allocation keeps addresses")
+	}
+	// A file that a crash has cut short belongs to no one.
+	if err := os.WriteFile(filepath.Join(dir, "10.0.0.3"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if a, err = openIPAM(dir); err != nil {
+		t.Fatal(err)
+	}
+	got, err := a.allocate("again", small[:1])
+	if err != nil || got[0] != netip.MustParseAddr("10.0.0.3") {
+		t.Errorf("allocated %v, %v", got, err)
+	}
+}
+
+func TestCNIConfiguration(t *testing.T) {
+	dir := t.TempDir()
+	conf, bin := filepath.Join(dir, "net.d"), filepath.Join(dir, "bin")
+	for _, d := range []string{conf, bin} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := NewCNI(CNIConfig{ConfDir: conf, BinDirs: []string{bin}, CacheDir: filepath.Join(dir, "cache")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Configured() {
+		t.Error("an empty folder is a configuration")
+	}
+	list, err := json.Marshal(map[string]any{"cniVersion": "1.0.0", "name": "test", "plugins": []any{map[string]any{"type": "fake"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(conf, "10-test.conflist"), list, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	script := "#!/bin/sh\ncat >/dev/null\ncase $CNI_COMMAND in ADD) echo '{\"cniVersion\":\"1.0.0\",\"interfaces\":[{\"name\":\"eth0\",\"mac\":\"0a:0b:0c:0d:0e:0f\",\"sandbox\":\"x\"}],\"ips\":[{\"address\":\"10.9.8.7/24\",\"interface\":0}]}';; VERSION) echo '{\"cniVersion\":\"1.0.0\",\"supportedVersions\":[\"1.0.0\"]}';; esac\n"
+	if err := os.WriteFile(filepath.Join(bin, "fake"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	pod := Pod{ID: "one", Namespace: "default", Name: "p", NetNSPath: "/proc/self/ns/net"}
+	got, err := c.Setup(t.Context(), pod)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Result{IPs: []netip.Addr{netip.MustParseAddr("10.9.8.7")}, Interface: "eth0", MAC: "0a:0b:0c:0d:0e:0f"}
+	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+		t.Error(diff)
+	}
+	if err := c.Teardown(t.Context(), pod); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,167 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	coreinformers "k8s.io/client-go/informers/core/v1"
+	networkinginformers "k8s.io/client-go/informers/networking/v1"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+	"sigs.k8s.io/knftables"
+)
+
+// Table is the name of the nftables table, of the family inet.
+const Table = "skiff-policy"
+
+// Config configures an Enforcer.
+type Config struct {
+	// NodeName is the node whose pods are guarded.
+	NodeName string
+	// The informers must see the pods, namespaces and policies of the whole
+	// cluster; their factory is started by its owner.
+	Pods       coreinformers.PodInformer
+	Namespaces coreinformers.NamespaceInformer
+	Policies   networkinginformers.NetworkPolicyInformer
+	// NFT writes to the kernel. Default: the nft command, for Table.
+	NFT knftables.Interface
+	// Settle is how long changes are gathered before they are written. Default 50 ms.
+	Settle time.Duration
+	// Resync is how often the whole table is written anew, to repair what
+	// others broke. Default 10 minutes.
+	Resync time.Duration
+}
+
+// Enforcer keeps the kernel's rules in step with the NetworkPolicies.
+type Enforcer struct {
+	cfg     Config
+	changed chan struct{}
+	written *state // nil when what the kernel holds is not known
+}
+
+// New checks the configuration.
+func New(cfg Config) (*Enforcer, error) {
+	if cfg.NodeName == "" || cfg.Pods == nil || cfg.Namespaces == nil || cfg.Policies == nil {
+		return nil, errors.New("network policy: NodeName, Pods, Namespaces and Policies are required")
+	}
+	if cfg.Settle == 0 {
+		cfg.Settle = 50 * time.Millisecond
+	}
+	if cfg.Resync == 0 {
+		cfg.Resync = 10 * time.Minute
+	}
+	return &Enforcer{cfg: cfg, changed: make(chan struct{}, 1)}, nil
+}
+
+// Run enforces until ctx ends. The rules stay, so that a restart opens nothing.
+func (e *Enforcer) Run(ctx context.Context) error {
+	if e.cfg.NFT == nil {
+		nft, err := knftables.New(knftables.InetFamily, Table)
+		if err != nil {
+			return fmt.Errorf("network policy: %w; install the package nftables", err)
+		}
+		e.cfg.NFT = nft
+	}
+	log := klog.FromContext(ctx)
+	var synced []cache.InformerSynced
+	for _, informer := range []cache.SharedIndexInformer{e.cfg.Pods.Informer(), e.cfg.Namespaces.Informer(), e.cfg.Policies.Informer()} {
+		reg, err := informer.AddEventHandler(e.handler())
+		if err != nil {
+			return fmt.Errorf("network policy: %w", err)
+		}
+		defer func() {
+			if err := informer.RemoveEventHandler(reg); err != nil {
+				log.Error(err, "Could not leave an informer", "part", "network policy")
+			}
+		}()
+		synced = append(synced, informer.HasSynced)
+	}
+	if !cache.WaitForCacheSync(ctx.Done(), synced...) {
+		return nil
+	}
+	resync := time.NewTicker(e.cfg.Resync)
+	defer resync.Stop()
+	retry := time.NewTimer(0)
+	defer retry.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-e.changed:
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(e.cfg.Settle):
+			}
+		case <-resync.C:
+			e.written = nil
+		case <-retry.C:
+		}
+		if err := e.sync(ctx); err != nil {
+			log.Error(err, "Could not write the rules of the NetworkPolicies")
+			retry.Reset(2 * time.Second)
+		}
+	}
+}
+
+func (e *Enforcer) handler() cache.ResourceEventHandler {
+	wake := func() {
+		select {
+		case e.changed <- struct{}{}:
+		default:
+		}
+	}
+	return cache.ResourceEventHandlerFuncs{
+		AddFunc:    func(any) { wake() },
+		DeleteFunc: func(any) { wake() },
+		UpdateFunc: func(before, after any) {
+			a, okA := before.(*v1.Pod)
+			b, okB := after.(*v1.Pod)
+			if okA && okB && maps.Equal(a.Labels, b.Labels) && slices.Equal(addresses(a), addresses(b)) && a.Spec.NodeName == b.Spec.NodeName {
+				return
+			}
+			wake()
+		},
+	}
+}
+
+func (e *Enforcer) sync(ctx context.Context) error {
+	in := input{node: e.cfg.NodeName}
+	var err error
+	if in.policies, err = e.cfg.Policies.Lister().List(labels.Everything()); err != nil {
+		return err
+	}
+	if in.pods, err = e.cfg.Pods.Lister().List(labels.Everything()); err != nil {
+		return err
+	}
+	if in.namespaces, err = e.cfg.Namespaces.Lister().List(labels.Everything()); err != nil {
+		return err
+	}
+	next, err := compute(in)
+	if err != nil {
+		return err
+	}
+	if e.written != nil && reflect.DeepEqual(e.written, next) {
+		return nil
+	}
+	tx := e.cfg.NFT.NewTransaction()
+	write(tx, e.written, next)
+	if tx.NumOperations() == 0 {
+		e.written = next
+		return nil
+	}
+	if err := e.cfg.NFT.Run(ctx, tx); err != nil {
+		// What the kernel holds now is in doubt; the next try writes it all.
+		e.written = nil
+		return err
+	}
+	e.written = next
+	return nil
+}

@@ -1,0 +1,281 @@
+package policy
+
+import (
+	"context"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	v1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/knftables"
+)
+
+func makePod(ns, name, node, ip string, labels map[string]string) *v1.Pod {
+	return &v1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name, Labels: labels},
+		Spec: v1.PodSpec{NodeName: node, Containers: []v1.Container{{Ports: []v1.ContainerPort{
+			{Name: "web", ContainerPort: 8080, Protocol: v1.ProtocolTCP}, {Name: "dns", ContainerPort: 53, Protocol: v1.ProtocolUDP},
+		}}}},
+		Status: v1.PodStatus{Phase: v1.PodRunning, PodIP: ip, PodIPs: []v1.PodIP{{IP: ip}}},
+	}
+}
+
+func makePolicy(edit func(*networkingv1.NetworkPolicySpec)) *networkingv1.NetworkPolicy {
+	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "p"}}
+	np.Spec.PodSelector.MatchLabels = map[string]string{"app": "server"}
+	np.Spec.PolicyTypes = []networkingv1.PolicyType{networkingv1.PolicyTypeIngress}
+	edit(&np.Spec)
+	return np
+}
+
+func podsLike(labels map[string]string) *metav1.LabelSelector {
+	return &metav1.LabelSelector{MatchLabels: labels}
+}
+
+func port(p intstr.IntOrString) networkingv1.NetworkPolicyPort {
+	return networkingv1.NetworkPolicyPort{Port: &p}
+}
+
+func TestCompute(t *testing.T) {
+	end := int32(90)
+	udp := v1.ProtocolUDP
+	in := input{
+		node: "n1",
+		pods: []*v1.Pod{
+			makePod("a", "server", "n1", "10.0.0.2", map[string]string{"app": "server"}),
+			makePod("a", "client", "n2", "10.0.1.2", map[string]string{"app": "client"}),
+			makePod("b", "other", "n2", "10.0.1.3", map[string]string{"app": "client"}),
+			makePod("a", "far", "n2", "10.0.1.4", map[string]string{"app": "server"}),
+		},
+		namespaces: []*v1.Namespace{
+			{ObjectMeta: metav1.ObjectMeta{Name: "a"}},
+			{ObjectMeta: metav1.ObjectMeta{Name: "b", Labels: map[string]string{"team": "x"}}},
+		},
+	}
+	for _, tc := range []struct {
+		name    string
+		edit    func(*networkingv1.NetworkPolicySpec)
+		ingress []string // rules; nil when not isolated
+		egress  []string
+	}{
+		{name: "nothing is let in", edit: func(*networkingv1.NetworkPolicySpec) {}, ingress: []string{"drop"}},
+		{name: "no types and no egress rules mean ingress", edit: func(s *networkingv1.NetworkPolicySpec) { s.PolicyTypes = nil }, ingress: []string{"drop"}},
+		{name: "all are let in", edit: func(s *networkingv1.NetworkPolicySpec) {
+			s.Ingress = []networkingv1.NetworkPolicyIngressRule{{}}
+		}, ingress: []string{"return", "drop"}},
+		{name: "ports", edit: func(s *networkingv1.NetworkPolicySpec) {
+			a, b := port(intstr.FromInt32(80)), port(intstr.FromString("dns"))
+			a.EndPort, b.Protocol = &end, &udp
+			s.Ingress = []networkingv1.NetworkPolicyIngressRule{{Ports: []networkingv1.NetworkPolicyPort{a, b}}}
+		}, ingress: []string{"tcp dport 80-90 return", "udp dport 53 return", "drop"}},
+		{name: "a name that no port has lets no one in", edit: func(s *networkingv1.NetworkPolicySpec) {
+			s.Ingress = []networkingv1.NetworkPolicyIngressRule{{Ports: []networkingv1.NetworkPolicyPort{port(intstr.FromString("none"))}}}
+		}, ingress: []string{"drop"}},
+		{name: "addresses", edit: func(s *networkingv1.NetworkPolicySpec) {
+			s.Ingress = []networkingv1.NetworkPolicyIngressRule{{From: []networkingv1.NetworkPolicyPeer{{IPBlock: &networkingv1.IPBlock{CIDR: "10.0.0.0/8", Except: []string{"10.1.0.0/16"}}}}}}
+		}, ingress: []string{"ip saddr 10.0.0.0/8 ip saddr != 10.1.0.0/16 return", "drop"}},
+		{name: "pods of a namespace", edit: func(s *networkingv1.NetworkPolicySpec) {
+			s.Ingress = []networkingv1.NetworkPolicyIngressRule{{From: []networkingv1.NetworkPolicyPeer{{NamespaceSelector: podsLike(map[string]string{"team": "x"})}}}}
+		}, ingress: []string{"ip saddr {10.0.1.3} return", "ip6 saddr {} return", "drop"}},
+		{name: "egress by name", edit: func(s *networkingv1.NetworkPolicySpec) {
+			s.PolicyTypes = []networkingv1.PolicyType{networkingv1.PolicyTypeEgress}
+			s.Egress = []networkingv1.NetworkPolicyEgressRule{{
+				To:    []networkingv1.NetworkPolicyPeer{{PodSelector: podsLike(map[string]string{"app": "client"})}},
+				Ports: []networkingv1.NetworkPolicyPort{port(intstr.FromString("web"))},
+			}}
+		}, egress: []string{"ip daddr . tcp dport {10.0.1.2 . 8080} return", "drop"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			in.policies = []*networkingv1.NetworkPolicy{makePolicy(tc.edit)}
+			got, err := compute(in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tc.ingress, rulesFor(got, ingressMap+"4", "10.0.0.2")); diff != "" {
+				t.Errorf("ingress: %s", diff)
+			}
+			if diff := cmp.Diff(tc.egress, rulesFor(got, egressMap+"4", "10.0.0.2")); diff != "" {
+				t.Errorf("egress: %s", diff)
+			}
+			if n := len(got.verdicts[ingressMap+"4"]); n > 1 {
+				t.Errorf("pods of other nodes are guarded: %v", got.verdicts)
+			}
+		})
+	}
+}
+
+// rulesFor are the rules that guard an address, with sets written out.
+func rulesFor(s *state, mapName, ip string) []string {
+	verdict, ok := s.verdicts[mapName][ip]
+	if !ok {
+		return nil
+	}
+	var out []string
+	for _, rule := range s.chains[strings.TrimPrefix(verdict, "jump ")] {
+		for name, set := range s.sets {
+			rule = strings.ReplaceAll(rule, "@"+name+" ", "{"+strings.Join(sorted(set.elements), ",")+"} ")
+		}
+		out = append(out, rule)
+	}
+	return out
+}
+
+// TestPackets sends packets between two namespaces through one with the rules.
+func TestPackets(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	runtime.LockOSThread() // the thread keeps the router's namespace and is not used again
+	router := must(t, netns.New)
+	client := attach(t, router, "c", "10.0.0.1/24", "10.0.0.2/24")
+	server := attach(t, router, "s", "10.0.1.1/24", "10.0.1.2/24")
+	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0); err != nil {
+		t.Fatal(err)
+	}
+	within(t, router, server, func() {
+		for _, p := range []string{":8080", ":9090"} {
+			l, err := net.Listen("tcp", p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { l.Close() })
+			go func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					c.Close()
+				}
+			}()
+		}
+	})
+	nft, err := knftables.New(knftables.InetFamily, Table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := input{node: "n1", pods: []*v1.Pod{
+		makePod("a", "server", "n1", "10.0.1.2", map[string]string{"app": "server"}),
+		makePod("a", "client", "n1", "10.0.0.2", map[string]string{"app": "client"}),
+	}, namespaces: []*v1.Namespace{{ObjectMeta: metav1.ObjectMeta{Name: "a"}}}}
+	var before *state
+	for _, tc := range []struct {
+		name         string
+		policies     []*networkingv1.NetworkPolicy
+		web, metrics bool
+	}{
+		{name: "no policy", web: true, metrics: true},
+		{name: "nothing is let in", policies: []*networkingv1.NetworkPolicy{makePolicy(func(*networkingv1.NetworkPolicySpec) {})}},
+		{name: "one port for one peer", policies: []*networkingv1.NetworkPolicy{makePolicy(func(s *networkingv1.NetworkPolicySpec) {
+			s.Ingress = []networkingv1.NetworkPolicyIngressRule{{
+				From:  []networkingv1.NetworkPolicyPeer{{PodSelector: podsLike(map[string]string{"app": "client"})}},
+				Ports: []networkingv1.NetworkPolicyPort{port(intstr.FromString("web"))},
+			}}
+		})}, web: true},
+		{name: "the client may go nowhere", policies: []*networkingv1.NetworkPolicy{makePolicy(func(s *networkingv1.NetworkPolicySpec) {
+			s.PodSelector = *podsLike(map[string]string{"app": "client"})
+			s.PolicyTypes = []networkingv1.PolicyType{networkingv1.PolicyTypeEgress}
+		})}},
+		{name: "the client may go by a port's name", policies: []*networkingv1.NetworkPolicy{makePolicy(func(s *networkingv1.NetworkPolicySpec) {
+			s.PodSelector = *podsLike(map[string]string{"app": "client"})
+			s.PolicyTypes = []networkingv1.PolicyType{networkingv1.PolicyTypeEgress}
+			s.Egress = []networkingv1.NetworkPolicyEgressRule{{Ports: []networkingv1.NetworkPolicyPort{port(intstr.FromString("web"))}}}
+		})}, web: true},
+		{name: "no policy again", web: true, metrics: true},
+	} {
+		in.policies = tc.policies
+		next, err := compute(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tx := nft.NewTransaction()
+		write(tx, before, next)
+		if err := nft.Run(context.Background(), tx); err != nil {
+			t.Fatalf("%s: %v", tc.name, err)
+		}
+		before = next
+		for address, want := range map[string]bool{"10.0.1.2:8080": tc.web, "10.0.1.2:9090": tc.metrics} {
+			within(t, router, client, func() {
+				c, err := net.DialTimeout("tcp", address, 300*time.Millisecond)
+				if err == nil {
+					c.Close()
+				}
+				if (err == nil) != want {
+					t.Errorf("%s: connection to %s: %v, want open %v", tc.name, address, err, want)
+				}
+			})
+		}
+	}
+}
+
+func must(t *testing.T, f func() (netns.NsHandle, error)) netns.NsHandle {
+	t.Helper()
+	ns, err := f()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ns.Close() })
+	return ns
+}
+
+// attach makes a namespace with a link to the router.
+func attach(t *testing.T, router netns.NsHandle, name, routerAddr, addr string) netns.NsHandle {
+	t.Helper()
+	ns := must(t, netns.New)
+	if err := netns.Set(router); err != nil {
+		t.Fatal(err)
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = name
+	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "eth0", PeerNamespace: netlink.NsFd(ns)}); err != nil {
+		t.Fatal(err)
+	}
+	raise(t, name, routerAddr)
+	within(t, router, ns, func() {
+		raise(t, "eth0", addr)
+		gw, _, err := net.ParseCIDR(routerAddr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := netlink.RouteAdd(&netlink.Route{Gw: gw}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	return ns
+}
+
+func raise(t *testing.T, name, addr string) {
+	t.Helper()
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := netlink.ParseAddr(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.AddrAdd(link, a); err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func within(t *testing.T, home, ns netns.NsHandle, f func()) {
+	t.Helper()
+	if err := netns.Set(ns); err != nil {
+		t.Fatal(err)
+	}
+	defer netns.Set(home)
+	f()
+}

@@ -1,0 +1,245 @@
+package kubelet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"skiff/kubelet/admission"
+	"skiff/kubelet/containers"
+	"skiff/kubelet/podstate"
+	"skiff/kubelet/resources"
+	"skiff/kubelet/status"
+)
+
+type reason = containers.Reason
+
+// sync does the next thing for a pod that is to run.
+func (k *Kubelet) sync(ctx context.Context, r *record) (time.Duration, error) {
+	pod := r.pod
+	if r.static && k.predecessor(r) {
+		return time.Second, nil
+	}
+	k.objects.Register(pod)
+	state, st, err := k.observe(ctx, r, false)
+	if err != nil {
+		return 0, err
+	}
+	if !r.admitted {
+		if refused := k.admit(r, state); refused {
+			return 0, nil
+		}
+	}
+	if deadline, ok := status.Deadline(pod, st.StartTime); ok && !time.Now().Before(deadline) {
+		k.recorder.Event(pod, v1.EventTypeNormal, "DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
+		k.update(pod.UID, func(r *record) {
+			r.failure = &status.Failure{Reason: "DeadlineExceeded", Message: "Pod was active on the node longer than the specified deadline"}
+		})
+		return 0, nil
+	}
+	if k.setStatus(r, state, st) {
+		return 0, nil
+	}
+	if r.static {
+		if err := k.ensureMirror(ctx, r); err != nil {
+			return 0, err
+		}
+	}
+	if message := k.runtimeState.networkError(); message != "" && !pod.Spec.HostNetwork {
+		k.recorder.Event(pod, v1.EventTypeWarning, "NetworkNotReady", "network is not ready: "+message)
+		return time.Second, errQuiet
+	}
+	if err := k.prepare(ctx, pod); err != nil {
+		return 0, err
+	}
+	plan := containers.Compute(pod, state, k.probes)
+	out := k.manager.Execute(ctx, pod, state, plan, k.pullSecrets(ctx, pod))
+	if ctx.Err() != nil {
+		return 0, ctx.Err()
+	}
+	if err := k.resize(ctx, pod, state); err != nil {
+		out.Err = errors.Join(out.Err, err)
+	}
+	// What was changed, and why a container waits, shows at once.
+	if state, st, err = k.observe(ctx, r, false); err != nil {
+		return 0, err
+	}
+	k.setStatus(r, state, st)
+	if err := k.manager.Prune(ctx, pod, state); err != nil {
+		out.Err = errors.Join(out.Err, err)
+	}
+	again := out.Retry
+	soonest := func(d time.Duration) {
+		if d > 0 && (again == 0 || d < again) {
+			again = d
+		}
+	}
+	if deadline, ok := status.Deadline(pod, st.StartTime); ok {
+		soonest(max(time.Until(deadline), time.Millisecond))
+	}
+	soonest(k.tokens.RenewIn(pod.UID))
+	if out.Err != nil && out.Retry > 0 {
+		// Each container's failure has its event and waits out its back-off.
+		return again, nil
+	}
+	return again, out.Err
+}
+
+// setStatus publishes a status. A pod whose containers have all done their
+// work ends; true tells of that.
+func (k *Kubelet) setStatus(r *record, state *podstate.Pod, st v1.PodStatus) bool {
+	finished := st.Phase == v1.PodSucceeded || st.Phase == v1.PodFailed
+	if finished {
+		k.update(r.pod.UID, func(r *record) { r.finished = true })
+		if state.Active() {
+			// The final phase waits for the sandbox and the sidecars to end.
+			st.Phase = k.oldStatus(r).Phase
+			if st.Phase == "" {
+				st.Phase = v1.PodPending
+			}
+		}
+	}
+	k.status.Set(r.pod, st, r.static)
+	return finished
+}
+
+// predecessor reports whether an older pod of the same name still ends.
+func (k *Kubelet) predecessor(r *record) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for uid, other := range k.records {
+		if uid != r.pod.UID && other.static && fullName(other.pod) == fullName(r.pod) && other.stage != terminated && other.started.Before(r.started) {
+			return true
+		}
+	}
+	return false
+}
+
+// admit decides whether the node takes the pod; true means that it refused.
+func (k *Kubelet) admit(r *record, state *podstate.Pod) bool {
+	k.admitMu.Lock()
+	defer k.admitMu.Unlock()
+	uid := r.pod.UID
+	if len(state.Sandboxes) > 0 {
+		// An earlier kubelet took it.
+		k.update(uid, func(r *record) { r.admitted, r.adopted = true, true })
+		return false
+	}
+	in := admission.Input{Pod: r.pod, Node: k.node.Node(), Others: k.ActivePods(), UnsafeSysctls: k.cfg.Kubelet.AllowedUnsafeSysctls}
+	if in.Node == nil {
+		in.Node = k.ownNode()
+	}
+	in.MemoryPressure, in.DiskPressure, in.PIDPressure = k.eviction.Pressure()
+	refusal := admission.Check(in)
+	if refusal == nil && k.shuttingDown() {
+		refusal = &admission.Refusal{Reason: "NodeShutdown", Message: "Pod was rejected as the node is shutting down."}
+	}
+	if refusal == nil {
+		k.update(uid, func(r *record) { r.admitted = true })
+		return false
+	}
+	k.recorder.Event(r.pod, v1.EventTypeWarning, refusal.Reason, refusal.Message)
+	k.update(uid, func(r *record) {
+		r.failure = &status.Failure{Reason: refusal.Reason, Message: "Pod was rejected: " + refusal.Message}
+	})
+	return true
+}
+
+// ownNode is the node as it will register, for pods that come before it did.
+func (k *Kubelet) ownNode() *v1.Node {
+	node := &v1.Node{}
+	node.Name, node.Labels = k.cfg.NodeName, k.cfg.NodeLabels
+	node.Status.Capacity, node.Status.Allocatable = k.capacity, k.allocatable
+	return node
+}
+
+// prepare makes the pod's cgroup, folders and volumes.
+func (k *Kubelet) prepare(ctx context.Context, pod *v1.Pod) error {
+	if k.cgroups != nil {
+		if err := k.cgroups.EnsurePod(pod); err != nil {
+			k.recorder.Event(pod, v1.EventTypeWarning, "FailedCreatePodContainer", fmt.Sprintf("unable to ensure pod container exists: %v", err))
+			return err
+		}
+	}
+	dir := k.volumes.PodDir(pod.UID)
+	for _, d := range []string{"volumes", "plugins", "containers"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o750); err != nil {
+			k.recorder.Event(pod, v1.EventTypeWarning, "Failed", fmt.Sprintf("error making pod data directories: %v", err))
+			return err
+		}
+	}
+	_, failures := k.volumes.SetUp(ctx, pod)
+	if len(failures) == 0 {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	var texts []string
+	for _, f := range failures {
+		k.recorder.Event(pod, v1.EventTypeWarning, "FailedMount", f.Message)
+		texts = append(texts, f.Message)
+	}
+	return errors.New(strings.Join(texts, "; "))
+}
+
+// pullSecrets are the pod's pull secrets that exist.
+func (k *Kubelet) pullSecrets(ctx context.Context, pod *v1.Pod) []v1.Secret {
+	var out []v1.Secret
+	var missing []string
+	for _, ref := range pod.Spec.ImagePullSecrets {
+		if ref.Name == "" {
+			continue
+		}
+		secret, err := k.objects.Secret(ctx, pod.Namespace, ref.Name)
+		if err != nil {
+			if apierrors.IsNotFound(err) {
+				missing = append(missing, ref.Name)
+			}
+			continue
+		}
+		out = append(out, *secret)
+	}
+	if len(missing) > 0 {
+		k.recorder.Event(pod, v1.EventTypeWarning, "FailedToRetrieveImagePullSecret",
+			fmt.Sprintf("Unable to retrieve some image pull secrets (%s); attempting to pull the image may not succeed.", strings.Join(missing, ", ")))
+	}
+	return out
+}
+
+// resize brings running containers' limits to what the spec says now.
+func (k *Kubelet) resize(ctx context.Context, pod *v1.Pod, state *podstate.Pod) error {
+	var errs []error
+	for i := range pod.Spec.Containers {
+		c := &pod.Spec.Containers[i]
+		st := state.Latest(c.Name)
+		if st == nil || st.State != podstate.Running || st.Resources == nil {
+			continue
+		}
+		want := resources.Linux(pod, c, k.settings)
+		have := st.Resources
+		same := have.CpuShares == want.CpuShares && (have.CpuQuota == want.CpuQuota || have.CpuQuota <= 0 && want.CpuQuota <= 0) &&
+			(have.MemoryLimitInBytes == want.MemoryLimitInBytes || have.MemoryLimitInBytes <= 0 && want.MemoryLimitInBytes <= 0)
+		if same || have.CpuShares == 0 && have.MemoryLimitInBytes == 0 {
+			continue
+		}
+		if want.CpuQuota == 0 {
+			want.CpuQuota = -1
+		}
+		if want.MemoryLimitInBytes == 0 {
+			want.MemoryLimitInBytes, want.MemorySwapLimitInBytes = -1, -1
+		}
+		if err := k.manager.UpdateResources(ctx, st.ID, want); err != nil {
+			k.recorder.Event(pod, v1.EventTypeWarning, "ResizeError", fmt.Sprintf("Error resizing container %s: %v", c.Name, err))
+			errs = append(errs, fmt.Errorf("resize container %s: %w", c.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,93 @@
+package atomic
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func read(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if e.Name()[0] == '.' {
+			continue
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.IsDir() {
+			out[e.Name()] = "folder"
+			continue
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[e.Name()] = string(data)
+	}
+	return out
+}
+
+func TestWriteReplacesTheWholeSet(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "v")
+	steps := []struct {
+		name  string
+		files map[string]File
+		want  map[string]string
+	}{
+		{"first", map[string]File{"a": {Data: []byte("1"), Mode: 0o644}, "d/e": {Data: []byte("2"), Mode: 0o600}}, map[string]string{"a": "1", "d": "folder"}},
+		{"changed and gone", map[string]File{"a": {Data: []byte("3"), Mode: 0o644}}, map[string]string{"a": "3"}},
+		{"empty", map[string]File{}, map[string]string{}},
+	}
+	for _, s := range steps {
+		if err := Write(dir, s.files, nil); err != nil {
+			t.Fatalf("%s: %v", s.name, err)
+		}
+		if diff := cmp.Diff(s.want, read(t, dir)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", s.name, diff)
+		}
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) != 2 {
+		t.Errorf("old sets are left: %v", entries)
+	}
+}
+
+func TestWriteLeavesAnEqualSetAlone(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "v")
+	files := map[string]File{"a": {Data: []byte("1"), Mode: 0o644}}
+	var links []string
+	for range 2 {
+		if err := Write(dir, files, nil); err != nil {
+			t.Fatal(err)
+		}
+		link, err := os.Readlink(filepath.Join(dir, "..data"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		links = append(links, link)
+	}
+	if links[0] != links[1] {
+		t.Errorf("an equal set was written again: %v", links)
+	}
+}
+
+func TestWriteRefusesPathsThatLeave(t *testing.T) {
+	for _, name := range []string{"../a", "/a", "a/../../b", "", "..a"} {
+		if err := Write(t.TempDir(), map[string]File{name: {}}, nil); err == nil {
+			t.Errorf("path %q was taken", name)
+		}
+	}
+}

@@ -1,0 +1,195 @@
+package imageset
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+)
+
+// busyboxFile is where Debian's busybox-static has its program.
+const busyboxFile = "/bin/busybox"
+
+// built is an image with the names it is served under.
+type built struct {
+	repository string
+	tags       []string
+	image      v1.Image
+}
+
+// Names lists what Serve serves; busybox is there where its package is installed.
+func Names() []string {
+	return []string{"probe:latest", "busybox:latest", "nginx:latest", "nginx:1.26", "nginx:1.27"}
+}
+
+// build makes every image. The same sources give the same digests: times are
+// zero and the binary is built with -trimpath.
+func build(ctx context.Context) ([]built, error) {
+	binary, err := compileProbe(ctx)
+	if err != nil {
+		return nil, err
+	}
+	base, err := layer(
+		folder("tmp", 0o1777), folder("etc", 0o755), folder("data", 0o777),
+		file("etc/passwd", 0o644, []byte("root:x:0:0:root:/root:/probe\nnobody:x:65534:65534:nobody:/:/probe\n")),
+		file("etc/group", 0o644, []byte("root:x:0:\nnogroup:x:65534:\n")),
+	)
+	if err != nil {
+		return nil, err
+	}
+	program, err := layer(file("probe", 0o755, binary))
+	if err != nil {
+		return nil, err
+	}
+	server, err := layer(folder("usr", 0o755), folder("usr/sbin", 0o755), file("usr/sbin/nginx", 0o755, binary))
+	if err != nil {
+		return nil, err
+	}
+	shell, err := busyboxLayer(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []built
+	add := func(repository string, tags []string, c v1.Config, layers ...v1.Layer) error {
+		var present []v1.Layer
+		for _, l := range layers {
+			if l != nil {
+				present = append(present, l)
+			}
+		}
+		i, err := compose(c, present)
+		if err != nil {
+			return fmt.Errorf("image %s: %w", repository, err)
+		}
+		out = append(out, built{repository: "library/" + repository, tags: tags, image: i})
+		return nil
+	}
+	err = add("probe", []string{"latest", "1"}, v1.Config{
+		Entrypoint: []string{"/probe"}, Cmd: []string{"serve"}, Env: []string{"PATH=/bin:/usr/bin:/"},
+		ExposedPorts: map[string]struct{}{"8080/tcp": {}, "8081/udp": {}, "8082/tcp": {}},
+	}, base, program)
+	for _, version := range []string{"1.26", "1.27"} {
+		tags := []string{version}
+		if version == "1.27" {
+			tags = append(tags, "latest", "alpine")
+		}
+		if err == nil {
+			err = add("nginx", tags, v1.Config{
+				Cmd: []string{"nginx", "-g", "daemon off;"}, Env: []string{"PATH=/bin:/usr/sbin", "NGINX_VERSION=" + version},
+				ExposedPorts: map[string]struct{}{"80/tcp": {}}, StopSignal: "SIGQUIT",
+			}, base, shell, server)
+		}
+	}
+	if err == nil && shell != nil {
+		err = add("busybox", []string{"latest", "1.35", "1.36"}, v1.Config{Cmd: []string{"sh"}, Env: []string{"PATH=/bin"}}, base, shell)
+	}
+	return out, err
+}
+
+// compileProbe builds the probe program, static.
+func compileProbe(ctx context.Context) ([]byte, error) {
+	dir, err := os.MkdirTemp("", "probe")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	out := filepath.Join(dir, "probe")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", out, "skiff/testdata/images/probe")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
+	if b, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("build the probe program: %w: %s", err, b)
+	}
+	return os.ReadFile(out)
+}
+
+// busyboxLayer is Debian's static busybox with a link for each of its applets,
+// or nil where the package is missing.
+func busyboxLayer(ctx context.Context) (v1.Layer, error) {
+	binary, err := os.ReadFile(busyboxFile)
+	if os.IsNotExist(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	list, err := exec.CommandContext(ctx, busyboxFile, "--list").Output()
+	if err != nil {
+		return nil, fmt.Errorf("list busybox's applets: %w", err)
+	}
+	entries := []entry{folder("bin", 0o755), file("bin/busybox", 0o755, binary)}
+	for applet := range strings.FieldsSeq(string(list)) {
+		if applet != "busybox" {
+			entries = append(entries, link("bin/"+applet, "busybox"))
+		}
+	}
+	return layer(entries...)
+}
+
+// compose makes an image of layers.
+func compose(c v1.Config, layers []v1.Layer) (v1.Image, error) {
+	i, err := mutate.AppendLayers(empty.Image, layers...)
+	if err != nil {
+		return nil, err
+	}
+	return mutate.ConfigFile(i, &v1.ConfigFile{
+		OS: "linux", Architecture: runtime.GOARCH, Config: c,
+		RootFS: rootFS(i),
+	})
+}
+
+func rootFS(i v1.Image) v1.RootFS {
+	f, err := i.ConfigFile()
+	if err != nil {
+		return v1.RootFS{Type: "layers"}
+	}
+	return f.RootFS
+}
+
+// entry is one name in a layer.
+type entry struct {
+	header tar.Header
+	body   []byte
+}
+
+func folder(name string, mode int64) entry {
+	return entry{header: tar.Header{Typeflag: tar.TypeDir, Name: name + "/", Mode: mode}}
+}
+
+func file(name string, mode int64, body []byte) entry {
+	return entry{header: tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: mode, Size: int64(len(body))}, body: body}
+}
+
+func link(name, target string) entry {
+	return entry{header: tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, Mode: 0o777}}
+}
+
+// layer packs entries as a gzip-compressed layer.
+func layer(entries ...entry) (v1.Layer, error) {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, e := range entries {
+		e.header.ModTime = time.Unix(0, 0)
+		if err := w.WriteHeader(&e.header); err != nil {
+			return nil, err
+		}
+		if _, err := w.Write(e.body); err != nil {
+			return nil, err
+		}
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })
+}

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// server answers over HTTP, UDP and TCP.
+type server struct {
+	page    string
+	started time.Time
+	delay   time.Duration
+	healthy atomic.Bool
+	ready   atomic.Bool
+}
+
+func serve(ctx context.Context, args []string) error {
+	f := flag.NewFlagSet("serve", flag.ContinueOnError)
+	httpAddr := f.String("http", ":8080", "where HTTP is served")
+	udpAddr := f.String("udp", ":8081", "where UDP is echoed; empty for nowhere")
+	tcpAddr := f.String("tcp", ":8082", "where TCP is echoed; empty for nowhere")
+	page := f.String("page", "", "what / answers; empty for the host name")
+	delay := f.Duration("ready-after", 0, "how long /readyz fails at first")
+	linger := f.Duration("linger", 0, "how long to serve on after SIGTERM")
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	s := &server{page: *page, started: time.Now(), delay: *delay}
+	s.healthy.Store(true)
+	s.ready.Store(true)
+	failed := make(chan error, 3)
+	if *udpAddr != "" {
+		c, err := net.ListenPacket("udp", *udpAddr)
+		if err != nil {
+			return err
+		}
+		go func() { failed <- echoPackets(c) }()
+	}
+	if *tcpAddr != "" {
+		l, err := net.Listen("tcp", *tcpAddr)
+		if err != nil {
+			return err
+		}
+		go func() { failed <- echoStreams(l) }()
+	}
+	h := &http.Server{Addr: *httpAddr, Handler: s.routes()}
+	go func() { failed <- h.ListenAndServe() }()
+	fmt.Println("probe: serving on", *httpAddr)
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	fmt.Println("probe: terminating")
+	select {
+	case err := <-failed:
+		return err
+	case <-time.After(*linger):
+	}
+	end, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	return h.Shutdown(end)
+}
+
+func (s *server) routes() http.Handler {
+	m := http.NewServeMux()
+	m.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		if s.page != "" {
+			io.WriteString(w, s.page)
+			return
+		}
+		hostname(w)
+	})
+	m.HandleFunc("GET /hostname", func(w http.ResponseWriter, _ *http.Request) { hostname(w) })
+	m.HandleFunc("GET /client", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, r.RemoteAddr) })
+	m.HandleFunc("GET /env", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, strings.Join(os.Environ(), "\n")) })
+	m.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { state(w, s.healthy.Load()) })
+	m.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		state(w, s.ready.Load() && time.Since(s.started) >= s.delay)
+	})
+	// POST /healthz?ok=false makes the probe of that name fail from then on.
+	m.HandleFunc("POST /healthz", func(w http.ResponseWriter, r *http.Request) { set(w, r, &s.healthy) })
+	m.HandleFunc("POST /readyz", func(w http.ResponseWriter, r *http.Request) { set(w, r, &s.ready) })
+	m.HandleFunc("/exit", func(_ http.ResponseWriter, r *http.Request) {
+		code, err := strconv.Atoi(r.FormValue("code"))
+		if err != nil {
+			code = 1
+		}
+		fmt.Println("probe: asked to exit with", code)
+		os.Exit(code)
+	})
+	m.HandleFunc("GET /file", func(w http.ResponseWriter, r *http.Request) {
+		b, err := os.ReadFile(r.FormValue("path"))
+		answer(w, string(b), err)
+	})
+	m.HandleFunc("PUT /file", func(w http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
+		if err == nil {
+			err = os.WriteFile(r.FormValue("path"), b, 0o644)
+		}
+		answer(w, "", err)
+	})
+	m.HandleFunc("GET /lookup", func(w http.ResponseWriter, r *http.Request) {
+		addrs, err := net.DefaultResolver.LookupHost(r.Context(), r.FormValue("name"))
+		answer(w, strings.Join(addrs, "\n")+"\n", err)
+	})
+	m.HandleFunc("GET /get", func(w http.ResponseWriter, r *http.Request) {
+		body, err := get(r.Context(), r.FormValue("url"))
+		answer(w, body, err)
+	})
+	return m
+}
+
+func hostname(w io.Writer) {
+	name, err := os.Hostname()
+	if err != nil {
+		name = err.Error()
+	}
+	fmt.Fprintln(w, name)
+}
+
+func state(w http.ResponseWriter, ok bool) {
+	if !ok {
+		http.Error(w, "not ok", http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ok")
+}
+
+func set(w http.ResponseWriter, r *http.Request, what *atomic.Bool) {
+	ok, err := strconv.ParseBool(r.FormValue("ok"))
+	if err != nil {
+		http.Error(w, "ok: want true or false", http.StatusBadRequest)
+		return
+	}
+	what.Store(ok)
+	fmt.Fprintln(w, ok)
+}
+
+func answer(w http.ResponseWriter, body string, err error) {
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	io.WriteString(w, body)
+}
+
+func echoPackets(c net.PacketConn) error {
+	b := make([]byte, 64<<10)
+	for {
+		n, from, err := c.ReadFrom(b)
+		if err != nil {
+			return err
+		}
+		if _, err := c.WriteTo(b[:n], from); err != nil && !errors.Is(err, net.ErrClosed) {
+			fmt.Println("probe: udp:", err)
+		}
+	}
+}
+
+func echoStreams(l net.Listener) error {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			defer c.Close()
+			if _, err := io.Copy(c, c); err != nil {
+				fmt.Println("probe: tcp:", err)
+			}
+		}()
+	}
+}
