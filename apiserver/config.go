@@ -16,10 +16,12 @@ import (
 	"net/netip"
 	"time"
 
+	"k8s.io/apiserver/pkg/apis/apiserver"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/client-go/rest"
 
 	"skiff/apiserver/admission"
+	"skiff/apiserver/audit"
 	"skiff/apiserver/authn"
 	"skiff/apiserver/store"
 	"skiff/kine"
@@ -76,8 +78,25 @@ type Config struct {
 	MaxRequestsInFlight, MaxMutatingInFlight int
 	// RequestTimeout ends requests that are no streams; default 60 s.
 	RequestTimeout time.Duration
-	// CloudProvider etc. do not concern the server.
-	Log *slog.Logger
+	// AuditPolicyFile and AuditLog record requests; both or neither are set.
+	AuditPolicyFile string
+	AuditLog        audit.LogConfig
+	// PriorityAndFairness shares the requests at work out by FlowSchemas; default
+	// true. Without it only the two bounds above hold.
+	PriorityAndFairness *bool
+	// RequestHeaderAllowedNames are the front proxy's common names; default
+	// front-proxy-client.
+	RequestHeaderAllowedNames []string
+	// AuthenticationConfigFile is a structured AuthenticationConfiguration.
+	AuthenticationConfigFile string
+	// OIDC is one issuer of tokens, as the --oidc-* flags describe it.
+	OIDC *apiserver.JWTAuthenticator
+	// ProxyClientCertificate is what aggregated API servers know this one by; nil
+	// presents none.
+	ProxyClientCertificate func(*tls.CertificateRequestInfo) (*tls.Certificate, error)
+	// TokenWebhook asks another service about tokens.
+	TokenWebhook *authn.WebhookConfig
+	Log          *slog.Logger
 }
 
 func (c Config) complete() (Config, error) {
@@ -111,6 +130,12 @@ func (c Config) complete() (Config, error) {
 	}
 	if c.RequestTimeout == 0 {
 		c.RequestTimeout = time.Minute
+	}
+	if (c.AuditPolicyFile == "") != (c.AuditLog.Path == "") {
+		errs = append(errs, errors.New("apiserver: audit needs both a policy and a log: give --audit-policy-file and --audit-log-path"))
+	}
+	if len(c.RequestHeaderAllowedNames) == 0 {
+		c.RequestHeaderAllowedNames = []string{"front-proxy-client"}
 	}
 	if c.ServiceAccountIssuer == "" {
 		c.ServiceAccountIssuer = "https://kubernetes.default.svc.cluster.local"

@@ -16,22 +16,33 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
+	"skiff/apiserver/audit"
 	"skiff/apiserver/authn"
 	"skiff/apiserver/handlers"
 	"skiff/apiserver/request"
 )
 
 // filters puts the chain that every request passes before next, outermost first:
-// panics, path, warnings, time-out, who, impersonation, load, rights.
+// panics, path, warnings, time-out, who, audit, impersonation, load, rights.
 func (s *Server) filters(next http.Handler) http.Handler {
 	h := s.withAuthorization(next)
-	h = s.withInFlight(h)
+	if s.flow != nil {
+		h = s.flow.Wrap(h)
+	} else {
+		h = s.withInFlight(h)
+	}
+	if s.auditor != nil {
+		h = audit.Inner(h)
+	}
 	h = authn.WithImpersonation(h, authn.ImpersonationConfig{
 		Authorizer: s.core.Authorizer,
 		Attributes: func(r *http.Request) authorizer.Attributes {
 			return attributes(r, request.InfoFrom(r.Context()))
 		},
 	})
+	if s.auditor != nil {
+		h = s.auditor.Wrap(h)
+	}
 	h = s.withAuthentication(h)
 	h = s.withDeadline(h)
 	h = s.withRequest(h)
@@ -71,6 +82,7 @@ func (s *Server) withRequest(next http.Handler) http.Handler {
 		r = r.WithContext(ctx)
 		start := time.Now()
 		rec := &recorder{ResponseWriter: w}
+		defer s.checks.metrics.begin(r, info)()
 		next.ServeHTTP(rec.wrap(), r)
 		s.checks.metrics.observe(r, info, rec.code(), time.Since(start))
 	})
@@ -171,9 +183,13 @@ func (s *Server) withAuthorization(next http.Handler) http.Handler {
 		attrs := attributes(r, info)
 		decision, reason, err := s.core.Authorizer.Authorize(r.Context(), attrs)
 		if decision == authorizer.DecisionAllow {
+			request.Annotate(r.Context(), "authorization.k8s.io/decision", "allow")
+			request.Annotate(r.Context(), "authorization.k8s.io/reason", reason)
 			next.ServeHTTP(w, r)
 			return
 		}
+		request.Annotate(r.Context(), "authorization.k8s.io/decision", "forbid")
+		request.Annotate(r.Context(), "authorization.k8s.io/reason", reason)
 		if err != nil {
 			handlers.WriteError(w, r, apierrors.NewInternalError(err))
 			return

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"skiff/apiserver/request"
+	"skiff/cluster/version"
 )
 
 // metrics have upstream's stable names.
@@ -18,6 +19,10 @@ type metrics struct {
 	registry *prometheus.Registry
 	total    *prometheus.CounterVec
 	duration *prometheus.HistogramVec
+	// dispatched and rejected are flow control's.
+	dispatched, rejected *prometheus.CounterVec
+	inflight             *prometheus.GaugeVec
+	long                 *prometheus.GaugeVec
 }
 
 func newMetrics() *metrics {
@@ -29,8 +34,53 @@ func newMetrics() *metrics {
 			Buckets: []float64{0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60}},
 			[]string{"verb", "dry_run", "group", "version", "resource", "subresource", "scope", "component"}),
 	}
-	m.registry.MustRegister(m.total, m.duration, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.dispatched = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "apiserver_flowcontrol_dispatched_requests_total", Help: "Requests that flow control let run."},
+		[]string{"flow_schema", "priority_level"})
+	m.rejected = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "apiserver_flowcontrol_rejected_requests_total", Help: "Requests that flow control refused."},
+		[]string{"flow_schema", "priority_level", "reason"})
+	m.inflight = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "apiserver_current_inflight_requests", Help: "Requests at work, by kind: mutating or readOnly."},
+		[]string{"request_kind"})
+	m.long = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "apiserver_longrunning_requests", Help: "Streams that are open."},
+		[]string{"verb", "group", "version", "resource", "subresource", "scope", "component"})
+	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "kubernetes_build_info", Help: "The build that runs; always 1.",
+		ConstLabels: buildLabels()})
+	build.Set(1)
+	m.registry.MustRegister(m.total, m.duration, m.dispatched, m.rejected, m.inflight, m.long, build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
+}
+
+func buildLabels() prometheus.Labels {
+	v := version.Info()
+	return prometheus.Labels{"major": v.Major, "minor": v.Minor, "git_version": v.GitVersion, "git_commit": v.GitCommit, "git_tree_state": v.GitTreeState,
+		"build_date": v.BuildDate, "go_version": v.GoVersion, "compiler": v.Compiler, "platform": v.Platform}
+}
+
+// classified counts what flow control did with a request.
+func (m *metrics) classified(schema, level, reason string) {
+	if reason != "" {
+		m.rejected.WithLabelValues(schema, level, reason).Inc()
+		return
+	}
+	m.dispatched.WithLabelValues(schema, level).Inc()
+}
+
+// begin counts a request as at work until the result is called.
+func (m *metrics) begin(r *http.Request, info *request.Info) func() {
+	if info.LongRunning(r) {
+		if !info.IsResource {
+			return func() {}
+		}
+		g := m.long.WithLabelValues(strings.ToUpper(info.Verb), info.APIGroup, info.APIVersion, info.Resource, info.Subresource, info.Scope(), "apiserver")
+		g.Inc()
+		return g.Dec
+	}
+	kind := "mutating"
+	if info.ReadOnly() {
+		kind = "readOnly"
+	}
+	g := m.inflight.WithLabelValues(kind)
+	g.Inc()
+	return g.Dec
 }
 
 func (m *metrics) handler() http.Handler {

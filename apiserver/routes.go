@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/pprof"
+	"slices"
 
 	"github.com/go-chi/chi/v5"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"skiff/apiserver/handlers"
 	"skiff/apiserver/request"
@@ -18,6 +20,9 @@ func (s *Server) routes() http.Handler {
 	r.NotFound(func(w http.ResponseWriter, r *http.Request) { handlers.WriteNotFound(w, r) })
 	r.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) { handlers.WriteNotFound(w, r) })
 	api := func(w http.ResponseWriter, req *http.Request) {
+		if s.extensions.aggregate.Handle(w, req) {
+			return
+		}
 		if request.InfoFrom(req.Context()).IsResource {
 			s.api.ServeHTTP(w, req)
 			return
@@ -28,6 +33,7 @@ func (s *Server) routes() http.Handler {
 	r.HandleFunc("/api/*", api)
 	r.HandleFunc("/apis", api)
 	r.HandleFunc("/apis/*", api)
+	r.Get("/", s.index)
 	r.Get("/version", s.version)
 	r.Get("/version/", s.version)
 	for _, name := range []string{"livez", "readyz", "healthz"} {
@@ -52,6 +58,27 @@ func (s *Server) routes() http.Handler {
 		pprof.Handler(chi.URLParam(req, "name")).ServeHTTP(w, req)
 	})
 	return r
+}
+
+// index lists the paths that are served.
+func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
+	paths := append(s.discovery.Paths(), "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version")
+	for _, kind := range []string{"healthz", "livez", "readyz"} {
+		for _, c := range s.checks.list(kind) {
+			paths = append(paths, "/"+kind+"/"+c.name)
+		}
+	}
+	if s.keys != nil {
+		paths = append(paths, "/.well-known/openid-configuration", "/openid/v1/jwks")
+	}
+	slices.Sort(paths)
+	b, err := json.MarshalIndent(metav1.RootPaths{Paths: paths}, "", "  ")
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(b) // the client is gone when this fails
 }
 
 func (s *Server) version(w http.ResponseWriter, _ *http.Request) {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,19 +18,20 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apiserver/pkg/apis/apiserver"
-	"k8s.io/client-go/applyconfigurations"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/cache"
 
 	"skiff/apiserver/admission"
+	"skiff/apiserver/audit"
 	"skiff/apiserver/authn"
 	"skiff/apiserver/authz/escalation"
 	"skiff/apiserver/bootstrap"
 	"skiff/apiserver/connect"
 	"skiff/apiserver/discovery"
+	"skiff/apiserver/flowcontrol"
 	"skiff/apiserver/handlers"
+	"skiff/apiserver/metricsapi"
 	"skiff/apiserver/openapi"
 	"skiff/apiserver/resources"
 	"skiff/apiserver/resources/builtin"
@@ -53,8 +55,14 @@ type Server struct {
 	handler   http.Handler
 	authn     *authn.Authenticator
 	services  *serviceip.Allocator
+	flow      *flowcontrol.Controller
+	auditor   *audit.Auditor
+	auditLog  *audit.Log
+	dialer    *connect.Dialer
 	openapi   *openapi.OpenAPI
 	keys      *serviceaccount.Discovery
+
+	extensions extensions
 
 	chain     atomic.Pointer[admission.Chain]
 	listener  net.Listener
@@ -85,14 +93,12 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	dial := &connect.Dialer{TLS: cfg.KubeletTLS, Nodes: s.core.Informers.Core().V1().Nodes().Lister(), Log: cfg.Log}
+	s.dialer = &connect.Dialer{TLS: cfg.KubeletTLS, Nodes: s.core.Informers.Core().V1().Nodes().Lister(), Client: s.core.Client, Log: cfg.Log}
 	connectors := map[resources.Connector]handlers.Connector{}
 	s.api, err = handlers.New(handlers.Config{
 		Admission:  func() admission.Chain { return *s.chain.Load() },
 		Authorizer: s.core.Authorizer,
-		TypeConverter: func() managedfields.TypeConverter {
-			return applyconfigurations.NewTypeConverter(scheme.Scheme)
-		},
+		TypeConverter: func() managedfields.TypeConverter { return newBuiltinTypes(s.openapi) },
 		Connectors: connectors, Log: cfg.Log,
 	})
 	if err != nil {
@@ -100,12 +106,19 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.core.API = s.api
 	connect.Register(connectors, connect.Config{
-		API: s.api, Authorizer: s.core.Authorizer, Rules: s.core.RBAC, Authenticator: s.authn, Issuer: issuer, Dialer: dial,
-		Healthy: func(ctx context.Context) error { return s.checks.run(ctx, "readyz", nil) }, Client: s.core.Client,
+		API: s.api, Authorizer: s.core.Authorizer, Rules: s.core.RBAC, Authenticator: s.authn, Issuer: issuer, Dialer: s.dialer,
+		Healthy: s.storeAnswers, Client: s.core.Client, RulesIncomplete: s.rulesIncomplete(),
+	})
+	connectors[metricsapi.Connect] = metricsapi.New(metricsapi.Config{
+		Nodes: s.core.Informers.Core().V1().Nodes().Lister(), Pods: s.core.Informers.Core().V1().Pods().Lister(), API: s.api,
+		Summary: metricsapi.Fetch(s.dialer.Kubelet, s.dialer.Transport),
 	})
 	s.discovery = discovery.New(builtin.GroupOrder())
 	s.openapi = openapi.New(version.Version)
 	if err := s.install(); err != nil {
+		return nil, err
+	}
+	if err := s.extend(loopback); err != nil {
 		return nil, err
 	}
 	if s.services, err = serviceip.New(serviceip.Config{Client: s.core.Client, Informers: s.core.Informers, CIDRs: cfg.ServiceCIDRs, MinPort: cfg.NodePortMin, MaxPort: cfg.NodePortMax}); err != nil {
@@ -114,8 +127,55 @@ func New(cfg Config) (*Server, error) {
 	if err := s.admission(); err != nil {
 		return nil, err
 	}
+	if err := s.traffic(); err != nil {
+		return nil, err
+	}
+	s.checks.add("etcd", s.storeAnswers)
+	s.checks.addReady("etcd-readiness", s.storeAnswers)
 	s.handler = s.filters(s.routes())
 	return s, nil
+}
+
+// traffic makes what watches over requests: flow control and audit.
+func (s *Server) traffic() error {
+	var err error
+	if on := s.cfg.PriorityAndFairness; on == nil || *on {
+		s.flow, err = flowcontrol.New(flowcontrol.Config{
+			Total: s.cfg.MaxRequestsInFlight + s.cfg.MaxMutatingInFlight, Informers: s.core.Informers, Client: s.core.Client,
+			MaxWait: s.cfg.RequestTimeout / 4, Observe: s.checks.metrics.classified,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if s.cfg.AuditPolicyFile == "" {
+		return nil
+	}
+	policy, err := audit.LoadPolicy(s.cfg.AuditPolicyFile)
+	if err != nil {
+		return err
+	}
+	if s.auditLog, err = audit.NewLog(s.cfg.AuditLog); err != nil {
+		return err
+	}
+	s.auditor, err = audit.New(audit.Config{Policy: policy, Sinks: []audit.Sink{s.auditLog}})
+	return err
+}
+
+// storeAnswers asks the store for its revision.
+func (s *Server) storeAnswers(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	_, err := s.cfg.Store.Revision(ctx)
+	return err
+}
+
+// rulesIncomplete: the Node authorizer decides from objects, and has no list of rules.
+func (s *Server) rulesIncomplete() string {
+	if slices.Contains(s.cfg.AuthorizationModes, "Node") {
+		return "node authorizer does not support user rule resolution"
+	}
+	return ""
 }
 
 // Handler serves requests: over TLS in Run, in memory for the parts beside it.
@@ -135,7 +195,7 @@ func (s *Server) Core() *Core { return s.core }
 
 // install serves every built-in resource whose version is switched on.
 func (s *Server) install() error {
-	all := builtin.Resources()
+	all := append(builtin.Resources(), metricsapi.Resources()...)
 	stores := map[schema.GroupResource]*store.Store{}
 	var served []discovery.Served
 	for i := range all {
@@ -166,7 +226,7 @@ func (s *Server) install() error {
 		}
 		served = append(served, discovery.Served{Resource: r, Versions: versions})
 	}
-	s.discovery.Set(served, nil)
+	s.extensions.builtin = served
 	described := make([]openapi.Served, len(served))
 	for i, d := range served {
 		described[i] = openapi.Served(d)
@@ -232,12 +292,12 @@ func (s *Server) admission() error {
 }
 
 func (s *Server) authentication() (*serviceaccount.Issuer, error) {
-	c := authn.Config{TokenFile: s.cfg.TokenFile}
+	c := authn.Config{TokenFile: s.cfg.TokenFile, ConfigFile: s.cfg.AuthenticationConfigFile, JWT: s.cfg.OIDC, Webhook: s.cfg.TokenWebhook}
 	if s.cfg.ClientCA != nil {
 		c.ClientCA = s.cfg.ClientCA
 	}
 	if s.cfg.FrontProxyCA != nil {
-		c.RequestHeader = &authn.RequestHeaderConfig{ClientCA: s.cfg.FrontProxyCA, AllowedNames: []string{"front-proxy-client"}}
+		c.RequestHeader = &authn.RequestHeaderConfig{ClientCA: s.cfg.FrontProxyCA, AllowedNames: s.cfg.RequestHeaderAllowedNames}
 	}
 	if s.cfg.AnonymousAuth == nil || *s.cfg.AnonymousAuth {
 		c.Anonymous = &apiserver.AnonymousAuthConfig{Enabled: true}
@@ -288,10 +348,19 @@ func (s *Server) Run(ctx context.Context) error {
 	part("authentication", s.authn.Run)
 	part("server", s.serve)
 	part("start", s.start)
+	part("custom resources", s.extensions.custom.Run)
+	part("aggregation", s.extensions.aggregate.Run)
 	part("service addresses", s.services.Run)
+	if s.flow != nil {
+		part("flow control", s.flow.Run)
+	}
+	if s.auditLog != nil {
+		part("audit log", s.auditLog.Run)
+	}
 	<-ctx.Done()
 	wg.Wait()
 	s.core.Informers.Shutdown()
+	s.dialer.Close()
 	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
@@ -308,6 +377,9 @@ func (s *Server) start(ctx context.Context) error {
 	s.core.Informers.StartWithContext(ctx)
 	s.core.Informers.WaitForCacheSyncWithContext(ctx)
 	if s.core.RBAC != nil && !cache.WaitForCacheSync(ctx.Done(), s.core.RBAC.HasSynced) {
+		return nil
+	}
+	if s.extended(ctx); ctx.Err() != nil {
 		return nil
 	}
 	b := bootstrap.Config{Client: s.core.Client, ServiceCIDRs: s.cfg.ServiceCIDRs, Port: s.port(), Address: s.cfg.AdvertiseAddress, Log: s.cfg.Log}

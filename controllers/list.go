@@ -17,6 +17,7 @@ import (
 	"skiff/controllers/daemonset"
 	"skiff/controllers/deployment"
 	"skiff/controllers/disruption"
+	"skiff/controllers/dnsendpoints"
 	"skiff/controllers/endpoints"
 	"skiff/controllers/endpointslice"
 	"skiff/controllers/endpointslicemirroring"
@@ -210,6 +211,9 @@ func services() []entry {
 		}},
 		{name: "endpointslice-mirroring-controller", alias: "endpointslicemirroring", identity: "endpointslicemirroring-controller", source: "endpoint-slice-mirroring-controller", build: func(p parts) (runner, error) {
 			return of(endpointslicemirroring.New(endpointslicemirroring.Config{Parts: p.Parts}))
+		}},
+		{name: "dns-endpoints-controller", alias: "dns-endpoints", identity: "dns-endpoints-controller", source: "dns-endpoints-controller", build: func(p parts) (runner, error) {
+			return of(dnsendpoints.New(dnsendpoints.Config{Parts: p.Parts}))
 		}},
 		{name: "service-cidr-controller", alias: "service-cidr", identity: "service-cidrs-controller", source: "service-cidrs-controller", build: func(p parts) (runner, error) {
 			return of(servicecidr.New(servicecidr.Config{Parts: p.Parts}))

@@ -45,13 +45,16 @@ func upstreams(c Config) []string {
 }
 
 var (
-	// directiveLine is a directive that begins a line.
 	kubernetesLine = regexp.MustCompile(`(?m)^([ \t]*)kubernetes\b`)
 	// loop ends the whole process when it finds one; reload reads files.
 	droppedLine = regexp.MustCompile(`(?m)^[ \t]*(loop|reload)\b.*$`)
 	serverBlock = regexp.MustCompile(`(?m)^([^\s{}#][^{}\n]*)\{[ \t]*$`)
 	bindLine    = regexp.MustCompile(`(?m)^[ \t]*bind\b`)
-	port53      = regexp.MustCompile(`^([^\s:]*):53$`)
+	// port53 is a server's key with port 53, which is also the default.
+	port53 = regexp.MustCompile(`^(dns://)?([^\s:,]+)(:53)?(,?)$`)
+	// probes listen on ports of the pod, 8080 and 8181; those of the node belong
+	// to others. With an address of their own they stay.
+	probes = regexp.MustCompile(`(?m)^[ \t]*(health[ \t]*(\{[^}]*\})?|ready)[ \t]*$`)
 )
 
 // adapt makes a Corefile written for upstream's pods serve here: our client
@@ -59,6 +62,7 @@ var (
 func adapt(text, id string, c Config) string {
 	text = kubernetesLine.ReplaceAllString(text, "${1}"+directive+" "+id)
 	text = droppedLine.ReplaceAllString(text, "")
+	text = probes.ReplaceAllString(text, "")
 	if bindLine.MatchString(text) {
 		return text
 	}
@@ -71,7 +75,7 @@ func adapt(text, id string, c Config) string {
 		for i, key := range keys {
 			// Port 53 of upstream's pods is our port.
 			if m := port53.FindStringSubmatch(key); m != nil {
-				keys[i] = fmt.Sprintf("%s:%d", m[1], c.Port)
+				keys[i] = fmt.Sprintf("%s%s:%d%s", m[1], m[2], c.Port, m[4])
 			}
 		}
 		return strings.Join(keys, " ") + " {\n    bind " + strings.Join(addrs, " ")

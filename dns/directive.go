@@ -15,20 +15,36 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	// Each of these registers its directive.
+	_ "github.com/coredns/coredns/plugin/any"
 	_ "github.com/coredns/coredns/plugin/autopath"
 	_ "github.com/coredns/coredns/plugin/bind"
 	_ "github.com/coredns/coredns/plugin/bufsize"
 	_ "github.com/coredns/coredns/plugin/cache"
+	_ "github.com/coredns/coredns/plugin/cancel"
+	_ "github.com/coredns/coredns/plugin/chaos"
+	_ "github.com/coredns/coredns/plugin/debug"
+	_ "github.com/coredns/coredns/plugin/dns64"
 	_ "github.com/coredns/coredns/plugin/errors"
+	_ "github.com/coredns/coredns/plugin/file"
 	_ "github.com/coredns/coredns/plugin/forward"
+	_ "github.com/coredns/coredns/plugin/header"
 	_ "github.com/coredns/coredns/plugin/health"
 	_ "github.com/coredns/coredns/plugin/hosts"
+	_ "github.com/coredns/coredns/plugin/k8s_external"
 	_ "github.com/coredns/coredns/plugin/loadbalance"
+	_ "github.com/coredns/coredns/plugin/local"
 	_ "github.com/coredns/coredns/plugin/log"
+	_ "github.com/coredns/coredns/plugin/metadata"
 	_ "github.com/coredns/coredns/plugin/metrics"
+	_ "github.com/coredns/coredns/plugin/minimal"
+	_ "github.com/coredns/coredns/plugin/nsid"
 	_ "github.com/coredns/coredns/plugin/ready"
 	_ "github.com/coredns/coredns/plugin/rewrite"
+	_ "github.com/coredns/coredns/plugin/root"
 	_ "github.com/coredns/coredns/plugin/template"
+	_ "github.com/coredns/coredns/plugin/timeouts"
+	_ "github.com/coredns/coredns/plugin/transfer"
+	_ "github.com/coredns/coredns/plugin/whoami"
 )
 
 // directive is our name for the kubernetes plugin with our client behind it.
@@ -57,9 +73,11 @@ var registry = &clients{byID: map[string]entry{}}
 func register(ctx context.Context, cfg *rest.Config) (release func(), id string, err error) {
 	registry.once.Do(func() {
 		plugin.Register(directive, setup)
+		// The order of plugins is upstream's: it is the order of a query's way.
 		registry.err = dnsserver.SetDirectives([]string{
-			"bufsize", "bind", "ready", "health", "prometheus", "errors", "log", "loadbalance", "rewrite",
-			"autopath", "cache", "template", "hosts", directive, "forward",
+			"root", "metadata", "cancel", "timeouts", "nsid", "bufsize", "bind", "debug", "ready", "health", "prometheus", "errors", "log",
+			"local", "dns64", "any", "chaos", "loadbalance", "rewrite", "autopath", "cache", "header", "minimal", "template", "transfer", "hosts", "k8s_external",
+			directive, "file", "forward", "whoami",
 		})
 		caddy.Quiet = true
 		dnsserver.Quiet = true

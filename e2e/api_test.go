@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
@@ -18,7 +19,7 @@ func serverAnswers(s *space) {
 	s.says([]string{"Ready", "v1.37."}, "get", "nodes", "-o", "wide")
 	s.says([]string{"default", "kube-node-lease", "kube-public", "kube-system"}, "get", "namespaces")
 	s.says([]string{"yes"}, "auth", "can-i", "create", "pods")
-	s.says([]string{"no"}, "auth", "can-i", "create", "pods", "--as", "system:serviceaccount:default:default")
+	s.refused("no", "auth", "can-i", "create", "pods", "--as", "system:serviceaccount:default:default")
 }
 
 func discoveryAndExplain(s *space) {
@@ -36,8 +37,15 @@ func everyKind(s *space) {
 	}
 	manifest := strings.ReplaceAll(string(b), "e2e-namespace", s.name)
 	s.apply(manifest)
-	if out := s.apply(manifest); strings.Contains(out, "configured") || strings.Contains(out, "created") {
-		s.t.Errorf("the second apply changed something:\n%s", out)
+	for line := range strings.Lines(s.apply(manifest)) {
+		object, result, _ := strings.Cut(strings.TrimSpace(line), " ")
+		kind, _, _ := strings.Cut(object, "/")
+		// For these kubectl always finds a difference: a write-only field, a
+		// selector that is replaced, defaults inside lists that are replaced.
+		replaced := []string{"secret", "poddisruptionbudget.policy", "endpointslice.discovery.k8s.io", "validatingadmissionpolicy.admissionregistration.k8s.io"}
+		if result != "unchanged" && !slices.Contains(replaced, kind) {
+			s.t.Errorf("the second apply: %s", line)
+		}
 	}
 	for _, args := range [][]string{
 		{"get", "-f", "-", "-o", "name"}, {"get", "-f", "-", "-o", "wide"}, {"get", "-f", "-", "-o", "yaml"},

@@ -3,10 +3,13 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -84,28 +87,36 @@ func (c *cluster) up(t *testing.T) {
 // kill ends every skiff process of the cluster with SIGKILL.
 func (c *cluster) kill(t *testing.T) {
 	t.Helper()
-	files, err := filepath.Glob("/run/skiff-*/skiff.pid")
-	if err != nil {
-		t.Fatal(err)
+	running := c.processes()
+	if len(running) != c.nodes {
+		t.Fatalf("%d processes, want one for each of %d nodes", len(running), c.nodes)
 	}
-	killed := 0
-	for _, f := range files {
-		b, err := os.ReadFile(f)
-		if err != nil {
-			continue
-		}
-		pid, err := strconv.Atoi(strings.TrimSpace(strings.SplitN(string(b), "\n", 2)[0]))
-		if err != nil || !c.owns(pid) {
-			continue
-		}
+	for _, pid := range running {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		killed++
 	}
-	if killed != c.nodes {
-		t.Fatalf("killed %d processes, want one for each of %d nodes", killed, c.nodes)
+}
+
+// processes are the nodes' processes by the short names under which run
+// folders, cgroups and interfaces of a node are told from others'.
+func (c *cluster) processes() map[string]int {
+	out := make(map[string]int)
+	files, err := filepath.Glob("/run/skiff-*/skiff.pid")
+	if err != nil {
+		return out
 	}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			continue // its node was reset meanwhile
+		}
+		var record struct{ PID int }
+		if err := json.Unmarshal(b, &record); err == nil && c.owns(record.PID) {
+			out[strings.TrimPrefix(filepath.Base(filepath.Dir(f)), "skiff-")] = record.PID
+		}
+	}
+	return out
 }
 
 // owns tells whether a process was started for this cluster.
@@ -141,7 +152,10 @@ func (c *cluster) logTail(lines int) string {
 
 // remove resets the cluster and looks for what it left.
 func (c *cluster) remove(t *testing.T) {
-	ids := c.ids()
+	ids := slices.Collect(maps.Keys(c.processes()))
+	if len(ids) != c.nodes {
+		t.Errorf("%d nodes run at the end, want %d", len(ids), c.nodes)
+	}
 	if keep := os.Getenv("SKIFF_E2E_LOGS"); keep != "" {
 		if err := os.WriteFile(keep, []byte(c.logTail(1<<30)), 0o644); err != nil {
 			t.Error(err)
@@ -161,25 +175,4 @@ func (c *cluster) remove(t *testing.T) {
 			t.Error(err)
 		}
 	}
-}
-
-// ids are the short names by which the nodes' run folders, cgroups and
-// interfaces are told from others.
-func (c *cluster) ids() []string {
-	dirs, err := filepath.Glob("/run/skiff-*/skiff.pid")
-	if err != nil {
-		return nil
-	}
-	var out []string
-	for _, f := range dirs {
-		b, err := os.ReadFile(f)
-		if err != nil {
-			continue
-		}
-		pid, err := strconv.Atoi(strings.TrimSpace(strings.SplitN(string(b), "\n", 2)[0]))
-		if err == nil && c.owns(pid) {
-			out = append(out, strings.TrimPrefix(filepath.Base(filepath.Dir(f)), "skiff-"))
-		}
-	}
-	return out
 }

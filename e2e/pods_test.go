@@ -44,7 +44,7 @@ func podFromRegistry(s *space) {
 	if id := s.field("pod/web", ".status.containerStatuses[0].imageID"); !strings.Contains(id, "sha256:") {
 		s.t.Errorf("the image ID is %q, want a digest", id)
 	}
-	s.run("run", "missing", "--image=there-is-no-such-image:1")
+	s.run("run", "missing", "--image=127.0.0.1:1/there-is-no-such-image")
 	s.until(60*time.Second, "ErrImagePull", "get", "events", "--field-selector", "involvedObject.name=missing", "-o", "custom-columns=M:.message")
 	s.run("delete", "pod", "missing", "--force", "--grace-period=0")
 }
@@ -68,7 +68,7 @@ func podLogsExecCopy(s *space) {
 		s.t.Errorf("exec -i: %v: %s", err, out)
 	}
 	s.refused("exit code 7", "exec", "tool", "--", "/probe", "exit", "7")
-	s.refused("not found", "exec", "tool", "--", "/no-such-program")
+	s.refused("no such file or directory", "exec", "tool", "--", "/no-such-program")
 
 	s.apply(strings.Replace(pod("shell", `"sleep", "1h"`, "      command: [/bin/busybox]\n"), "image: probe", "image: busybox", 1))
 	s.ready("pod/shell")

@@ -66,7 +66,7 @@ func serviceClusterIP(s *space) {
 	s.says([]string{"web-"}, "exec", "client", "--", "/probe", "get", "http://web."+s.name+".svc.cluster.local/")
 	s.says([]string{"over udp"}, "exec", "client", "--", "/probe", "udp", ip+":81", "over udp")
 	s.says([]string{"over tcp"}, "exec", "client", "--", "/probe", "tcp", ip+":82", "over tcp")
-	s.refused("no such host", "exec", "client", "--", "/probe", "lookup", "no-such-service")
+	s.refused("no such host", "exec", "client", "--", "/probe", "lookup", "no-such-service."+s.name+".svc.cluster.local.")
 	// A Service without endpoints refuses at once.
 	s.run("create", "service", "clusterip", "empty", "--tcp=80:80")
 	s.eventually(20*time.Second, "a refused connection", func() error {

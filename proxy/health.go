@@ -39,12 +39,19 @@ type serviceHealth struct {
 
 func newHealth(p *Proxy) *health { return &health{p: p, servers: map[uint16]*serviceHealth{}} }
 
-// run serves until ctx ends.
-func (h *health) run(ctx context.Context) error {
+// begin lets update start servers, which end with ctx; wait joins them.
+func (h *health) begin(ctx context.Context) {
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.ctx = ctx
-	h.mu.Unlock()
-	defer h.wg.Wait()
+}
+
+func (h *health) wait() { h.wg.Wait() }
+
+// run serves the proxy's own addresses until ctx ends.
+func (h *health) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	var errs []error
 	var wg sync.WaitGroup
 	start := func(addr string, handler http.Handler) {
@@ -67,10 +74,10 @@ func (h *health) run(ctx context.Context) error {
 	m.HandleFunc("/proxyMode", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, h.p.cfg.Mode) })
 	start(h.p.cfg.MetricsAddress, m)
 	if len(errs) > 0 {
-		return errors.Join(errs...)
+		cancel()
 	}
 	wg.Wait()
-	return nil
+	return errors.Join(errs...)
 }
 
 func serve(ctx context.Context, l net.Listener, handler http.Handler) {
@@ -126,7 +133,7 @@ func (h *health) update(families []*family) {
 		return
 	}
 	for port, s := range h.servers {
-		if want[port] == nil {
+		if p := want[port]; p == nil || p.Name.NamespacedName != s.name {
 			s.stop()
 			delete(h.servers, port)
 		}

@@ -136,6 +136,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	p.health.begin(ctx)
 	var wg sync.WaitGroup
 	for _, informer := range []cache.SharedIndexInformer{p.services, p.slices, p.nodes} {
 		wg.Go(func() { informer.RunWithContext(ctx) })
@@ -150,6 +151,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	wg.Wait()
+	p.health.wait()
 	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}

@@ -60,7 +60,7 @@ func ensureAll(ctx context.Context, c Config) error {
 		return err
 	}
 	var wg sync.WaitGroup
-	steps := []step{roles, priorityClasses, flowControl, serviceCIDR, authenticationConfig}
+	steps := []step{roles, priorityClasses, flowControl, serviceCIDR, authenticationConfig, tokenTracking}
 	errs := make([]error, len(steps))
 	for i, s := range steps {
 		wg.Go(func() { errs[i] = s(ctx, c) })

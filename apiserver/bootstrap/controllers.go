@@ -11,7 +11,6 @@ func controllerRoles() []*rbacv1.ClusterRole {
 		storage = l("storage.k8s.io")
 		tell    = rule(l("create", "patch", "update"), l("", "events.k8s.io"), l("events"))
 		pods    = rule(l("create", "delete", "get", "list", "patch", "update", "watch"), coreGroup, l("pods"))
-		all     = rule(l("*"), l("*"), l("*"))
 		scale   = rule(l("get"), l("*"), l("*/scale"))
 	)
 	c := func(name string, rules ...rbacv1.PolicyRule) *rbacv1.ClusterRole {
@@ -63,7 +62,7 @@ func controllerRoles() []*rbacv1.ClusterRole {
 		c("storage-version-garbage-collector", rule(l("get"), l("coordination.k8s.io"), l("leases")), rule(l("list", "delete", "get", "watch"), l("internal.apiserver.k8s.io"), l("storageversions"))),
 		c("ttl-controller", rule(l("list", "patch", "update", "watch"), coreGroup, l("nodes"))),
 		c("ttl-after-finished-controller", rule(l("delete", "get", "list", "watch"), batch, l("jobs"))),
-		c("validatingadmissionpolicy-status-controller", rule(read, l("admissionregistration.k8s.io"), l("validatingadmissionpolicies")), rule(l("get", "patch", "update"), l("admissionregistration.k8s.io"), l("validatingadmissionpolicies/status")), all),
+		c("validatingadmissionpolicy-status-controller", rule(read, l("admissionregistration.k8s.io"), l("validatingadmissionpolicies")), rule(l("get", "patch", "update"), l("admissionregistration.k8s.io"), l("validatingadmissionpolicies/status"))),
 		c("certificate-controller", rule(l("delete", "get", "list", "watch"), kubelets, l("certificatesigningrequests")), rule(l("update"), kubelets, l("certificatesigningrequests/approval", "certificatesigningrequests/status")),
 			rule(l("approve"), kubelets, l("signers"), "kubernetes.io/kube-apiserver-client-kubelet"),
 			rule(l("sign"), kubelets, l("signers"), "kubernetes.io/kube-apiserver-client", "kubernetes.io/kube-apiserver-client-kubelet", "kubernetes.io/kubelet-serving", "kubernetes.io/legacy-unknown"),

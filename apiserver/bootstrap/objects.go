@@ -3,6 +3,7 @@ package bootstrap
 import (
 	"context"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
@@ -70,6 +71,15 @@ func authenticationConfig(ctx context.Context, c Config) error {
 		_, err = client.Update(ctx, cm, metav1.UpdateOptions{})
 	}
 	return err
+}
+
+// tokenTracking says since when uses of tokens kept in Secrets are noted: what
+// was not used since then may be removed.
+func tokenTracking(ctx context.Context, c Config) error {
+	return makeOne(ctx, c.Client.CoreV1().ConfigMaps("kube-system"), &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Name: "kube-apiserver-legacy-service-account-token-tracking", Namespace: "kube-system"},
+		Data:       map[string]string{"since": time.Now().UTC().Format(time.DateOnly)},
+	})
 }
 
 // flowControl makes the mandatory and the suggested levels and schemas.

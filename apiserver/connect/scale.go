@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -36,18 +37,22 @@ type scaled struct {
 	replicas **int32
 	status   int32
 	selector string
+	// store writes replicas and the version back into an untyped object.
+	store func() error
 }
 
-func scaledOf(obj runtime.Object) (scaled, error) {
+func scaledOf(t *handlers.Target, obj runtime.Object) (scaled, error) {
 	switch o := obj.(type) {
+	case *unstructured.Unstructured:
+		return scaledCustom(t, o)
 	case *appsv1.Deployment:
-		return scaled{&o.ObjectMeta, &o.Spec.Replicas, o.Status.Replicas, selectorText(o.Spec.Selector)}, nil
+		return scaled{meta: &o.ObjectMeta, replicas: &o.Spec.Replicas, status: o.Status.Replicas, selector: selectorText(o.Spec.Selector)}, nil
 	case *appsv1.ReplicaSet:
-		return scaled{&o.ObjectMeta, &o.Spec.Replicas, o.Status.Replicas, selectorText(o.Spec.Selector)}, nil
+		return scaled{meta: &o.ObjectMeta, replicas: &o.Spec.Replicas, status: o.Status.Replicas, selector: selectorText(o.Spec.Selector)}, nil
 	case *appsv1.StatefulSet:
-		return scaled{&o.ObjectMeta, &o.Spec.Replicas, o.Status.Replicas, selectorText(o.Spec.Selector)}, nil
+		return scaled{meta: &o.ObjectMeta, replicas: &o.Spec.Replicas, status: o.Status.Replicas, selector: selectorText(o.Spec.Selector)}, nil
 	case *corev1.ReplicationController:
-		return scaled{&o.ObjectMeta, &o.Spec.Replicas, o.Status.Replicas, labels.SelectorFromSet(o.Spec.Selector).String()}, nil
+		return scaled{meta: &o.ObjectMeta, replicas: &o.Spec.Replicas, status: o.Status.Replicas, selector: labels.SelectorFromSet(o.Spec.Selector).String()}, nil
 	}
 	return scaled{}, fmt.Errorf("%T has no scale", obj)
 }
@@ -87,7 +92,15 @@ func (c *connectors) scale(w http.ResponseWriter, r *http.Request, t *handlers.T
 			handlers.WriteError(w, r, err)
 			return
 		}
-		c.writeScale(w, r, obj)
+		part, err := scaledOf(t, obj)
+		if err == nil && part.store != nil && *part.replicas == nil {
+			err = noReplicas(t)
+		}
+		if err != nil {
+			handlers.WriteError(w, r, err)
+			return
+		}
+		c.API.WriteKind(w, r, http.StatusOK, scaleKind, part.scale())
 		return
 	}
 	next, err := c.scaleChange(r, t)
@@ -105,7 +118,7 @@ func (c *connectors) scale(w http.ResponseWriter, r *http.Request, t *handlers.T
 		if cur == nil {
 			return nil, apierrors.NewNotFound(t.GR(), t.Name)
 		}
-		part, err := scaledOf(cur)
+		part, err := scaledOf(t, cur)
 		if err != nil {
 			return nil, err
 		}
@@ -123,6 +136,11 @@ func (c *connectors) scale(w http.ResponseWriter, r *http.Request, t *handlers.T
 		}
 		replicas := wished.Spec.Replicas
 		*part.replicas = &replicas
+		if part.store != nil {
+			if err := part.store(); err != nil {
+				return nil, err
+			}
+		}
 		return cur, nil
 	})
 	if err != nil {
@@ -134,7 +152,7 @@ func (c *connectors) scale(w http.ResponseWriter, r *http.Request, t *handlers.T
 		handlers.WriteError(w, r, err)
 		return
 	}
-	c.writeScale(w, r, obj)
+	c.writeScale(w, r, t, obj)
 }
 
 func checkScale(t *handlers.Target, was, wished *autoscalingv1.Scale) error {
@@ -211,8 +229,8 @@ func patchScale(was *autoscalingv1.Scale, kind types.PatchType, body []byte) (*a
 	return out, nil
 }
 
-func (c *connectors) writeScale(w http.ResponseWriter, r *http.Request, obj runtime.Object) {
-	part, err := scaledOf(obj)
+func (c *connectors) writeScale(w http.ResponseWriter, r *http.Request, t *handlers.Target, obj runtime.Object) {
+	part, err := scaledOf(t, obj)
 	if err != nil {
 		handlers.WriteError(w, r, err)
 		return

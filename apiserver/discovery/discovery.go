@@ -6,6 +6,7 @@ package discovery
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/base64"
 	"encoding/json"
@@ -95,7 +96,13 @@ func (d *Discovery) Set(served []Served, external []External) {
 		all = append(all, g)
 	}
 	for _, e := range external {
-		all = append(all, e.Group)
+		// A group may be served in parts: this server's versions come first.
+		at := slices.IndexFunc(all, func(g apidiscovery.APIGroupDiscovery) bool { return g.Name == e.Group.Name })
+		if at < 0 {
+			all = append(all, e.Group)
+			continue
+		}
+		all[at].Versions = append(all[at].Versions, e.Group.Versions...)
 	}
 	core := &apidiscovery.APIGroupDiscoveryList{}
 	rest := &apidiscovery.APIGroupDiscoveryList{}
@@ -158,7 +165,11 @@ func legacyGroup(g *apidiscovery.APIGroupDiscovery) *metav1.APIGroup {
 
 // StorageHash names the type that a resource is stored as, without telling it.
 func StorageHash(r *resources.Resource) string {
-	sum := sha512.Sum512([]byte(r.Group + "/" + r.Hub + "/" + r.Kind))
+	group := r.Group
+	if !r.SharesStoreWith.Empty() {
+		group = r.SharesStoreWith.Group
+	}
+	sum := sha256.Sum256([]byte(group + "/" + r.Hub + "/" + r.Kind))
 	return base64.StdEncoding.EncodeToString(sum[:8])
 }
 
@@ -203,12 +214,13 @@ func versionDiscovery(gv schema.GroupVersion, list []*resources.Resource) apidis
 		}
 		rd := apidiscovery.APIResourceDiscovery{
 			Resource: r.Plural, SingularResource: r.Singular, Scope: scope, Verbs: r.Verbs, ShortNames: r.ShortNames, Categories: r.Categories,
-			ResponseKind: &metav1.GroupVersionKind{Group: gv.Group, Version: gv.Version, Kind: r.Kind},
+			// Group and version are told where they are other than the list's.
+			ResponseKind: &metav1.GroupVersionKind{Kind: r.Kind},
 		}
 		for _, name := range subresourceNames(r) {
 			s := r.Subresources[name]
-			kind := &metav1.GroupVersionKind{Group: gv.Group, Version: gv.Version, Kind: cmp.Or(s.Kind, r.Kind)}
-			if s.Kind != "" && s.Version != "" {
+			kind := &metav1.GroupVersionKind{Kind: cmp.Or(s.Kind, r.Kind)}
+			if s.Kind != "" && s.Version != "" && (s.Group != gv.Group || s.Version != gv.Version) {
 				kind.Group, kind.Version = s.Group, s.Version
 			}
 			rd.Subresources = append(rd.Subresources, apidiscovery.APISubresourceDiscovery{Subresource: name, ResponseKind: kind, Verbs: s.Verbs})
@@ -228,7 +240,7 @@ func (d *Discovery) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			d.serveAggregated(w, r, docs, true)
 			return
 		}
-		serve(w, r, "APIVersions", &metav1.APIVersions{Versions: []string{"v1"}, ServerAddressByClientCIDRs: []metav1.ServerAddressByClientCIDR{
+		serveCore(w, r, "APIVersions", &metav1.APIVersions{Versions: []string{"v1"}, ServerAddressByClientCIDRs: []metav1.ServerAddressByClientCIDR{
 			{ClientCIDR: "0.0.0.0/0", ServerAddress: r.Host}}})
 	case len(parts) == 1 && parts[0] == "apis":
 		if aggregatedWanted(r) != "" {
@@ -237,7 +249,7 @@ func (d *Discovery) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		serve(w, r, "APIGroupList", docs.groups)
 	case len(parts) == 2 && parts[0] == "api" && docs.byVersion[schema.GroupVersion{Version: parts[1]}] != nil:
-		serve(w, r, "APIResourceList", docs.byVersion[schema.GroupVersion{Version: parts[1]}])
+		serveCore(w, r, "APIResourceList", docs.byVersion[schema.GroupVersion{Version: parts[1]}])
 	case len(parts) == 2 && parts[0] == "apis" && docs.byGroup[parts[1]] != nil:
 		serve(w, r, "APIGroup", docs.byGroup[parts[1]])
 	case len(parts) == 3 && parts[0] == "apis" && docs.byVersion[schema.GroupVersion{Group: parts[1], Version: parts[2]}] != nil:

@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"encoding/json"
 	"mime"
 	"net/http"
 	"strings"
@@ -58,6 +59,23 @@ func (d *Discovery) serveAggregated(w http.ResponseWriter, r *http.Request, docs
 
 func serve(w http.ResponseWriter, r *http.Request, kind string, obj runtime.Object) {
 	handlers.WriteDocument(w, r, schema.GroupVersionKind{Version: "v1", Kind: kind}, obj, "")
+}
+
+// serveCore is for the documents of core, which have never had an apiVersion.
+func serveCore(w http.ResponseWriter, r *http.Request, kind string, obj runtime.Object) {
+	if accept := r.Header.Get("Accept"); strings.Contains(accept, "protobuf") || strings.Contains(accept, "cbor") || strings.Contains(accept, "yaml") {
+		handlers.WriteDocument(w, r, schema.GroupVersionKind{Kind: kind}, obj, "")
+		return
+	}
+	obj = obj.DeepCopyObject()
+	obj.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{Kind: kind})
+	b, err := json.Marshal(obj)
+	if err != nil {
+		handlers.WriteError(w, r, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(b) // the client is gone when this fails
 }
 
 func notFound(w http.ResponseWriter, r *http.Request) {

@@ -14,10 +14,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/authentication/user"
 
+	"k8s.io/utils/ptr"
+
 	"skiff/apiserver/request"
 )
-
-func ptr[T any](v T) *T { return &v }
 
 // controllerOf has one level of the given size and a schema for everyone.
 func controllerOf(total int, response flowcontrolv1.LimitResponse) *Controller {
@@ -26,7 +26,7 @@ func controllerOf(total int, response flowcontrolv1.LimitResponse) *Controller {
 	l.configure(&flowcontrolv1.PriorityLevelConfiguration{
 		ObjectMeta: metav1.ObjectMeta{Name: "l", UID: "level-uid"},
 		Spec: flowcontrolv1.PriorityLevelConfigurationSpec{Type: flowcontrolv1.PriorityLevelEnablementLimited,
-			Limited: &flowcontrolv1.LimitedPriorityLevelConfiguration{NominalConcurrencyShares: ptr[int32](1), LimitResponse: response}},
+			Limited: &flowcontrolv1.LimitedPriorityLevelConfiguration{NominalConcurrencyShares: ptr.To[int32](1), LimitResponse: response}},
 	}, total, 1)
 	c.known["l"] = l
 	everyone := []flowcontrolv1.Subject{{Kind: flowcontrolv1.SubjectKindUser, User: &flowcontrolv1.UserSubject{Name: "*"}}}

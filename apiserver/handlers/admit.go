@@ -22,9 +22,29 @@ func (a *API) attributes(ctx context.Context, t *Target, op admission.Operation,
 	}
 }
 
-// convert gives an object of the hub in any version, for webhooks.
+// convert gives an object in any version, for webhooks, and takes what they made
+// of it back. Objects without a type are of the hub.
 func (t *Target) convert(obj runtime.Object, to schema.GroupVersionKind) (runtime.Object, error) {
-	return versions{t.Resource}.ConvertToVersion(obj, to.GroupVersion())
+	if !obj.GetObjectKind().GroupVersionKind().Empty() {
+		var err error
+		if obj, err = t.hubOf(obj); err != nil {
+			return nil, err
+		}
+	}
+	out := shallow(obj)
+	if to.Group == t.Resource.Group {
+		v, err := versions{t.Resource}.find(to.GroupVersion())
+		if err != nil {
+			return nil, err
+		}
+		if v.FromHub != nil {
+			if out, err = v.FromHub(obj); err != nil {
+				return nil, err
+			}
+		}
+	}
+	out.GetObjectKind().SetGroupVersionKind(to)
+	return out, nil
 }
 
 // Connect admits a connect request (exec, attach, port-forward, proxy).

@@ -167,7 +167,7 @@ func (a *API) Lookup(gvr schema.GroupVersionResource) (*Target, bool) {
 		return nil, false
 	}
 	for i := range e.res.Versions {
-		if v := &e.res.Versions[i]; v.Name == gvr.Version {
+		if v := &e.res.Versions[i]; v.Name == gvr.Version && !v.Unserved {
 			return &Target{Resource: e.res, Version: v, Store: e.store, entry: e}, true
 		}
 	}
@@ -181,12 +181,7 @@ func (a *API) Hub(gr schema.GroupResource, namespace, name string) (*Target, boo
 	if e == nil {
 		return nil, false
 	}
-	t, ok := a.Lookup(gr.WithVersion(e.res.Hub))
-	if !ok {
-		return nil, false
-	}
-	t.Namespace, t.Name = namespace, name
-	return t, true
+	return &Target{Resource: e.res, Version: hubVersion(e.res), Namespace: namespace, Name: name, Store: e.store, entry: e}, true
 }
 
 // Each visits every installed resource, in no order.

@@ -8,7 +8,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"skiff/apiserver/resources"
 	"skiff/apiserver/store"
@@ -61,14 +60,21 @@ func (a *API) applyPatch(t *Target, s *resources.Strategy, media string, b []byt
 		if err := applyStrict(ctx, mode, strict); err != nil {
 			return nil, err
 		}
-		return t.toHub(untype(out))
+		return t.hubOf(out)
 	}, nil
 }
 
-// untype clears the type of a built-in object.
-func untype(obj runtime.Object) runtime.Object {
-	if _, ok := obj.(*unstructured.Unstructured); !ok {
-		obj.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
+// hubOf is the hub form of what the field manager made, which has its type set
+// and is defaulted.
+func (t *Target) hubOf(obj runtime.Object) (runtime.Object, error) {
+	v, err := versions{t.Resource}.find(obj.GetObjectKind().GroupVersionKind().GroupVersion())
+	if err != nil {
+		return nil, err
 	}
-	return obj
+	if v.ToHub != nil {
+		if obj, err = v.ToHub(obj); err != nil {
+			return nil, err
+		}
+	}
+	return untype(obj), nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -33,6 +34,10 @@ func (a *API) create(w http.ResponseWriter, r *http.Request, t *Target, s *resou
 		a.WriteError(w, r, err)
 		return
 	}
+	if err := checkUnversioned(obj); err != nil {
+		a.WriteError(w, r, err)
+		return
+	}
 	o.FieldManager = managerName(o.FieldManager, r)
 	it, err := a.Create(r.Context(), t, obj, o)
 	if err != nil {
@@ -40,6 +45,19 @@ func (a *API) create(w http.ResponseWriter, r *http.Request, t *Target, s *resou
 		return
 	}
 	a.writeItem(w, r, t, http.StatusCreated, it)
+}
+
+// checkUnversioned refuses an object that was read from somewhere: it would not
+// be that version. As upstream, that is an error without a reason.
+func checkUnversioned(obj runtime.Object) error {
+	m, err := metaOf(obj)
+	if err != nil {
+		return err
+	}
+	if n, err := strconv.ParseUint(m.GetResourceVersion(), 10, 64); err == nil && n != 0 {
+		return errors.New("resourceVersion should not be set on objects to be created")
+	}
+	return nil
 }
 
 // Create stores a new object of the hub type with everything that a request
@@ -100,8 +118,13 @@ func (a *API) taken(ctx context.Context, t *Target, obj runtime.Object, err erro
 }
 
 func (a *API) createOnce(ctx context.Context, t *Target, s *resources.Strategy, obj runtime.Object, o *metav1.CreateOptions) (*store.Item, error) {
+	m, err := metaOf(obj)
+	if err != nil {
+		return nil, err
+	}
+	hasVersion := m.GetResourceVersion() != "" && m.GetResourceVersion() != "0"
 	// Managed fields see what the client sent, not what admission makes of it.
-	obj, err := a.track(t, s, t.emptyHub(), obj, o.FieldManager)
+	obj, err = a.track(t, s, t.emptyHub(), obj, o.FieldManager)
 	if err != nil {
 		return nil, err
 	}
@@ -109,9 +132,13 @@ func (a *API) createOnce(ctx context.Context, t *Target, s *resources.Strategy, 
 	if err != nil {
 		return nil, err
 	}
-	m, err := metaOf(obj)
-	if err != nil {
+	if m, err = metaOf(obj); err != nil {
+		undo(ctx, at)
 		return nil, err
+	}
+	if hasVersion {
+		undo(ctx, at)
+		return nil, errors.New("resourceVersion should not be set on objects to be created")
 	}
 	if at.DryRun {
 		return a.dryCreate(ctx, t, m, obj)
@@ -147,6 +174,7 @@ func (a *API) made(ctx context.Context, t *Target, s *resources.Strategy, obj ru
 	if obj = at.Object; obj == nil {
 		return nil, nil, apierrors.NewInternalError(errors.New("admission took the object away"))
 	}
+	obj = untype(obj)
 	if m, err = metaOf(obj); err != nil {
 		return nil, nil, err
 	}

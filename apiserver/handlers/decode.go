@@ -237,6 +237,9 @@ func (a *API) decodeBody(r *http.Request, t *Target, mode fieldValidation) (runt
 	obj := t.Version.New()
 	strict, err := decodeInto(format, b, t.GVK(), obj, mode != validateIgnore)
 	if err == nil {
+		strict, err = t.coerce(obj, mode, strict)
+	}
+	if err == nil {
 		err = applyStrict(r.Context(), mode, strict)
 	}
 	if err != nil {
@@ -261,6 +264,19 @@ func (t *Target) badBody(err error) error {
 	return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", gvk.Kind, gvk.Version, t.Resource.Kind, err))
 }
 
+// coerce brings an untyped object into the shape of its schema. Fields that the
+// schema does not know are strict errors.
+func (t *Target) coerce(obj runtime.Object, mode fieldValidation, strict []error) ([]error, error) {
+	if t.Version.Coerce == nil {
+		return strict, nil
+	}
+	unknown, err := t.Version.Coerce(obj, false, mode != validateIgnore)
+	for _, path := range unknown {
+		strict = append(strict, fmt.Errorf("unknown field %q", path))
+	}
+	return strict, err
+}
+
 // toHub defaults an object of the target's version and converts it.
 func (t *Target) toHub(obj runtime.Object) (runtime.Object, error) {
 	if d := t.Version.Default; d != nil {
@@ -273,8 +289,15 @@ func (t *Target) toHub(obj runtime.Object) (runtime.Object, error) {
 	if err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
-	hub.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
-	return hub, nil
+	return untype(hub), nil
+}
+
+// untype clears the type of a built-in object.
+func untype(obj runtime.Object) runtime.Object {
+	if _, ok := obj.(*unstructured.Unstructured); !ok {
+		obj.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
+	}
+	return obj
 }
 
 // ReadInto decodes a request's body into an object of another kind than the

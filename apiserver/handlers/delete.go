@@ -24,6 +24,17 @@ func (a *API) delete(w http.ResponseWriter, r *http.Request, t *Target) {
 		a.WriteError(w, r, err)
 		return
 	}
+	if ignore := o.IgnoreStoreReadErrorWithClusterBreakingPotential; ignore != nil && *ignore {
+		done, err := a.purge(r.Context(), t)
+		if err != nil {
+			a.WriteError(w, r, err)
+			return
+		}
+		if done {
+			WriteStatus(w, r, http.StatusOK, &metav1.Status{Status: metav1.StatusSuccess, Details: &metav1.StatusDetails{Name: t.Name, Group: t.Resource.Group, Kind: t.Resource.Plural}})
+			return
+		}
+	}
 	it, gone, err := a.Delete(r.Context(), t, o)
 	if err != nil {
 		a.WriteError(w, r, err)

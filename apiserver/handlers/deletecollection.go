@@ -27,7 +27,7 @@ func (a *API) deleteCollection(w http.ResponseWriter, r *http.Request, t *Target
 		a.WriteError(w, r, err)
 		return
 	}
-	wi, err := negotiate(r, true)
+	wi, err := t.negotiate(r)
 	if err != nil {
 		a.WriteError(w, r, err)
 		return
@@ -74,6 +74,10 @@ func (a *API) deleteCollection(w http.ResponseWriter, r *http.Request, t *Target
 	meta := metav1.ListMeta{ResourceVersion: strconv.FormatInt(l.Revision, 10), Continue: l.Continue, RemainingItemCount: l.Remaining}
 	if wi.as == "Table" {
 		wi.as = ""
+	}
+	if wi.format == formatProto {
+		a.streamProto(w, r, t, &wi, l, meta)
+		return
 	}
 	b, err := t.encodeList(&wi, l.Items, meta)
 	if err != nil {

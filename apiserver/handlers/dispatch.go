@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"skiff/apiserver/request"
@@ -34,7 +35,16 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 const NotFoundText = "the server could not find the requested resource"
 
 func notFoundPath() error {
-	return &apierrors.StatusError{ErrStatus: apierrors.NewGenericServerResponse(http.StatusNotFound, "", schema.GroupResource{}, "", NotFoundText, 0, true).ErrStatus}
+	return apierrors.NewGenericServerResponse(http.StatusNotFound, "", schema.GroupResource{}, "", NotFoundText, 0, false)
+}
+
+// noMethod is the answer to a method that the path does not take. Only custom
+// resources name the verb.
+func (t *Target) noMethod(verb string) error {
+	if _, custom := t.Version.New().(*unstructured.Unstructured); custom {
+		return apierrors.NewMethodNotSupported(t.GR(), verb)
+	}
+	return apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, "", schema.GroupResource{}, "", "405: Method Not Allowed", 0, false)
 }
 
 func (a *API) target(info *request.Info) (*Target, *resources.Subresource, error) {
@@ -84,8 +94,9 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, t *Target, sub *reso
 	if verb == "head" {
 		verb = "get"
 	}
-	if !slices.Contains(verbs, verb) || t.Resource.Namespaced && t.Namespace == "" && verb == "create" {
-		a.WriteError(w, r, apierrors.NewMethodNotSupported(t.GR(), verb))
+	if !slices.Contains(verbs, verb) || t.Resource.Namespaced && t.Namespace == "" && verb == "create" ||
+		t.Name == "" && (verb == "update" || verb == "patch") {
+		a.WriteError(w, r, t.noMethod(verb))
 		return
 	}
 	if connect != resources.ConnectNone {

@@ -59,12 +59,13 @@ func typed(format string, gvk schema.GroupVersionKind, b []byte, hasType bool) [
 }
 
 func protoEnvelope(gvk schema.GroupVersionKind, raw []byte) []byte {
-	out := store.ProtoHeader(gvk)
-	out = append(out, 2<<3|2)
-	out = appendUvarint(out, uint64(len(raw)))
+	out := appendField(store.ProtoHeader(gvk), 2, len(raw))
 	out = append(out, raw...)
-	return append(out, 3<<3|2, 0, 4<<3|2, 0)
+	return append(out, protoEnd...)
 }
+
+// protoEnd ends an envelope: no content encoding, no content type.
+var protoEnd = []byte{3<<3 | 2, 0, 4<<3 | 2, 0}
 
 func appendUvarint(b []byte, v uint64) []byte {
 	for v >= 0x80 {
@@ -129,6 +130,9 @@ type encodingKey struct{ format, version, as string }
 
 // itemBody is the encoding of an item in the target's version, without type.
 func (t *Target) itemBody(format, as string, it *store.Item) ([]byte, bool, error) {
+	if n, ok := t.storedProto(format, as, it); ok {
+		return it.AppendProto(make([]byte, 0, n)), false, nil
+	}
 	warm, err := it.Warm()
 	if err != nil {
 		return nil, false, err
@@ -161,6 +165,15 @@ func (t *Target) itemBody(format, as string, it *store.Item) ([]byte, bool, erro
 		return body(format, obj)
 	})
 	return b, untyped && as == "", err
+}
+
+// storedProto tells whether the item's protobuf form in the target's version is
+// what is stored, and its size.
+func (t *Target) storedProto(format, as string, it *store.Item) (int, bool) {
+	if format != formatProto || as != "" || t.Version.FromHub != nil || t.Resource.Strategy.Decorate != nil {
+		return 0, false
+	}
+	return it.ProtoSize()
 }
 
 // wireFormat is the format that bodies are kept in for a wire: what is neither
@@ -243,7 +256,7 @@ func (a *API) WriteKind(w http.ResponseWriter, r *http.Request, code int, gvk sc
 
 // writeItem answers with a stored object.
 func (a *API) writeItem(w http.ResponseWriter, r *http.Request, t *Target, code int, it *store.Item) {
-	wi, err := negotiate(r, true)
+	wi, err := t.negotiate(r)
 	if err != nil {
 		a.WriteError(w, r, err)
 		return

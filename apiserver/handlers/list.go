@@ -15,7 +15,7 @@ import (
 )
 
 func (a *API) list(w http.ResponseWriter, r *http.Request, t *Target, _ *request.Info) {
-	wi, err := negotiate(r, true)
+	wi, err := t.negotiate(r)
 	if err != nil {
 		a.WriteError(w, r, err)
 		return
@@ -42,8 +42,12 @@ func (a *API) list(w http.ResponseWriter, r *http.Request, t *Target, _ *request
 		writeBody(w, r, &wi, http.StatusOK, b)
 		return
 	}
-	if wi.format == formatJSON && !wi.pretty {
+	switch {
+	case wi.format == formatJSON && !wi.pretty:
 		a.streamList(w, r, t, &wi, l, meta)
+		return
+	case wi.format == formatProto:
+		a.streamProto(w, r, t, &wi, l, meta)
 		return
 	}
 	b, err := t.encodeList(&wi, l.Items, meta)
@@ -86,28 +90,8 @@ func (a *API) streamList(w http.ResponseWriter, r *http.Request, t *Target, wi *
 			return
 		}
 	}
-	h := w.Header()
-	h.Set("Content-Type", wi.contentType())
-	h.Set("Cache-Control", "no-cache, private")
-	h.Add("Vary", "Accept")
-	estimate := len(l.Items) * len(first)
-	var out interface {
-		Write([]byte) (int, error)
-	} = w
-	if estimate > gzipAbove && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
-		h.Set("Content-Encoding", "gzip")
-		h.Add("Vary", "Accept-Encoding")
-		z := gzipWriters.Get().(*gzip.Writer)
-		z.Reset(w)
-		defer func() {
-			_ = z.Close() // the client is gone when this fails
-			gzipWriters.Put(z)
-		}()
-		out = z
-	}
-	w.WriteHeader(http.StatusOK)
-	b := bufio.NewWriterSize(out, 32<<10)
-	defer b.Flush()
+	b, end := stream(w, r, wi, len(l.Items)*len(first), 0)
+	defer end()
 	_, _ = b.Write(head[:len(head)-1]) // bufio keeps the error for Flush
 	_, _ = b.WriteString(`,"items":[`)
 	gvk := t.GVK()
@@ -132,12 +116,96 @@ func (a *API) streamList(w http.ResponseWriter, r *http.Request, t *Target, wi *
 	_, _ = b.WriteString("]}\n")
 }
 
-// encodeList is a list as a whole.
+// stream begins an answer that is written in pieces: compressed when it is about
+// to be large, else with its length when that is known. end flushes.
+func stream(w http.ResponseWriter, r *http.Request, wi *wire, estimate, length int) (b *bufio.Writer, end func()) {
+	h := w.Header()
+	h.Set("Content-Type", wi.contentType())
+	h.Set("Cache-Control", "no-cache, private")
+	h.Add("Vary", "Accept")
+	if estimate > gzipAbove && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		h.Set("Content-Encoding", "gzip")
+		h.Add("Vary", "Accept-Encoding")
+		z := gzipWriters.Get().(*gzip.Writer)
+		z.Reset(w)
+		w.WriteHeader(http.StatusOK)
+		b = bufio.NewWriterSize(z, 32<<10)
+		return b, func() {
+			_ = b.Flush() // the client is gone when these fail
+			_ = z.Close()
+			gzipWriters.Put(z)
+		}
+	}
+	if length > 0 {
+		h.Set("Content-Length", strconv.Itoa(length))
+	}
+	w.WriteHeader(http.StatusOK)
+	b = bufio.NewWriterSize(w, 32<<10)
+	return b, func() { _ = b.Flush() } // the client is gone when this fails
+}
+
+// streamProto writes a protobuf list item by item. Every list message has its
+// metadata as field 1 and its items as field 2.
+func (a *API) streamProto(w http.ResponseWriter, r *http.Request, t *Target, wi *wire, l *store.List, meta metav1.ListMeta) {
+	apiVersion, kind, as := t.listKind(wi)
+	lm, err := meta.Marshal()
+	if err != nil {
+		a.WriteError(w, r, err)
+		return
+	}
+	raw := fieldSize(len(lm))
+	// What is not in its final form in the store is encoded first: the message
+	// begins with its length.
+	encoded := map[int][]byte{}
+	for i, it := range l.Items {
+		n, ok := t.storedProto(formatProto, as, it)
+		if !ok {
+			b, _, err := t.itemBody(formatProto, as, it)
+			if err != nil {
+				a.WriteError(w, r, err)
+				return
+			}
+			encoded[i], n = b, len(b)
+		}
+		raw += fieldSize(n)
+	}
+	head := appendField(store.ProtoHeader(gvkOf(apiVersion, kind)), 2, raw)
+	head = append(appendField(head, 1, len(lm)), lm...)
+	total := len(head) - fieldSize(len(lm)) + raw + len(protoEnd)
+	b, end := stream(w, r, wi, total, total)
+	defer end()
+	_, _ = b.Write(head) // bufio keeps the error for Flush
+	var buf []byte
+	for i, it := range l.Items {
+		if doc, ok := encoded[i]; ok {
+			_, _ = b.Write(appendField(buf[:0], 2, len(doc)))
+			_, _ = b.Write(doc)
+			continue
+		}
+		n, _ := it.ProtoSize()
+		buf = it.AppendProto(appendField(buf[:0], 2, n))
+		_, _ = b.Write(buf)
+	}
+	_, _ = b.Write(protoEnd)
+}
+
+// fieldSize is the size of a length-delimited field of n bytes with a small number.
+func fieldSize(n int) int {
+	size := 2 + n
+	for v := n; v >= 0x80; v >>= 7 {
+		size++
+	}
+	return size
+}
+
+// appendField begins a length-delimited field of n bytes.
+func appendField(b []byte, number byte, n int) []byte {
+	return appendUvarint(append(b, number<<3|2), uint64(n))
+}
+
+// encodeList is a list as a whole, in any format but protobuf.
 func (t *Target) encodeList(w *wire, items []*store.Item, meta metav1.ListMeta) ([]byte, error) {
 	apiVersion, kind, as := t.listKind(w)
-	if w.format == formatProto {
-		return t.encodeProtoList(apiVersion, kind, as, items, meta)
-	}
 	docs := make([]json.RawMessage, 0, len(items))
 	for _, it := range items {
 		b, has, err := t.itemBody(formatJSON, as, it)
@@ -159,31 +227,4 @@ func (t *Target) encodeList(w *wire, items []*store.Item, meta metav1.ListMeta) 
 		return nil, err
 	}
 	return finishJSON(w, b)
-}
-
-// encodeProtoList puts encoded items together: every list message has its
-// metadata as field 1 and its items as field 2.
-func (t *Target) encodeProtoList(apiVersion, kind, as string, items []*store.Item, meta metav1.ListMeta) ([]byte, error) {
-	bodies := make([][]byte, len(items))
-	lm, err := meta.Marshal()
-	if err != nil {
-		return nil, err
-	}
-	size := len(lm) + 8
-	for i, it := range items {
-		if bodies[i], _, err = t.itemBody(formatProto, as, it); err != nil {
-			return nil, err
-		}
-		size += len(bodies[i]) + 8
-	}
-	raw := make([]byte, 0, size)
-	raw = append(raw, 1<<3|2)
-	raw = appendUvarint(raw, uint64(len(lm)))
-	raw = append(raw, lm...)
-	for _, b := range bodies {
-		raw = append(raw, 2<<3|2)
-		raw = appendUvarint(raw, uint64(len(b)))
-		raw = append(raw, b...)
-	}
-	return protoEnvelope(gvkOf(apiVersion, kind), raw), nil
 }

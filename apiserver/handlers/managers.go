@@ -71,13 +71,31 @@ func pathOf(text string) fieldpath.Path {
 // field manager, which works in versions.
 type versions struct{ r *resources.Resource }
 
-func (v versions) find(gv schema.GroupVersion) (*resources.Version, error) {
+type version struct{ *resources.Version }
+
+func (v versions) find(gv schema.GroupVersion) (version, error) {
 	for i := range v.r.Versions {
 		if ver := &v.r.Versions[i]; v.r.Group == gv.Group && ver.Name == gv.Version {
-			return ver, nil
+			return version{ver}, nil
 		}
 	}
-	return nil, runtime.NewNotRegisteredErrForKind("skiff", gv.WithKind(v.r.Kind))
+	return version{}, runtime.NewNotRegisteredErrForKind("skiff", gv.WithKind(v.r.Kind))
+}
+
+// goType makes an object of the version's Go type of an unstructured one.
+func (v version) goType(obj runtime.Object) (runtime.Object, error) {
+	u, ok := obj.(*unstructured.Unstructured)
+	if !ok {
+		return obj, nil
+	}
+	out := v.New()
+	if _, untyped := out.(*unstructured.Unstructured); untyped {
+		return obj, nil
+	}
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, out); err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 // New implements runtime.ObjectCreater.
@@ -117,12 +135,16 @@ func (v versions) ConvertToVersion(in runtime.Object, target runtime.GroupVersio
 			return nil, runtime.NewNotRegisteredErrForTarget("skiff", nil, target)
 		}
 	}
+	src, err := v.find(from.GroupVersion())
+	if err != nil {
+		return nil, err
+	}
+	// What was merged comes without a Go type.
+	if in, err = src.goType(in); err != nil {
+		return nil, err
+	}
 	out := in
 	if from.Version != to.Version {
-		src, err := v.find(from.GroupVersion())
-		if err != nil {
-			return nil, err
-		}
 		dst, err := v.find(to.GroupVersion())
 		if err != nil {
 			return nil, err

@@ -10,6 +10,8 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"skiff/apiserver/store"
 )
 
 // The formats of the wire.
@@ -41,7 +43,16 @@ func notAcceptable() error {
 
 // negotiate reads the Accept header: the first clause that can be served wins.
 // transform tells whether the answer has a Table and metadata form.
-func negotiate(r *http.Request, transform bool) (wire, error) {
+func negotiate(r *http.Request, transform bool) (wire, error) { return negotiated(r, transform, true) }
+
+// negotiate is for answers with objects of the target's kind.
+func (t *Target) negotiate(r *http.Request) (wire, error) {
+	_, proto := t.Version.New().(store.ProtoMessage)
+	return negotiated(r, true, proto)
+}
+
+// negotiated: proto tells whether whole objects have a protobuf form.
+func negotiated(r *http.Request, transform, proto bool) (wire, error) {
 	accept := r.Header.Values("Accept")
 	w := wire{pretty: wantsPretty(r)}
 	if len(accept) == 0 {
@@ -52,7 +63,7 @@ func negotiate(r *http.Request, transform bool) (wire, error) {
 		for _, clause := range clauses(header) {
 			clause = strings.TrimSpace(clause)
 			// What most clients send needs no parser.
-			if clause == formatProto || clause == formatJSON {
+			if clause == formatProto && proto || clause == formatJSON {
 				w.format = clause
 				return w, nil
 			}
@@ -68,7 +79,7 @@ func negotiate(r *http.Request, transform bool) (wire, error) {
 			default:
 				continue
 			}
-			if !w.options(params, transform) {
+			if !w.options(params, transform) || w.format == formatProto && !proto && !w.partial() {
 				continue
 			}
 			return w, nil

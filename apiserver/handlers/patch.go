@@ -165,6 +165,9 @@ func (p *patcher) next(ctx context.Context, cur runtime.Object) (runtime.Object,
 	obj := t.Version.New()
 	more, err := decodeInto(formatJSON, patched, t.GVK(), obj, p.mode != validateIgnore)
 	if err == nil {
+		more, err = t.coerce(obj, p.mode, more)
+	}
+	if err == nil {
 		err = applyStrict(ctx, p.mode, append(strict, more...))
 	}
 	if err != nil {

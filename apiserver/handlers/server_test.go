@@ -2,6 +2,7 @@ package handlers_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/client-go/applyconfigurations"
 	"k8s.io/client-go/kubernetes/scheme"
 	kjson "sigs.k8s.io/json"
@@ -34,7 +36,7 @@ import (
 
 // server is the generic path on a real store, behind a real HTTP server.
 type server struct {
-	t     *testing.T
+	t     testing.TB
 	url   string
 	api   *handlers.API
 	kine  *sqlite.Store
@@ -52,7 +54,7 @@ func widgets() resources.Resource {
 	}
 }
 
-func newServer(t *testing.T, plugins ...admission.Plugin) *server {
+func newServer(t testing.TB, plugins ...admission.Plugin) *server {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	k, err := sqlite.New(sqlite.Config{Path: filepath.Join(t.TempDir(), "state.db"), Log: quiet})
@@ -70,6 +72,12 @@ func newServer(t *testing.T, plugins ...admission.Plugin) *server {
 	})
 	s.api, err = handlers.New(handlers.Config{
 		Admission: func() admission.Chain { return s.chain }, Log: quiet,
+		Authorizer: authorizer.AuthorizerFunc(func(_ context.Context, a authorizer.Attributes) (authorizer.Decision, string, error) {
+			if a.GetUser().GetName() == "admin" {
+				return authorizer.DecisionAllow, "", nil
+			}
+			return authorizer.DecisionNoOpinion, "nobody said yes", nil
+		}),
 		TypeConverter: func() managedfields.TypeConverter { return applyconfigurations.NewTypeConverter(scheme.Scheme) },
 	})
 	if err != nil {
@@ -138,7 +146,7 @@ func (s *server) must(code int, method, path, body string, headers ...string) an
 }
 
 // doc is a JSON answer.
-func (a answer) doc(t *testing.T) *unstructured.Unstructured {
+func (a answer) doc(t testing.TB) *unstructured.Unstructured {
 	t.Helper()
 	u := &unstructured.Unstructured{}
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(a.body, &u.Object); err != nil {
@@ -147,7 +155,7 @@ func (a answer) doc(t *testing.T) *unstructured.Unstructured {
 	return u
 }
 
-func (a answer) status(t *testing.T) metav1.Status {
+func (a answer) status(t testing.TB) metav1.Status {
 	t.Helper()
 	var st metav1.Status
 	if err := json.Unmarshal(a.body, &st); err != nil {

@@ -49,7 +49,7 @@ func (t *Target) table(w *wire, items []*store.Item, meta metav1.ListMeta, inclu
 		return nil, apierrors.NewBadRequest("Invalid value: \"" + include + "\": includeObject must be one of None, Metadata or Object")
 	}
 	doc := &tableDoc{Kind: "Table", APIVersion: metav1.GroupName + "/" + w.asVersion, Metadata: meta, Rows: make([]tableRow, 0, len(items))}
-	columns, row := columnsOf(t.Resource)
+	columns, row := t.columns()
 	if header {
 		doc.ColumnDefinitions = columns
 	}
@@ -57,6 +57,11 @@ func (t *Target) table(w *wire, items []*store.Item, meta metav1.ListMeta, inclu
 		obj, err := it.Object()
 		if err != nil {
 			return nil, err
+		}
+		if t.Version.Row != nil {
+			if obj, err = t.version(obj); err != nil {
+				return nil, err
+			}
 		}
 		out := tableRow{Cells: row(obj)}
 		switch include {
@@ -76,6 +81,14 @@ func (t *Target) table(w *wire, items []*store.Item, meta metav1.ListMeta, inclu
 		doc.Rows = append(doc.Rows, out)
 	}
 	return doc, nil
+}
+
+// columns are those of the version, or else the resource's.
+func (t *Target) columns() ([]metav1.TableColumnDefinition, func(runtime.Object) []any) {
+	if t.Version.Row != nil {
+		return t.Version.Columns, t.Version.Row
+	}
+	return columnsOf(t.Resource)
 }
 
 // columnsOf are a resource's columns, or the default ones.

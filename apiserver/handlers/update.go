@@ -205,6 +205,7 @@ func (a *API) changed(ctx context.Context, t *Target, s *resources.Strategy, c *
 	if obj = at.Object; obj == nil {
 		return nil, nil, apierrors.NewInternalError(errors.New("admission took the object away"))
 	}
+	obj = untype(obj)
 	if m, err = metaOf(obj); err != nil {
 		return nil, nil, err
 	}

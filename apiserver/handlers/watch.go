@@ -23,7 +23,7 @@ import (
 )
 
 func (a *API) watch(w http.ResponseWriter, r *http.Request, t *Target, _ *request.Info) {
-	wi, err := negotiate(r, true)
+	wi, err := t.negotiate(r)
 	if err != nil {
 		a.WriteError(w, r, err)
 		return
@@ -148,8 +148,34 @@ func (f *framer) contentType() string {
 	return formatJSON
 }
 
-// event is one change of one object.
+// frameKey names a whole event that is kept for the other watchers.
+type frameKey struct {
+	encodingKey
+	event watch.EventType
+}
+
+// event is one change of one object. It is made once for all who watch in the
+// same format.
 func (f *framer) event(kind watch.EventType, it *store.Item) ([]byte, error) {
+	if f.wire.as == "Table" || f.wire.format != f.wire.wireFormat() || f.t.Resource.Strategy.Decorate != nil {
+		return f.makeEvent(kind, it)
+	}
+	warm, err := it.Warm()
+	if err != nil {
+		return nil, err
+	}
+	key := frameKey{encodingKey{f.wire.format, f.t.Version.Name, f.wire.as + f.wire.asVersion}, kind}
+	if b, ok := warm.Cached(key); ok {
+		return b, nil
+	}
+	b, err := f.makeEvent(kind, it)
+	if err == nil {
+		warm.Keep(key, b)
+	}
+	return b, err
+}
+
+func (f *framer) makeEvent(kind watch.EventType, it *store.Item) ([]byte, error) {
 	doc, err := f.object(it)
 	if err != nil {
 		return nil, err
@@ -197,7 +223,7 @@ func (f *framer) bookmark(rev int64, initialEnd bool) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		columns, _ := columnsOf(f.t.Resource)
+		columns, _ := f.t.columns()
 		cells := make([]any, len(columns))
 		doc, err = json.Marshal(tableDoc{Kind: "Table", APIVersion: metav1.GroupName + "/" + f.wire.asVersion,
 			Metadata: metav1.ListMeta{ResourceVersion: meta.ResourceVersion}, Rows: []tableRow{{Cells: cells, Object: row}}})

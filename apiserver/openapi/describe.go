@@ -79,6 +79,10 @@ func (o *OpenAPI) describeLocked(b *builder, path string) bool {
 			}
 		}
 	}
+	for _, c := range o.customIn(gv) {
+		found = true
+		b.customResource(c, gv.Version)
+	}
 	if found {
 		id := groupTitle(gv.Group) + title(gv.Version)
 		tag := lowerFirst(groupTitle(gv.Group)) + "_" + gv.Version
@@ -99,7 +103,7 @@ func (o *OpenAPI) describeGroupLocked(b *builder, path string) bool {
 	for p := range o.extra {
 		served = served || strings.HasPrefix(p, path+"/")
 	}
-	if served {
+	if served = served || len(o.customIn(schema.GroupVersion{Group: group})) > 0; served {
 		b.document("/"+path+"/", "get"+groupTitle(group)+"APIGroup", lowerFirst(groupTitle(group)), reflect.TypeFor[metav1.APIGroup](), mediaTypes)
 	}
 	return served

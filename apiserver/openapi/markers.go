@@ -12,6 +12,8 @@ type marks struct {
 	listType, mapType  string
 	keys               []string
 	def                any
+	// commented: the field has a description that its type does not tell.
+	commented bool
 	// union and discriminator are of the old union form.
 	union, discriminator bool
 }
@@ -54,6 +56,8 @@ func (m *marks) add(token string) {
 		m.required = true
 	case token == "?":
 		m.optional = true
+	case token == "c":
+		m.commented = true
 	case token == "u":
 		m.union = true
 	case token == "ud":

@@ -95,6 +95,11 @@ func (b *builder) resource(r *resources.Resource, v *resources.Version) {
 	if s.body == nil {
 		return
 	}
+	b.pathsOf(r, s)
+}
+
+// pathsOf adds the paths of a resource whose types are known.
+func (b *builder) pathsOf(r *resources.Resource, s *site) {
 	has := func(verb string) bool { return slices.Contains(r.Verbs, verb) }
 	scope, params, base := "", []any{}, s.root+"/"+r.Plural
 	if r.Namespaced {
@@ -157,7 +162,7 @@ func (b *builder) single(s *site, path, name string, params []any, pretty any) {
 			op := b.op(s, "delete"+s.id+name, "delete", s.gvk, deleteQuery)
 			b.body(op, reflect.TypeFor[metav1.DeleteOptions](), false, []string{"*/*"})
 			answer := reflect.TypeFor[metav1.Status]()
-			if s.res.ReturnDeleted || returnsDeleted[s.gvk.GroupKind()] || s.gvk.Kind == "DeviceTaintRule" && s.gvk.Version == "v1alpha3" {
+			if s.res.ReturnDeleted || returnsDeleted[s.gvk.GroupKind()] || s.gvk.Kind == "DeviceTaintRule" && s.gvk.Version != "v1" {
 				answer = s.body
 			}
 			b.answers(op, answer, mediaTypes, "200", "202")

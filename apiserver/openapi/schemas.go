@@ -21,6 +21,9 @@ type schemas struct {
 	// kinds are the names that a type has in the API, those that the document
 	// is to show.
 	kinds func(reflect.Type) []schema.GroupVersionKind
+	// alias names the schemas that stand for a custom resource while its paths
+	// are made.
+	alias map[reflect.Type]string
 }
 
 func newSchemas(v3 bool, kinds func(reflect.Type) []schema.GroupVersionKind) *schemas {
@@ -43,6 +46,9 @@ func modelName(t reflect.Type) string {
 }
 
 func (s *schemas) ref(t reflect.Type) object {
+	if name := s.alias[t]; name != "" {
+		return object{"$ref": s.prefix + name}
+	}
 	name := modelName(t)
 	if _, ok := s.defs[name]; !ok {
 		s.defs[name] = object{} // cut cycles
@@ -180,7 +186,7 @@ func (s *schemas) property(f reflect.StructField, m *marks, doc string, omitEmpt
 		def = defaultOf(f.Type, m, omitEmpty)
 	}
 	// In v3 nothing may stand beside a reference.
-	if _, isRef := p["$ref"]; isRef && s.v3 && (def != nil || doc != "") {
+	if _, isRef := p["$ref"]; isRef && s.v3 && (def != nil || doc != "" || m.commented) {
 		p = object{"allOf": []any{p}}
 	}
 	if def != nil {

@@ -97,6 +97,17 @@ type Version struct {
 	OffByDefault bool
 	// Deprecated, when set, is the warning sent with each use.
 	Deprecated string
+	// Coerce brings an untyped object into the shape of its schema: it drops
+	// what the schema does not know, and tells the paths of it when track is set.
+	// stored says that the object comes from the store, where malformed metadata
+	// is dropped instead of refused. nil for Go types, whose decoding does that.
+	Coerce func(obj runtime.Object, stored, track bool) (unknown []string, err error)
+	// Columns and Row replace the resource's where a version has its own. Row
+	// gets an object of this version.
+	Columns []metav1.TableColumnDefinition
+	Row     func(obj runtime.Object) []any
+	// Unserved versions are stored or converted from, and answer no requests.
+	Unserved bool
 }
 
 // Strategy is the kind's part in create, update and delete. Every func may be
@@ -151,7 +162,13 @@ type Subresource struct {
 	Strategy             *Strategy
 	Connect              Connector
 	FeatureGate          string
+	// Scale tells where an untyped object keeps what its scale shows.
+	Scale *ScalePaths
 }
+
+// ScalePaths are the fields of a custom resource that its Scale shows, in the hub
+// version. Selector may be empty.
+type ScalePaths struct{ Replicas, StatusReplicas, Selector []string }
 
 // Connector names server code that answers a resource or subresource; the
 // handlers map names to code.

@@ -290,7 +290,7 @@ func (a *Allocator) addresses(ctx context.Context, at *admission.Attributes, svc
 			if old != nil && i < len(old.Spec.ClusterIPs) && old.Spec.ClusterIPs[i] == wanted {
 				continue
 			}
-			if err := a.take(ctx, at, svc, wanted, i); err != nil {
+			if err := a.take(ctx, at, svc, wanted); err != nil {
 				return err
 			}
 			continue
@@ -366,8 +366,8 @@ func familyOf(a netip.Addr) corev1.IPFamily {
 }
 
 // take reserves the address that was asked for.
-func (a *Allocator) take(ctx context.Context, at *admission.Attributes, svc *corev1.Service, ip string, i int) error {
-	path := field.NewPath("spec", "clusterIPs").Index(i)
+func (a *Allocator) take(ctx context.Context, at *admission.Attributes, svc *corev1.Service, ip string) error {
+	path := field.NewPath("spec", "clusterIPs")
 	addr, err := netip.ParseAddr(ip)
 	if err != nil {
 		return invalid(svc, field.Invalid(path, ip, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"))
@@ -377,7 +377,7 @@ func (a *Allocator) take(ctx context.Context, at *admission.Attributes, svc *cor
 		in = in || p.Contains(addr)
 	}
 	if !in {
-		return invalid(svc, field.Invalid(path, svc.Spec.ClusterIPs, fmt.Sprintf("failed to allocate IP %s: the provided IP (%s) is not in the valid range. The range of valid IPs is %s", ip, ip, a.cfg.CIDRs[0])))
+		return invalid(svc, field.Invalid(path, svc.Spec.ClusterIPs, fmt.Sprintf("failed to allocate IP %s: the provided network does not match the current range", ip)))
 	}
 	err = a.reserve(ctx, at, svc, addr)
 	if apierrors.IsAlreadyExists(err) {

@@ -96,6 +96,9 @@ type cache struct {
 
 	watchers watcherIndex
 	pages    []pageView
+	// closed: the store is of no use any more; loading again would take the
+	// feed away from the store that replaced it.
+	closed bool
 }
 
 // pageView is a state kept for the following pages of a list.
@@ -111,6 +114,10 @@ func newCache(s *Store, feed *Feed) *cache { return &cache{s: s, feed: feed} }
 func (c *cache) ensure(ctx context.Context) error {
 	for {
 		c.mu.Lock()
+		if c.closed {
+			c.mu.Unlock()
+			return kine.ErrStopped
+		}
 		switch c.state {
 		case ready:
 			c.mu.Unlock()
@@ -191,6 +198,15 @@ func (c *cache) finishLoad(done chan struct{}, items *tree, rev int64, err error
 	c.pending = nil
 	c.applyLocked(pending, time.Now())
 	return nil
+}
+
+// close ends the cache for good.
+func (c *cache) close() {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.feed.remove(c)
+	c.invalidate(kine.ErrStopped)
 }
 
 // invalidate drops everything; watchers end with err and the next read loads again.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -33,7 +34,8 @@ type Codec struct {
 	hub      *resources.Version
 	versions map[schema.GroupVersion]*resources.Version
 	header   []byte
-	untyped  bool
+	// untyped: custom resources, in JSON. proto: the hub type has a protobuf form.
+	untyped, proto bool
 }
 
 // NewCodec is the codec of a resource.
@@ -52,7 +54,9 @@ func NewCodec(r *resources.Resource) (*Codec, error) {
 	if c.hub == nil {
 		return nil, fmt.Errorf("resource %s: the hub version %q is none of its versions", r.GroupResource(), r.Hub)
 	}
-	_, c.untyped = c.hub.New().(*unstructured.Unstructured)
+	empty := c.hub.New()
+	_, c.untyped = empty.(*unstructured.Unstructured)
+	_, c.proto = empty.(ProtoMessage)
 	c.header = ProtoHeader(c.gvk)
 	return c, nil
 }
@@ -142,10 +146,14 @@ func (c *Codec) Decode(data []byte, rev int64) (runtime.Object, error) {
 	if err != nil {
 		return nil, err
 	}
+	setRevision(m, rev)
+	return obj, nil
+}
+
+func setRevision(m metav1.Object, rev int64) {
 	if rev > 0 {
 		m.SetResourceVersion(strconv.FormatInt(rev, 10))
 	}
-	return obj, nil
 }
 
 func (c *Codec) decode(data []byte) (runtime.Object, error) {
@@ -154,13 +162,26 @@ func (c *Codec) decode(data []byte) (runtime.Object, error) {
 		if err := kjson.UnmarshalCaseSensitivePreserveInts(data, &u.Object); err != nil {
 			return nil, fmt.Errorf("stored object of %s: %w", c.gvk, err)
 		}
-		if gv := u.GroupVersionKind().GroupVersion(); gv != c.gvk.GroupVersion() {
+		gv := u.GroupVersionKind().GroupVersion()
+		if v := c.versions[gv]; v != nil && v.Coerce != nil {
+			if _, err := v.Coerce(u, true, false); err != nil {
+				return nil, fmt.Errorf("stored object of %s: %w", c.gvk, err)
+			}
+		}
+		if gv != c.gvk.GroupVersion() {
 			return c.toHub(gv, u)
 		}
 		if c.hub.Default != nil {
 			c.hub.Default(u)
 		}
 		return u, nil
+	}
+	if b := c.hubBody(data); b != nil {
+		obj := c.hub.New()
+		if err := obj.(ProtoMessage).Unmarshal(b); err != nil {
+			return nil, fmt.Errorf("stored object of %s: %w", c.gvk, err)
+		}
+		return finish(c.hub, obj)
 	}
 	if bytes.HasPrefix(data, protoMagic) {
 		var unk runtime.Unknown
@@ -195,6 +216,27 @@ func (c *Codec) decode(data []byte) (runtime.Object, error) {
 	}
 	obj.GetObjectKind().SetGroupVersionKind(schema.GroupVersionKind{})
 	return finish(v, obj)
+}
+
+// hubBody is the object's own bytes in a protobuf value of the hub version as
+// this server writes it; nil for all other values.
+func (c *Codec) hubBody(data []byte) []byte {
+	if c.untyped || !c.proto || !bytes.HasPrefix(data, c.header) {
+		return nil
+	}
+	rest := data[len(c.header):]
+	if len(rest) == 0 || rest[0] != 2<<3|2 {
+		return nil
+	}
+	size, n := binary.Uvarint(rest[1:])
+	if n <= 0 || size > uint64(len(rest)) {
+		return nil
+	}
+	rest = rest[1+n:]
+	if len(rest) != int(size)+len(protoTrailer) || !bytes.Equal(rest[size:], protoTrailer) {
+		return nil
+	}
+	return rest[:size:size]
 }
 
 func (c *Codec) version(apiVersion, kind string) (*resources.Version, error) {

@@ -217,7 +217,11 @@ func (f *Feed) cacheOf(key string) *cache {
 func (f *Feed) add(c *cache) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.caches[c.s.prefix] = c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		f.caches[c.s.prefix] = c
+	}
 }
 
 func (f *Feed) remove(c *cache) {

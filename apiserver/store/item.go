@@ -1,6 +1,7 @@
 package store
 
 import (
+	"strconv"
 	"strings"
 	"sync"
 	"weak"
@@ -25,6 +26,9 @@ type Item struct {
 	labels labels.Set
 	fields fields.Set
 	codec  *Codec
+	// proto is the part of Raw that is the object's protobuf form but for its
+	// resourceVersion; nil where Raw is none, or lacks defaults.
+	proto []byte
 
 	mu   sync.Mutex
 	warm weak.Pointer[Warm]
@@ -55,6 +59,24 @@ func (w *Warm) Encoded(key any, encode func(runtime.Object) ([]byte, error)) ([]
 	}
 	w.encodings[key] = b
 	return b, nil
+}
+
+// Cached is the encoding under key, if it was made.
+func (w *Warm) Cached(key any) ([]byte, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	b, ok := w.encodings[key]
+	return b, ok
+}
+
+// Keep remembers an encoding.
+func (w *Warm) Keep(key any, b []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.encodings == nil {
+		w.encodings = map[any][]byte{}
+	}
+	w.encodings[key] = b
 }
 
 // Warm gives the decoded form. It stays shared for as long as somebody holds it.
@@ -96,26 +118,63 @@ func (it *Item) Fields() fields.Set { return it.fields }
 // reading it gives the error.
 func (s *Store) newItem(key string, rev int64, raw []byte) *Item {
 	it := &Item{Key: key, Rev: rev, Raw: raw, codec: s.codec}
-	w, err := it.Warm()
+	obj, err := s.codec.decode(raw)
 	if err != nil {
 		ns, name := s.splitKey(key)
 		it.fields = fields.Set{"metadata.name": name, "metadata.namespace": ns}
 		return it
 	}
-	m, err := meta.Accessor(w.Object)
+	m, err := meta.Accessor(obj)
 	if err != nil {
 		return it
 	}
+	// Defaults only add: bytes of the same size are the same object.
+	if body := s.codec.hubBody(raw); body != nil && obj.(ProtoMessage).Size() == len(body) {
+		it.proto = body
+	}
+	setRevision(m, rev)
+	it.warm = weak.Make(&Warm{Object: obj})
 	it.labels = m.GetLabels()
 	if len(s.res.SelectableFields) > 0 {
-		it.fields = s.res.Fields(w.Object, m)
+		it.fields = s.res.Fields(obj, m)
 	}
 	return it
 }
 
+// The tags of metadata, the first field of every kind, and in it of
+// resourceVersion.
+const (
+	metadataTag        = 1<<3 | 2
+	resourceVersionTag = 6<<3 | 2
+)
+
+// ProtoSize is the size of what AppendProto appends; ok is false when the item
+// has to be decoded for its protobuf form.
+func (it *Item) ProtoSize() (size int, ok bool) {
+	if it.proto == nil || it.Rev <= 0 {
+		return 0, false
+	}
+	digits := 1
+	for n := it.Rev; n >= 10; n /= 10 {
+		digits++
+	}
+	return len(it.proto) + 4 + digits, true
+}
+
+// AppendProto appends the object's protobuf form, without decoding it: what is
+// stored, and behind it the resourceVersion as one more piece of the metadata.
+// The pieces of a message field are one message, by protobuf's rules.
+func (it *Item) AppendProto(buf []byte) []byte {
+	var digits [20]byte
+	rev := strconv.AppendInt(digits[:0], it.Rev, 10)
+	buf = append(buf, it.proto...)
+	buf = append(buf, metadataTag, byte(2+len(rev)), resourceVersionTag, byte(len(rev)))
+	return append(buf, rev...)
+}
+
 // at is the same object under another revision: what a delete event shows.
 func (it *Item) at(rev int64) *Item {
-	return &Item{Key: it.Key, Rev: rev, Raw: it.Raw, labels: it.labels, fields: it.fields, codec: it.codec}
+	return &Item{Key: it.Key, Rev: rev, Raw: it.Raw, labels: it.labels, fields: it.fields, codec: it.codec, proto: it.proto}
 }
 
 // field reads a selectable field; names are read off the key.

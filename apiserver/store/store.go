@@ -81,8 +81,7 @@ func (s *Store) Load(ctx context.Context) error { return s.cache.ensure(ctx) }
 
 // Close takes the store off the feed; its watchers end.
 func (s *Store) Close() {
-	s.feed.remove(s.cache)
-	s.cache.invalidate(kine.ErrStopped)
+	s.cache.close()
 }
 
 // Count is the number of objects, or -1 when the cache is not loaded.

@@ -40,7 +40,13 @@ type Watch struct {
 
 	spare  []Change
 	ticker *time.Ticker
+	// last is due shortly before the watch's deadline, so that the client goes
+	// on from where it was told everything.
+	last *time.Timer
 }
+
+// lastBookmark is how long before its deadline a watch gets a bookmark.
+const lastBookmark = 2 * time.Second
 
 // Watch opens a watch. It holds resources until Close.
 func (s *Store) Watch(ctx context.Context, o WatchOptions) (*Watch, error) {
@@ -110,6 +116,9 @@ func (s *Store) watch(ctx context.Context, o WatchOptions) (*Watch, error) {
 	c.watchers.add(q)
 	if o.Bookmarks {
 		w.ticker = time.NewTicker(bookmarkPeriod)
+		if end, ok := ctx.Deadline(); ok {
+			w.last = time.NewTimer(max(time.Until(end)-lastBookmark, 0))
+		}
 	}
 	return w, nil
 }
@@ -142,9 +151,12 @@ type Batch struct {
 // Next waits for changes, or a bookmark that is due. An error ends the watch: an
 // API status tells the client what to do.
 func (w *Watch) Next(ctx context.Context) (Batch, error) {
-	var due <-chan time.Time
+	var due, last <-chan time.Time
 	if w.ticker != nil {
 		due = w.ticker.C
+	}
+	if w.last != nil {
+		last = w.last.C
 	}
 	// An idle watch holds no objects.
 	clear(w.spare)
@@ -162,12 +174,14 @@ func (w *Watch) Next(ctx context.Context) (Batch, error) {
 		}
 		select {
 		case <-w.q.wake:
+			continue
 		case <-due:
-			if rev, ok := w.quiet(); ok {
-				return Batch{Bookmark: rev}, nil
-			}
+		case <-last:
 		case <-ctx.Done():
 			return Batch{}, ctx.Err()
+		}
+		if rev, ok := w.quiet(); ok {
+			return Batch{Bookmark: rev}, nil
 		}
 	}
 }
@@ -190,6 +204,9 @@ func (w *Watch) quiet() (int64, bool) {
 func (w *Watch) Close() {
 	if w.ticker != nil {
 		w.ticker.Stop()
+	}
+	if w.last != nil {
+		w.last.Stop()
 	}
 	c := w.s.cache
 	c.mu.Lock()

@@ -22,6 +22,11 @@ type Preconditions struct {
 // Create stores a new object and returns it as stored.
 func (s *Store) Create(ctx context.Context, namespace, name string, obj runtime.Object) (*Item, error) {
 	key := s.Key(namespace, name)
+	// Loaded before the first write, the cache has the event of every version
+	// that a client can name in a watch.
+	if err := s.cache.ensure(ctx); err != nil {
+		return nil, statusOf(err, s.gr(), "create", name)
+	}
 	raw, err := s.codec.Encode(obj)
 	if err != nil {
 		return nil, statusOf(err, s.gr(), "create", name)
@@ -200,9 +205,12 @@ func (s *Store) Purge(ctx context.Context, namespace, name string) error {
 	return statusOf(err, s.gr(), "delete", name)
 }
 
-// latest is the object as the cache has it (fresh false), or when the cache is
-// not loaded as the database has it.
+// latest is the object as the cache has it (fresh false), or when the cache was
+// reset as the database has it.
 func (s *Store) latest(ctx context.Context, key string) (it *Item, fresh bool, err error) {
+	if err := s.cache.ensure(ctx); err != nil {
+		return nil, false, err
+	}
 	if it, err := s.cache.get(key); err == nil {
 		return it, false, nil
 	}

@@ -29,7 +29,7 @@ func WaitReady(ctx context.Context, client kubernetes.Interface, n int) error {
 		if err == nil {
 			ready := map[string]bool{}
 			for i := range list.Items {
-				ready[list.Items[i].Name] = isReady(&list.Items[i])
+				ready[list.Items[i].Name] = IsReady(&list.Items[i])
 			}
 			if count(ready) >= n {
 				return nil
@@ -64,7 +64,7 @@ func watchReady(ctx context.Context, client kubernetes.Interface, from string, r
 				return fmt.Errorf("the watch ended")
 			}
 			if node, isNode := e.Object.(*corev1.Node); isNode {
-				ready[node.Name] = isReady(node)
+				ready[node.Name] = IsReady(node)
 			}
 			if count(ready) >= n {
 				return nil
@@ -83,7 +83,8 @@ func count(ready map[string]bool) int {
 	return n
 }
 
-func isReady(n *corev1.Node) bool {
+// IsReady tells whether a node is Ready.
+func IsReady(n *corev1.Node) bool {
 	for _, c := range n.Status.Conditions {
 		if c.Type == corev1.NodeReady {
 			return c.Status == corev1.ConditionTrue

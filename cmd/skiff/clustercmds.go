@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -344,7 +345,9 @@ func kubectlCommand() *cobra.Command {
 		RunE: func(_ *cobra.Command, args []string) error {
 			path, err := exec.LookPath("kubectl")
 			if err != nil {
-				return errors.New("kubectl is not in PATH: install it, or build it beside skiff with `make kubectl`")
+				if path, err = besideSkiff("kubectl"); err != nil {
+					return fmt.Errorf("kubectl is neither in PATH nor beside skiff: install it, or build it with `make kubectl`: %w", err)
+				}
 			}
 			env := os.Environ()
 			if os.Getenv("KUBECONFIG") == "" {
@@ -357,6 +360,17 @@ func kubectlCommand() *cobra.Command {
 			return syscall.Exec(path, append([]string{"kubectl"}, args...), env)
 		},
 	}
+}
+
+// besideSkiff is a program in the folder of this one.
+func besideSkiff(name string) (string, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(filepath.Dir(exe), name)
+	_, err = os.Stat(path)
+	return path, err
 }
 
 func versionCommand() *cobra.Command {

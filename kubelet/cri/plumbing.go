@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -26,6 +27,11 @@ func (p *plumbing) connect(in io.Reader, out, errOut io.Writer) error {
 		if err != nil {
 			return err
 		}
+		if err := blocks(r); err != nil {
+			r.Close()
+			w.Close()
+			return err
+		}
 		p.ours, p.theirs = append(p.ours, w), append(p.theirs, r)
 		p.input = func() {
 			copyQuietly(w, in)
@@ -40,11 +46,20 @@ func (p *plumbing) connect(in io.Reader, out, errOut io.Writer) error {
 		if err != nil {
 			return err
 		}
+		if err := blocks(w); err != nil {
+			r.Close()
+			w.Close()
+			return err
+		}
 		p.ours, p.theirs = append(p.ours, r), append(p.theirs, w)
 		p.outputs = append(p.outputs, func() { copyQuietly(dst, r) })
 	}
 	return nil
 }
+
+// blocks makes a process's end of a pipe block, as programs expect: os.Pipe's
+// ends do not.
+func blocks(f *os.File) error { return syscall.SetNonblock(int(f.Fd()), false) }
 
 // start begins to copy. Copying stdin ends when the client's stream does, which
 // is not waited for: its owner closes it after the call.
@@ -89,4 +104,10 @@ func (p *plumbing) closeAll() {
 		f.Close()
 	}
 	p.copying.Wait()
+}
+
+func closeAll(files ...*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
 }

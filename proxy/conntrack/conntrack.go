@@ -15,12 +15,14 @@ import (
 type filter struct {
 	// gone: flows to a service address that were translated to this endpoint.
 	gone map[pair]bool
-	// untranslated: flows to a service address that were not translated.
-	untranslated map[netip.AddrPort]bool
-	// nodePorts likewise, to any address with the port.
-	gonePorts         map[portPair]bool
-	untranslatedPorts map[uint16]bool
+	// lost: flows to a service address that go to none of these endpoints.
+	lost map[netip.AddrPort]endpoints
+	// node ports likewise, to any address with the port.
+	gonePorts map[portPair]bool
+	lostPorts map[uint16]endpoints
 }
+
+type endpoints map[netip.AddrPort]bool
 
 type pair struct{ to, endpoint netip.AddrPort }
 type portPair struct {
@@ -29,25 +31,32 @@ type portPair struct {
 }
 
 func newFilter(flows []state.Flow) *filter {
-	f := &filter{gone: map[pair]bool{}, untranslated: map[netip.AddrPort]bool{}, gonePorts: map[portPair]bool{}, untranslatedPorts: map[uint16]bool{}}
+	f := &filter{gone: map[pair]bool{}, lost: map[netip.AddrPort]endpoints{}, gonePorts: map[portPair]bool{}, lostPorts: map[uint16]endpoints{}}
 	for i := range flows {
 		flow := &flows[i]
 		addrs := append([]netip.Addr{flow.Port.ClusterIP}, flow.Port.ExternalIP...)
 		addrs = append(addrs, flow.Port.LoadBalancerIPs...)
 		ep := flow.Endpoint.Addr
+		known := endpoints{}
+		for _, e := range flow.Port.Cluster {
+			known[e.Addr] = true
+		}
+		for _, e := range flow.Port.Local {
+			known[e.Addr] = true
+		}
 		for _, a := range addrs {
 			to := netip.AddrPortFrom(a, flow.Port.Port)
 			if ep.IsValid() {
 				f.gone[pair{to, ep}] = true
 			} else {
-				f.untranslated[to] = true
+				f.lost[to] = known
 			}
 		}
 		if np := flow.Port.NodePort; np != 0 {
 			if ep.IsValid() {
 				f.gonePorts[portPair{np, ep}] = true
 			} else {
-				f.untranslatedPorts[np] = true
+				f.lostPorts[np] = known
 			}
 		}
 	}
@@ -66,10 +75,14 @@ func (f *filter) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
 	}
 	to := netip.AddrPortFrom(dst.Unmap(), flow.Forward.DstPort)
 	from := netip.AddrPortFrom(src.Unmap(), flow.Reverse.SrcPort)
-	if to == from {
-		return f.untranslated[to] || f.untranslatedPorts[to.Port()]
+	if f.gone[pair{to, from}] || f.gonePorts[portPair{to.Port(), from}] {
+		return true
 	}
-	return f.gone[pair{to, from}] || f.gonePorts[portPair{to.Port(), from}]
+	if known, ok := f.lost[to]; ok {
+		return !known[from]
+	}
+	known, ok := f.lostPorts[to.Port()]
+	return ok && !known[from]
 }
 
 // Forget deletes the flows from the kernel's table.

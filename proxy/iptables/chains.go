@@ -23,7 +23,9 @@ const (
 	chainFirewall    = "KUBE-PROXY-FIREWALL"
 	chainPostrouting = "KUBE-POSTROUTING"
 	chainMarkMasq    = "KUBE-MARK-MASQ"
-	chainCanary      = "KUBE-PROXY-CANARY"
+	// chainLocalhost keeps packets from the network away from 127.0.0.1.
+	chainLocalhost = "KUBE-FIREWALL"
+	chainCanary    = "KUBE-PROXY-CANARY"
 )
 
 // Prefixes of the chains of one service port or endpoint.

@@ -56,7 +56,7 @@ type builder struct {
 }
 
 func (b *builder) base() {
-	for _, chain := range []string{chainServices, chainExternal, chainForward, chainNodePorts, chainFirewall} {
+	for _, chain := range []string{chainServices, chainExternal, chainForward, chainNodePorts, chainFirewall, chainLocalhost} {
 		fmt.Fprintf(&b.filterChains, ":%s - [0:0]\n", chain)
 	}
 	for _, chain := range []string{chainServices, chainNodePorts, chainPostrouting, chainMarkMasq} {
@@ -69,6 +69,11 @@ func (b *builder) base() {
 	line(f, chainForward, "-m conntrack --ctstate INVALID -j DROP")
 	line(f, chainForward, `-m comment --comment "kubernetes forwarding rules" -m mark --mark `+mark+" -j ACCEPT")
 	line(f, chainForward, `-m comment --comment "kubernetes forwarding conntrack rule" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT`)
+	if b.cfg.LocalhostNodePorts && !b.cfg.IPv6 {
+		// The kernel setting that lets node ports answer on 127.0.0.1 would also
+		// let neighbours reach what listens there (CVE-2020-8558).
+		line(f, chainLocalhost, `-m comment --comment "block incoming localnet connections" ! -s 127.0.0.0/8 -d 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP`)
+	}
 	bit := strings.SplitN(mark, "/", 2)[0]
 	n := &b.nat
 	line(n, chainPostrouting, "-m mark ! --mark "+mark+" -j RETURN")

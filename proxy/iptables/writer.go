@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 
 	goiptables "github.com/coreos/go-iptables/iptables"
@@ -17,8 +18,7 @@ import (
 type jump struct {
 	table, from, to string
 	// rule is the match before -j.
-	rule  []string
-	first bool
+	rule []string
 }
 
 func jumps() []jump {
@@ -28,18 +28,20 @@ func jumps() []jump {
 	isNew := []string{"-m", "conntrack", "--ctstate", "NEW"}
 	portals := "kubernetes service portals"
 	return []jump{
-		{"filter", "INPUT", chainExternal, comment("kubernetes externally-visible service portals", isNew...), true},
-		{"filter", "FORWARD", chainExternal, comment("kubernetes externally-visible service portals", isNew...), true},
-		{"filter", "INPUT", chainNodePorts, comment("kubernetes health check service ports"), true},
-		{"filter", "FORWARD", chainServices, comment(portals, isNew...), true},
-		{"filter", "OUTPUT", chainServices, comment(portals, isNew...), true},
-		{"filter", "FORWARD", chainForward, comment("kubernetes forwarding rules"), true},
-		{"filter", "INPUT", chainFirewall, comment("kubernetes load balancer firewall", isNew...), true},
-		{"filter", "OUTPUT", chainFirewall, comment("kubernetes load balancer firewall", isNew...), true},
-		{"filter", "FORWARD", chainFirewall, comment("kubernetes load balancer firewall", isNew...), true},
-		{"nat", "OUTPUT", chainServices, comment(portals), true},
-		{"nat", "PREROUTING", chainServices, comment(portals), true},
-		{"nat", "POSTROUTING", chainPostrouting, comment("kubernetes postrouting rules"), true},
+		{"filter", "INPUT", chainExternal, comment("kubernetes externally-visible service portals", isNew...)},
+		{"filter", "FORWARD", chainExternal, comment("kubernetes externally-visible service portals", isNew...)},
+		{"filter", "INPUT", chainNodePorts, comment("kubernetes health check service ports")},
+		{"filter", "FORWARD", chainServices, comment(portals, isNew...)},
+		{"filter", "OUTPUT", chainServices, comment(portals, isNew...)},
+		{"filter", "FORWARD", chainForward, comment("kubernetes forwarding rules")},
+		{"filter", "INPUT", chainFirewall, comment("kubernetes load balancer firewall", isNew...)},
+		{"filter", "OUTPUT", chainFirewall, comment("kubernetes load balancer firewall", isNew...)},
+		{"filter", "FORWARD", chainFirewall, comment("kubernetes load balancer firewall", isNew...)},
+		{"filter", "INPUT", chainLocalhost, nil},
+		{"filter", "OUTPUT", chainLocalhost, nil},
+		{"nat", "OUTPUT", chainServices, comment(portals)},
+		{"nat", "PREROUTING", chainServices, comment(portals)},
+		{"nat", "POSTROUTING", chainPostrouting, comment("kubernetes postrouting rules")},
 	}
 }
 
@@ -97,13 +99,23 @@ func (w *Writer) Sync(ctx context.Context, t *state.Table, full bool) error {
 }
 
 // Intact tells whether the rules are still there: another program may have
-// flushed them all. The canary chain has no other use.
+// flushed them all. The canary chain has no other use; a flush that leaves
+// chains takes the jumps.
 func (w *Writer) Intact() (bool, error) {
 	if !w.based {
 		return false, nil
 	}
 	for _, table := range []string{"filter", "nat"} {
 		ok, err := w.ipt.ChainExists(table, chainCanary)
+		if err != nil || !ok {
+			return ok, err
+		}
+	}
+	for _, j := range jumps() {
+		if j.from != "PREROUTING" && j.to != chainForward {
+			continue
+		}
+		ok, err := w.ipt.Exists(j.table, j.from, append(slices.Clone(j.rule), "-j", j.to)...)
 		if err != nil || !ok {
 			return ok, err
 		}
@@ -139,7 +151,7 @@ func (w *Writer) base() error {
 		}
 	}
 	for _, j := range jumps() {
-		rule := append(append([]string{}, j.rule...), "-j", j.to)
+		rule := append(slices.Clone(j.rule), "-j", j.to)
 		ok, err := w.ipt.Exists(j.table, j.from, rule...)
 		if err != nil {
 			return fmt.Errorf("look for the jump from %s to %s: %w", j.from, j.to, err)
@@ -216,7 +228,7 @@ func Clean() error {
 func clean(ipt *goiptables.IPTables) error {
 	var errs []error
 	for _, j := range jumps() {
-		rule := append(append([]string{}, j.rule...), "-j", j.to)
+		rule := append(slices.Clone(j.rule), "-j", j.to)
 		if err := ipt.DeleteIfExists(j.table, j.from, rule...); err != nil && !missing(err) {
 			errs = append(errs, err)
 		}
@@ -249,7 +261,7 @@ func clean(ipt *goiptables.IPTables) error {
 
 func owned(chain string) bool {
 	switch chain {
-	case chainServices, chainExternal, chainNodePorts, chainForward, chainFirewall, chainPostrouting, chainMarkMasq, chainCanary:
+	case chainServices, chainExternal, chainNodePorts, chainForward, chainFirewall, chainPostrouting, chainMarkMasq, chainLocalhost, chainCanary:
 		return true
 	}
 	for _, prefix := range dynamicPrefixes() {

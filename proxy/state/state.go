@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"strings"
 
 	v1 "k8s.io/api/core/v1"
 	discovery "k8s.io/api/discovery/v1"
@@ -135,7 +136,7 @@ func Ports(s *v1.Service, slicesOf []*discovery.EndpointSlice, node Node) []Port
 			base.LoadBalancerIPs = append(base.LoadBalancerIPs, familyIPs([]string{in.IP}, node.IPv6)...)
 		}
 		for _, text := range s.Spec.LoadBalancerSourceRanges {
-			if p, err := netip.ParsePrefix(text); err == nil && p.Addr().Is4() != node.IPv6 {
+			if p, err := netip.ParsePrefix(strings.TrimSpace(text)); err == nil && p.Addr().Is4() != node.IPv6 {
 				base.SourceRanges = append(base.SourceRanges, p.Masked())
 			}
 		}
@@ -281,8 +282,12 @@ func choose(p *Port, all []Endpoint, s *v1.Service, node Node) {
 	}
 	p.Local = usable(local)
 	p.Cluster = usable(all)
-	if hinted := topology(p.Cluster, node); hinted != nil {
-		p.Cluster = hinted
+	// Hints are about endpoints that take new connections; the last resort of
+	// those that end is everybody's.
+	if len(p.Cluster) > 0 && p.Cluster[0].Ready {
+		if hinted := topology(p.Cluster, node); hinted != nil {
+			p.Cluster = hinted
+		}
 	}
 }
 

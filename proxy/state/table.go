@@ -82,7 +82,8 @@ type Flow struct {
 	// Port is the service port; its addresses are the flow's destinations.
 	Port Port
 	// Endpoint, when valid, limits it to flows translated to that endpoint; else
-	// every flow of the port that was not translated is meant.
+	// every flow of the port is meant that goes to none of its endpoints: those
+	// that were not translated, and those that an earlier process translated.
 	Endpoint Endpoint
 }
 

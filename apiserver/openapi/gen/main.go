@@ -109,6 +109,7 @@ func pkg(dir, path string) ([]string, error) {
 	}
 	set := token.NewFileSet()
 	consts := map[string]string{}
+	documented := map[string]bool{} // types that tell their own descriptions
 	var types []*ast.GenDecl
 	for _, e := range entries {
 		if e.IsDir() || !strings.HasSuffix(e.Name(), ".go") || strings.HasSuffix(e.Name(), "_test.go") || strings.HasPrefix(e.Name(), "zz_generated") || strings.HasPrefix(e.Name(), "generated") {
@@ -119,6 +120,11 @@ func pkg(dir, path string) ([]string, error) {
 			return nil, err
 		}
 		for _, d := range f.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && fn.Name.Name == "SwaggerDoc" && fn.Recv != nil {
+				if id, ok := fn.Recv.List[0].Type.(*ast.Ident); ok {
+					documented[id.Name] = true
+				}
+			}
 			g, ok := d.(*ast.GenDecl)
 			if !ok {
 				continue
@@ -139,7 +145,7 @@ func pkg(dir, path string) ([]string, error) {
 			if doc == nil {
 				doc = g.Doc
 			}
-			if l := line(ts, doc, consts); l != "" {
+			if l := line(ts, doc, consts, documented[ts.Name.Name]); l != "" {
 				lines = append(lines, path+"."+ts.Name.Name+" "+l)
 			}
 		}
@@ -186,7 +192,7 @@ func tags(doc *ast.CommentGroup) map[string][]string {
 
 // line is what the table says of a type: its own marks under the empty name,
 // then those of its fields.
-func line(ts *ast.TypeSpec, doc *ast.CommentGroup, consts map[string]string) string {
+func line(ts *ast.TypeSpec, doc *ast.CommentGroup, consts map[string]string, documented bool) string {
 	var parts []string
 	own := tags(doc)
 	marks := extensions(own, consts)
@@ -198,7 +204,7 @@ func line(ts *ast.TypeSpec, doc *ast.CommentGroup, consts map[string]string) str
 	}
 	if st, ok := ts.Type.(*ast.StructType); ok {
 		for _, f := range st.Fields.List {
-			if p := fieldMarks(f, consts); p != "" {
+			if p := fieldMarks(f, consts, documented); p != "" {
 				parts = append(parts, p)
 			}
 		}
@@ -206,7 +212,7 @@ func line(ts *ast.TypeSpec, doc *ast.CommentGroup, consts map[string]string) str
 	return strings.Join(parts, "|")
 }
 
-func fieldMarks(f *ast.Field, consts map[string]string) string {
+func fieldMarks(f *ast.Field, consts map[string]string, documented bool) string {
 	if f.Tag == nil {
 		return ""
 	}
@@ -227,6 +233,10 @@ func fieldMarks(f *ast.Field, consts map[string]string) string {
 	case t["required"] == nil && t["optional"] != nil && !omit:
 		marks = append(marks, "?")
 	}
+	// A description stands beside a reference, even where none is published.
+	if !documented && hasText(f.Doc) {
+		marks = append(marks, "c")
+	}
 	marks = append(marks, extensions(t, consts)...)
 	if t["unionDiscriminator"] != nil {
 		marks = append(marks, "ud")
@@ -235,6 +245,19 @@ func fieldMarks(f *ast.Field, consts map[string]string) string {
 		return ""
 	}
 	return name + ":" + strings.Join(marks, ",")
+}
+
+// hasText tells whether a comment says anything but marks.
+func hasText(doc *ast.CommentGroup) bool {
+	if doc == nil {
+		return false
+	}
+	for l := range strings.Lines(doc.Text()) {
+		if l = strings.TrimSpace(l); l != "" && !strings.HasPrefix(l, "+") {
+			return true
+		}
+	}
+	return false
 }
 
 func extensions(t map[string][]string, consts map[string]string) []string {

@@ -2,6 +2,7 @@ package apps
 
 import (
 	"context"
+	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -65,7 +66,22 @@ func validateStatefulSet(_ context.Context, s *appsv1.StatefulSet) field.ErrorLi
 	if p := s.Spec.RevisionHistoryLimit; p != nil {
 		errs = append(errs, podspec.NonNegativeInt(*p, spec.Child("revisionHistoryLimit"))...)
 	}
-	return append(errs, podspec.ValidateWorkloadTemplate("StatefulSet", &s.Spec.Template, s.Spec.Selector, spec, corev1.RestartPolicyAlways)...)
+	return append(errs, podspec.ValidateWorkloadTemplate("StatefulSet", withClaims(s), s.Spec.Selector, spec, corev1.RestartPolicyAlways)...)
+}
+
+// withClaims is the template with the volumes that pods get for the claims, which
+// their containers may mount.
+func withClaims(s *appsv1.StatefulSet) *corev1.PodTemplateSpec {
+	t := s.Spec.Template.DeepCopy()
+	for _, c := range s.Spec.VolumeClaimTemplates {
+		if slices.ContainsFunc(t.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == c.Name }) {
+			continue
+		}
+		t.Spec.Volumes = append(t.Spec.Volumes, corev1.Volume{Name: c.Name, VolumeSource: corev1.VolumeSource{
+			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: c.Name},
+		}})
+	}
+	return t
 }
 
 // validateStatefulSetUpdate lets only some of the specification change.

@@ -1,0 +1,632 @@
+package apiserver_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	openapiv2 "github.com/google/gnostic-models/openapiv2"
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apiextensions-apiserver/pkg/apihelpers"
+	v1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	crdclient "k8s.io/apiextensions-apiserver/pkg/client/clientset/clientset"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+	aggregatorv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
+	"k8s.io/kube-aggregator/pkg/apis/apiregistration/v1/helper"
+	aggregatorclient "k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset"
+
+	"sigs.k8s.io/yaml"
+
+	"skiff/apiserver"
+	"skiff/cluster/pki"
+)
+
+const widgets = `
+metadata: {name: widgets.example.com}
+spec:
+  group: example.com
+  scope: Namespaced
+  names: {plural: widgets, kind: Widget, shortNames: [wd], categories: [all]}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    additionalPrinterColumns: [{name: Size, type: integer, jsonPath: .spec.size}]
+    selectableFields: [{jsonPath: .spec.color}]
+    subresources:
+      status: {}
+      scale: {specReplicasPath: .spec.replicas, statusReplicasPath: .status.replicas, labelSelectorPath: .status.selector}
+    schema:
+      openAPIV3Schema:
+        type: object
+        properties:
+          spec:
+            type: object
+            x-kubernetes-validations:
+            - {rule: "self.size <= 10", message: too large}
+            - {rule: "self.size >= oldSelf.size", messageExpression: "self.size < 5 ? 'shrunk below five' : 'shrunk'"}
+            properties:
+              size: {type: integer, default: 3, minimum: 1}
+              color: {type: string, enum: [red, green]}
+              replicas: {type: integer}
+              port: {x-kubernetes-int-or-string: true}
+              open: {type: object, x-kubernetes-preserve-unknown-fields: true}
+              template: {type: object, x-kubernetes-embedded-resource: true, x-kubernetes-preserve-unknown-fields: true}
+              items:
+                type: array
+                x-kubernetes-list-type: map
+                x-kubernetes-list-map-keys: [name]
+                items: {type: object, required: [name], properties: {name: {type: string}, value: {type: string}}}
+          status:
+            type: object
+            properties: {replicas: {type: integer}, selector: {type: string}}
+  - name: v1beta1
+    served: true
+    storage: false
+    deprecated: true
+    schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+`
+
+type extended struct {
+	*running
+	crds crdclient.Interface
+	dyn  dynamic.Interface
+}
+
+func startExtended(t *testing.T) *extended {
+	t.Helper()
+	r := start(t, nil)
+	return &extended{r, crdclient.NewForConfigOrDie(r.admin), dynamic.NewForConfigOrDie(r.admin)}
+}
+
+func definition(t *testing.T, text string) *v1.CustomResourceDefinition {
+	t.Helper()
+	crd := &v1.CustomResourceDefinition{}
+	if err := yaml.UnmarshalStrict([]byte(text), crd); err != nil {
+		t.Fatal(err)
+	}
+	return crd
+}
+
+// until watches a definition until ok, or until it is gone (nil).
+func (e *extended) until(t *testing.T, name string, ok func(*v1.CustomResourceDefinition) bool) *v1.CustomResourceDefinition {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	w, err := e.crds.ApiextensionsV1().CustomResourceDefinitions().Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Stop()
+	var last *v1.CustomResourceDefinition
+	for event := range w.ResultChan() {
+		crd, is := event.Object.(*v1.CustomResourceDefinition)
+		if !is {
+			t.Fatalf("event %v", event)
+		}
+		last = crd
+		if event.Type == "DELETED" {
+			crd = nil
+		}
+		if ok(crd) {
+			return crd
+		}
+	}
+	t.Fatalf("the definition %s does not become what is waited for: %+v", name, last.Status)
+	return nil
+}
+
+func established(crd *v1.CustomResourceDefinition) bool {
+	return crd != nil && apihelpers.IsCRDConditionTrue(crd, v1.Established)
+}
+
+func (e *extended) define(t *testing.T, text string) {
+	t.Helper()
+	crd, err := e.crds.ApiextensionsV1().CustomResourceDefinitions().Create(t.Context(), definition(t, text), metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.until(t, crd.Name, established)
+}
+
+func widget(version, name string, spec map[string]any) *unstructured.Unstructured {
+	return &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "example.com/" + version, "kind": "Widget", "metadata": map[string]any{"name": name}, "spec": spec,
+	}}
+}
+
+// raw asks for a path and returns the body and the warnings.
+func (e *extended) raw(t *testing.T, path, accept string) ([]byte, http.Header) {
+	t.Helper()
+	client, err := rest.HTTPClientFor(e.admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, e.admin.Host+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept", accept)
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %d %s, %v", path, resp.StatusCode, b, err)
+	}
+	return b, resp.Header
+}
+
+// TestCustomResources follows one definition from its creation to its end.
+func TestCustomResources(t *testing.T) {
+	e := startExtended(t)
+	ctx := t.Context()
+	e.define(t, widgets)
+	gvr := schema.GroupVersionResource{Group: "example.com", Version: "v1", Resource: "widgets"}
+	ws := e.dyn.Resource(gvr).Namespace("default")
+
+	t.Run("discovery", func(t *testing.T) {
+		list, err := e.client.Discovery().ServerResourcesForGroupVersion("example.com/v1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, r := range list.APIResources {
+			names = append(names, r.Name)
+		}
+		if diff := cmp.Diff([]string{"widgets", "widgets/scale", "widgets/status"}, names); diff != "" {
+			t.Error(diff)
+		}
+		if r := list.APIResources[0]; r.SingularName != "widget" || !slices.Equal(r.ShortNames, []string{"wd"}) || !r.Namespaced {
+			t.Errorf("%+v", r)
+		}
+		g, err := e.client.Discovery().ServerGroups()
+		if err != nil || !slices.ContainsFunc(g.Groups, func(g metav1.APIGroup) bool {
+			return g.Name == "example.com" && g.PreferredVersion.Version == "v1" && len(g.Versions) == 2
+		}) {
+			t.Errorf("groups %v, %v", g, err)
+		}
+	})
+	t.Run("unknown fields", func(t *testing.T) {
+		_, err := ws.Create(ctx, widget("v1", "strict", map[string]any{"size": int64(1), "foo": "bar"}), metav1.CreateOptions{FieldValidation: "Strict"})
+		want := `Widget in version "v1" cannot be handled as a Widget: strict decoding error: unknown field "spec.foo"`
+		if !apierrors.IsBadRequest(err) || err.Error() != want {
+			t.Errorf("got %v", err)
+		}
+		w, err := ws.Create(ctx, widget("v1", "pruned", map[string]any{
+			"foo": "bar", "open": map[string]any{"any": "thing"}, "port": "http",
+			"template": map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": "x", "bad": "y"}},
+		}), metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want2 := map[string]any{
+			"size": int64(3), "open": map[string]any{"any": "thing"}, "port": "http",
+			"template": map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": "x"}},
+		}
+		if diff := cmp.Diff(want2, w.Object["spec"]); diff != "" {
+			t.Error(diff)
+		}
+	})
+	t.Run("rules", func(t *testing.T) {
+		for _, c := range []struct {
+			name string
+			spec map[string]any
+			want string
+		}{
+			{"schema", map[string]any{"size": int64(0)}, `Widget.example.com "w" is invalid: spec.size: Invalid value: 0: spec.size in body should be greater than or equal to 1`},
+			{"enum", map[string]any{"color": "blue"}, `Widget.example.com "w" is invalid: [spec.color: Unsupported value: "blue": supported values: "red", "green", <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation]`},
+			{"cel", map[string]any{"size": int64(11)}, `Widget.example.com "w" is invalid: spec: Invalid value: too large`},
+			{"keys", map[string]any{"items": []any{map[string]any{"name": "a"}, map[string]any{"name": "a"}}}, `Widget.example.com "w" is invalid: spec.items[1]: Duplicate value: {"name":"a"}`},
+		} {
+			t.Run(c.name, func(t *testing.T) {
+				if _, err := ws.Create(ctx, widget("v1", "w", c.spec), metav1.CreateOptions{}); !apierrors.IsInvalid(err) || err.Error() != c.want {
+					t.Errorf("got  %v\nwant %s", err, c.want)
+				}
+			})
+		}
+	})
+	t.Run("update, status and scale", func(t *testing.T) {
+		w := widget("v1", "a", map[string]any{"size": int64(5), "color": "red"})
+		w.Object["status"] = map[string]any{"replicas": int64(9)}
+		w, err := ws.Create(ctx, w, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w.Object["status"] != nil || w.GetGeneration() != 1 {
+			t.Errorf("status %v, generation %d", w.Object["status"], w.GetGeneration())
+		}
+		_, err = ws.Patch(ctx, "a", types.MergePatchType, []byte(`{"spec":{"size":4}}`), metav1.PatchOptions{})
+		if !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), "shrunk below five") {
+			t.Errorf("a transition rule let it through: %v", err)
+		}
+		if w, err = ws.Patch(ctx, "a", types.MergePatchType, []byte(`{"status":{"replicas":2,"selector":"a=b"},"spec":{"size":1}}`), metav1.PatchOptions{}, "status"); err != nil {
+			t.Fatal(err)
+		}
+		size, _, _ := unstructured.NestedInt64(w.Object, "spec", "size")
+		if size != 5 || w.GetGeneration() != 1 {
+			t.Errorf("a status update changed the spec: size %d, generation %d", size, w.GetGeneration())
+		}
+		if _, err := ws.Get(ctx, "a", metav1.GetOptions{}, "scale"); err == nil || !strings.Contains(err.Error(), `the spec replicas field ".spec.replicas" does not exist`) {
+			t.Errorf("scale without replicas: %v", err)
+		}
+		if _, err := ws.Patch(ctx, "a", types.MergePatchType, []byte(`{"spec":{"replicas":7}}`), metav1.PatchOptions{}, "scale"); err != nil {
+			t.Fatal(err)
+		}
+		scale, err := ws.Get(ctx, "a", metav1.GetOptions{}, "scale")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]any{map[string]any{"replicas": int64(7)}, map[string]any{"replicas": int64(2), "selector": "a=b"}},
+			[]any{scale.Object["spec"], scale.Object["status"]}); diff != "" {
+			t.Error(diff)
+		}
+		if w, err = ws.Get(ctx, "a", metav1.GetOptions{}); err != nil || w.GetGeneration() != 2 {
+			t.Errorf("generation %d after scaling, %v", w.GetGeneration(), err)
+		}
+	})
+	t.Run("apply", func(t *testing.T) {
+		apply := func(manager, item string) (*unstructured.Unstructured, error) {
+			return ws.Apply(ctx, "applied", widget("v1", "applied", map[string]any{"items": []any{map[string]any{"name": item, "value": manager}}}), metav1.ApplyOptions{FieldManager: manager})
+		}
+		if _, err := apply("one", "a"); err != nil {
+			t.Fatal(err)
+		}
+		w, err := apply("two", "b")
+		if err != nil {
+			t.Fatal(err)
+		}
+		items, _, _ := unstructured.NestedSlice(w.Object, "spec", "items")
+		if len(items) != 2 {
+			t.Errorf("items %v", items)
+		}
+		if _, err := apply("two", "a"); !apierrors.IsConflict(err) {
+			t.Errorf("no conflict: %v", err)
+		}
+	})
+	t.Run("other version", func(t *testing.T) {
+		old := e.dyn.Resource(gvr.GroupResource().WithVersion("v1beta1")).Namespace("default")
+		w, err := old.Get(ctx, "a", metav1.GetOptions{})
+		if err != nil || w.GetAPIVersion() != "example.com/v1beta1" {
+			t.Fatalf("%v, %v", w, err)
+		}
+		if err := unstructured.SetNestedField(w.Object, int64(6), "spec", "size"); err != nil {
+			t.Fatal(err)
+		}
+		if w, err = old.Update(ctx, w, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		rev := w.GetResourceVersion()
+		if w, err = old.Update(ctx, w, metav1.UpdateOptions{}); err != nil || w.GetResourceVersion() != rev {
+			t.Errorf("an update without changes wrote: %v", err)
+		}
+		if w, err = ws.Get(ctx, "a", metav1.GetOptions{}); err != nil || w.GetAPIVersion() != "example.com/v1" {
+			t.Errorf("%v, %v", w, err)
+		}
+		_, h := e.raw(t, "/apis/example.com/v1beta1/widgets", "application/json")
+		if got := h.Get("Warning"); got != `299 - "example.com/v1beta1 Widget is deprecated; use example.com/v1 Widget"` {
+			t.Errorf("warning %q", got)
+		}
+	})
+	t.Run("table and selectors", func(t *testing.T) {
+		b, _ := e.raw(t, "/apis/example.com/v1/namespaces/default/widgets?fieldSelector=spec.color%3Dred", "application/json;as=Table;v=v1;g=meta.k8s.io")
+		var table metav1.Table
+		if err := json.Unmarshal(b, &table); err != nil {
+			t.Fatal(err)
+		}
+		if len(table.Rows) != 1 || len(table.ColumnDefinitions) != 2 {
+			t.Fatalf("%d rows of %v", len(table.Rows), table.ColumnDefinitions)
+		}
+		if diff := cmp.Diff([]any{"a", float64(6)}, table.Rows[0].Cells); diff != "" {
+			t.Error(diff)
+		}
+		if _, err := ws.List(ctx, metav1.ListOptions{FieldSelector: "spec.size=3"}); !apierrors.IsBadRequest(err) {
+			t.Errorf("a field that is not selectable: %v", err)
+		}
+	})
+	t.Run("openapi", func(t *testing.T) {
+		b, _ := e.raw(t, "/openapi/v3/apis/example.com/v1", "application/json")
+		for _, want := range []string{`"com.example.v1.Widget"`, `"/apis/example.com/v1/namespaces/{namespace}/widgets/{name}/scale"`, `"x-kubernetes-list-map-keys"`} {
+			if !strings.Contains(string(b), want) {
+				t.Errorf("v3 lacks %s", want)
+			}
+		}
+		doc, err := e.client.Discovery().OpenAPISchema()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.ContainsFunc(doc.GetDefinitions().GetAdditionalProperties(), func(p *openapiv2.NamedSchema) bool { return p.GetName() == "com.example.v1.Widget" }) {
+			t.Error("v2 lacks the definition")
+		}
+	})
+	t.Run("names in use", func(t *testing.T) {
+		text := strings.NewReplacer("widgets", "gadgets", "[wd]", "[wd]").Replace(widgets)
+		crd, err := e.crds.ApiextensionsV1().CustomResourceDefinitions().Create(ctx, definition(t, text), metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		crd = e.until(t, crd.Name, func(crd *v1.CustomResourceDefinition) bool {
+			return apihelpers.FindCRDCondition(crd, v1.NamesAccepted) != nil
+		})
+		if c := apihelpers.FindCRDCondition(crd, v1.NamesAccepted); c.Status != v1.ConditionFalse || c.Reason != "ListKindConflict" || c.Message != `"WidgetList" is already in use` {
+			t.Errorf("%+v", c)
+		}
+	})
+	t.Run("changed schema", func(t *testing.T) {
+		crd, err := e.crds.ApiextensionsV1().CustomResourceDefinitions().Get(ctx, "widgets.example.com", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec := crd.Spec.Versions[0].Schema.OpenAPIV3Schema.Properties["spec"]
+		spec.Properties["added"] = v1.JSONSchemaProps{Type: "string"}
+		crd.Spec.Versions[1].Served = false
+		crd.Spec.Versions = append(crd.Spec.Versions, *crd.Spec.Versions[0].DeepCopy())
+		crd.Spec.Versions[2].Name = "v2"
+		crd.Spec.Versions[0].Storage = false
+		if crd, err = e.crds.ApiextensionsV1().CustomResourceDefinitions().Update(ctx, crd, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]string{"v1", "v2"}, crd.Status.StoredVersions); diff != "" {
+			t.Error(diff)
+		}
+		// The change is served soon; until then the field is unknown.
+		served := func() bool {
+			_, err := e.dyn.Resource(gvr.GroupResource().WithVersion("v2")).Namespace("default").Get(ctx, "a", metav1.GetOptions{})
+			return err == nil
+		}
+		eventually(t, served)
+		w, err := ws.Patch(ctx, "a", types.MergePatchType, []byte(`{"spec":{"added":"x"}}`), metav1.PatchOptions{FieldValidation: "Strict"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _, _ := unstructured.NestedString(w.Object, "spec", "added"); got != "x" || w.GetAPIVersion() != "example.com/v1" {
+			t.Errorf("%v", w.Object)
+		}
+		if _, err := e.dyn.Resource(gvr.GroupResource().WithVersion("v1beta1")).Namespace("default").Get(ctx, "a", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+			t.Errorf("a version that is not served: %v", err)
+		}
+	})
+	t.Run("end", func(t *testing.T) {
+		if err := e.crds.ApiextensionsV1().CustomResourceDefinitions().Delete(ctx, "widgets.example.com", metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		e.until(t, "widgets.example.com", func(crd *v1.CustomResourceDefinition) bool { return crd == nil })
+		e.until(t, "gadgets.example.com", established) // its names are free now
+		e.define(t, strings.NewReplacer("Widget", "Other", "wd", "ot").Replace(widgets))
+		l, err := ws.List(ctx, metav1.ListOptions{})
+		if err != nil || len(l.Items) != 0 {
+			t.Errorf("objects outlived their definition: %v, %v", l, err)
+		}
+	})
+}
+
+// eventually asks until the answer is yes.
+func eventually(t *testing.T, ok func() bool) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatal("it does not come about")
+		}
+	}
+}
+
+// TestConversionWebhook stores in one version and reads in another that a webhook
+// makes.
+func TestConversionWebhook(t *testing.T) {
+	hook := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var review v1.ConversionReview
+		if err := json.NewDecoder(r.Body).Decode(&review); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		review.Response = &v1.ConversionResponse{UID: review.Request.UID, Result: metav1.Status{Status: metav1.StatusSuccess}}
+		for _, o := range review.Request.Objects {
+			u := &unstructured.Unstructured{}
+			if err := u.UnmarshalJSON(o.Raw); err != nil {
+				http.Error(w, err.Error(), http.StatusBadRequest)
+				return
+			}
+			if u.GetName() == "refused" {
+				review.Response.Result = metav1.Status{Status: metav1.StatusFailure, Message: "not this one"}
+			}
+			u.SetAPIVersion(review.Request.DesiredAPIVersion)
+			u.Object["from"] = "hook"
+			b, _ := u.MarshalJSON() // it has just been decoded
+			review.Response.ConvertedObjects = append(review.Response.ConvertedObjects, runtime.RawExtension{Raw: b})
+		}
+		_ = json.NewEncoder(w).Encode(review) // the server is gone when this fails
+	}))
+	defer hook.Close()
+	e := startExtended(t)
+	crd := definition(t, `
+metadata: {name: hooked.example.com}
+spec:
+  group: example.com
+  scope: Cluster
+  names: {plural: hooked, kind: Hooked}
+  versions:
+  - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, properties: {from: {type: string}}}}}
+  - {name: v2, served: true, storage: false, schema: {openAPIV3Schema: {type: object, properties: {from: {type: string}}}}}
+`)
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: hook.Certificate().Raw})
+	crd.Spec.Conversion = &v1.CustomResourceConversion{Strategy: v1.WebhookConverter, Webhook: &v1.WebhookConversion{
+		ConversionReviewVersions: []string{"v1"}, ClientConfig: &v1.WebhookClientConfig{URL: &hook.URL, CABundle: ca},
+	}}
+	if _, err := e.crds.ApiextensionsV1().CustomResourceDefinitions().Create(t.Context(), crd, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	e.until(t, crd.Name, established)
+	in := func(version string) dynamic.ResourceInterface {
+		return e.dyn.Resource(schema.GroupVersionResource{Group: "example.com", Version: version, Resource: "hooked"})
+	}
+	for _, name := range []string{"a", "refused"} {
+		u := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "example.com/v1", "kind": "Hooked", "metadata": map[string]any{"name": name}}}
+		if _, err := in("v1").Create(t.Context(), u, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	u, err := in("v2").Get(t.Context(), "a", metav1.GetOptions{})
+	if err != nil || u.Object["from"] != "hook" || u.GetAPIVersion() != "example.com/v2" {
+		t.Errorf("%v, %v", u, err)
+	}
+	if _, err := in("v2").Get(t.Context(), "refused", metav1.GetOptions{}); err == nil || !strings.Contains(err.Error(), "conversion webhook for example.com/v1, Kind=Hooked failed: not this one") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestAggregation hands requests of a group version on to another server.
+func TestAggregation(t *testing.T) {
+	now := time.Now()
+	ca, err := pki.NewCA("other", pki.Algorithms()[0], now, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	issue := func(l pki.Leaf) tls.Certificate {
+		certPEM, keyPEM, err := ca.Issue(l, pki.Algorithms()[0], now, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := tls.X509KeyPair(certPEM, keyPEM)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	serving := issue(pki.Leaf{CommonName: "other", DNSNames: []string{"other.default.svc"}, Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
+	proxy := issue(pki.Leaf{CommonName: "front-proxy-client", Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	other := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(r.TLS.PeerCertificates) == 0 || r.TLS.PeerCertificates[0].Subject.CommonName != "front-proxy-client" {
+			http.Error(w, "who are you", http.StatusUnauthorized)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		switch r.URL.Path {
+		case "/apis/other.example.com/v1":
+			_, _ = io.WriteString(w, `{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"other.example.com/v1","resources":[{"name":"things","singularName":"thing","namespaced":true,"kind":"Thing","verbs":["get","list"]},{"name":"things/status","namespaced":true,"kind":"Thing","verbs":["get"]}]}`)
+		case "/openapi/v3/apis/other.example.com/v1":
+			_, _ = io.WriteString(w, `{"openapi":"3.0.0","info":{"title":"other","version":"1"},"paths":{}}`)
+		case "/apis/other.example.com/v1/namespaces/default/things/redirect":
+			http.Redirect(w, r, "https://example.com/", http.StatusFound)
+		default:
+			_ = json.NewEncoder(w).Encode(map[string]any{ // the client is gone when this fails
+				"kind": "Thing", "apiVersion": "other.example.com/v1", "user": r.Header.Get("X-Remote-User"),
+				"groups": r.Header.Values("X-Remote-Group"), "token": r.Header.Get("Authorization"),
+			})
+		}
+	}))
+	other.TLS = &tls.Config{Certificates: []tls.Certificate{serving}, ClientAuth: tls.RequestClientCert, MinVersion: tls.VersionTLS12}
+	other.StartTLS()
+	defer other.Close()
+
+	r := start(t, func(c *apiserver.Config) {
+		c.ProxyClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &proxy, nil }
+	})
+	e := &extended{running: r, dyn: dynamic.NewForConfigOrDie(r.admin)}
+	ctx := t.Context()
+	client := aggregatorclient.NewForConfigOrDie(r.admin).ApiregistrationV1().APIServices()
+	available := func(name string, want aggregatorv1.ConditionStatus, reason string) func() bool {
+		return func() bool {
+			s, err := client.Get(ctx, name, metav1.GetOptions{})
+			if err != nil {
+				return false
+			}
+			c := helper.GetAPIServiceConditionByType(s, aggregatorv1.Available)
+			return c != nil && c.Status == want && c.Reason == reason
+		}
+	}
+
+	t.Run("local", func(t *testing.T) {
+		for _, name := range []string{"v1.", "v1.apps", "v2.autoscaling"} {
+			eventually(t, available(name, aggregatorv1.ConditionTrue, "Local"))
+		}
+		s, err := client.Get(ctx, "v1.apps", metav1.GetOptions{})
+		if err != nil || s.Spec.GroupPriorityMinimum != 17800 || s.Spec.VersionPriority != 15 || s.Labels["kube-aggregator.kubernetes.io/automanaged"] != "onstart" {
+			t.Errorf("%+v, %v", s, err)
+		}
+	})
+
+	port, err := strconv.Atoi(other.URL[strings.LastIndexByte(other.URL, ':')+1:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &aggregatorv1.APIService{ObjectMeta: metav1.ObjectMeta{Name: "v1.other.example.com"}, Spec: aggregatorv1.APIServiceSpec{
+		Group: "other.example.com", Version: "v1", GroupPriorityMinimum: 2000, VersionPriority: 10, CABundle: pki.EncodeCert(ca.Cert),
+		Service: &aggregatorv1.ServiceReference{Namespace: "default", Name: "other", Port: ptr(int32(port))},
+	}}
+	if _, err := client.Create(ctx, s, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, available(s.Name, aggregatorv1.ConditionFalse, "ServiceNotFound"))
+	things := e.dyn.Resource(schema.GroupVersionResource{Group: "other.example.com", Version: "v1", Resource: "things"}).Namespace("default")
+	if _, err := things.Get(ctx, "a", metav1.GetOptions{}); !apierrors.IsServiceUnavailable(err) {
+		t.Errorf("a server that is not there: %v", err)
+	}
+	if _, err := r.client.CoreV1().Services("default").Create(ctx, &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "other"},
+		Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "localhost"}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, available(s.Name, aggregatorv1.ConditionTrue, "Passed"))
+
+	t.Run("requests", func(t *testing.T) {
+		var got *unstructured.Unstructured
+		eventually(t, func() bool { // the route follows the condition
+			got, err = things.Get(ctx, "a", metav1.GetOptions{})
+			return err == nil
+		})
+		want := map[string]any{
+			"kind": "Thing", "apiVersion": "other.example.com/v1", "user": "admin", "groups": []any{"system:masters", "system:authenticated"}, "token": "",
+		}
+		if diff := cmp.Diff(want, got.Object); diff != "" {
+			t.Error(diff)
+		}
+		if _, err := things.Get(ctx, "redirect", metav1.GetOptions{}); err == nil {
+			t.Error("a redirect was followed")
+		}
+	})
+	t.Run("discovery", func(t *testing.T) {
+		eventually(t, func() bool {
+			_, lists, err := r.client.Discovery().ServerGroupsAndResources()
+			return err == nil && slices.ContainsFunc(lists, func(l *metav1.APIResourceList) bool {
+				return l.GroupVersion == "other.example.com/v1" && len(l.APIResources) == 2 && l.APIResources[0].Kind == "Thing"
+			})
+		})
+		b, _ := e.raw(t, "/openapi/v3/apis/other.example.com/v1", "application/json")
+		if !strings.Contains(string(b), `"title":"other"`) {
+			t.Errorf("openapi %s", b)
+		}
+	})
+	t.Run("end", func(t *testing.T) {
+		if err := client.Delete(ctx, s.Name, metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, func() bool {
+			_, err := things.Get(ctx, "a", metav1.GetOptions{})
+			return apierrors.IsNotFound(err)
+		})
+	})
+}

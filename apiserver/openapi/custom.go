@@ -1,0 +1,206 @@
+package openapi
+
+import (
+	"crypto/sha512"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/kube-openapi/pkg/validation/spec"
+
+	"skiff/apiserver/resources"
+)
+
+// Custom is a custom resource with the versions that are served.
+type Custom struct {
+	Resource *resources.Resource
+	Versions []string
+	// ETag changes when a schema does: documents are made when they are asked for.
+	ETag string
+	// Schema is a version's schema without what every object has; nil where it
+	// leaves everything open.
+	Schema func(version string, v3 bool) map[string]any
+}
+
+// SetCustom replaces the custom resources.
+func (o *OpenAPI) SetCustom(custom []Custom) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, c := range append(slices.Clone(o.custom), custom...) {
+		delete(o.v3, "apis/"+c.Resource.Group)
+		for _, v := range c.Versions {
+			delete(o.v3, gvPath(c.Resource.Group, v))
+		}
+	}
+	o.custom, o.v2 = custom, nil
+}
+
+// customIn are the custom resources of a group version, or of a group where the
+// version is empty.
+func (o *OpenAPI) customIn(gv schema.GroupVersion) []Custom {
+	var out []Custom
+	for _, c := range o.custom {
+		if c.Resource.Group == gv.Group && (gv.Version == "" || slices.Contains(c.Versions, gv.Version)) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// customTag is the hash of a document that describes nothing but custom
+// resources; empty for others. It needs no document.
+func (o *OpenAPI) customTag(path string) string {
+	gv := groupVersionOf(path)
+	if gv.Version == "" || o.extra[path] != nil {
+		return ""
+	}
+	for _, s := range o.served {
+		if s.Resource.Group == gv.Group && slices.Contains(s.Versions, gv.Version) {
+			return ""
+		}
+	}
+	custom := o.customIn(gv)
+	if len(custom) == 0 {
+		return ""
+	}
+	var all strings.Builder
+	for _, c := range custom {
+		all.WriteString(c.ETag + "\n")
+	}
+	return fmt.Sprintf("%X", sha512.Sum512([]byte(all.String())))
+}
+
+// customBody and customList stand for the types that custom resources do not have.
+type (
+	customBody struct{}
+	customList struct{}
+)
+
+// customModel is the published name of a kind: "com.example.v1.Widget".
+func customModel(gvk schema.GroupVersionKind) string {
+	parts := strings.Split(gvk.Group, ".")
+	slices.Reverse(parts)
+	return strings.Join(append(parts, gvk.Version, gvk.Kind), ".")
+}
+
+// defineCustom adds the schemas of a kind and of its list.
+func (s *schemas) defineCustom(gvk schema.GroupVersionKind, listKind string, body map[string]any) {
+	list := gvk
+	list.Kind = listKind
+	name, listName := customModel(gvk), customModel(list)
+	s.alias = map[reflect.Type]string{reflect.TypeFor[customBody](): name, reflect.TypeFor[customList](): listName}
+	if body == nil {
+		// Properties would say that there are no others.
+		s.defs[name] = object{"type": "object"}
+	} else {
+		s.embed(body)
+		s.common(body, s.ref(reflect.TypeFor[metav1.ObjectMeta]()))
+		s.defs[name] = body
+	}
+	s.defs[name]["x-kubernetes-group-version-kind"] = []any{kindObject(gvk)}
+	out := object{
+		"type": "object", "description": listKind + " is a list of " + gvk.Kind, "required": []string{"items"},
+		"x-kubernetes-group-version-kind": []any{kindObject(list)},
+		"properties":                      object{"items": object{"type": "array", "description": "The objects.", "items": object{"$ref": s.prefix + name}}},
+	}
+	s.common(out, s.ref(reflect.TypeFor[metav1.ListMeta]()))
+	s.defs[listName] = out
+}
+
+// common adds the properties that every object has.
+func (s *schemas) common(body object, metadata object) {
+	properties, _ := body["properties"].(map[string]any)
+	if properties == nil {
+		properties = object{}
+		body["properties"] = properties
+	}
+	docs := metav1.TypeMeta{}.SwaggerDoc()
+	for _, name := range []string{"apiVersion", "kind"} {
+		properties[name] = object{"type": "string", "description": docs[name]}
+	}
+	if s.v3 {
+		metadata = object{"allOf": []any{metadata}, "default": object{}}
+	}
+	metadata["description"] = metav1.PartialObjectMetadata{}.SwaggerDoc()["metadata"]
+	properties["metadata"] = metadata
+}
+
+// embed adds them to the objects within an object that are whole ones.
+func (s *schemas) embed(node map[string]any) {
+	if properties, ok := node["properties"].(map[string]any); ok {
+		for _, p := range properties {
+			if m, ok := p.(map[string]any); ok {
+				s.embed(m)
+			}
+		}
+	}
+	for _, key := range []string{"items", "additionalProperties"} {
+		if m, ok := node[key].(map[string]any); ok {
+			s.embed(m)
+		}
+	}
+	if on, _ := node["x-kubernetes-embedded-resource"].(bool); !on {
+		return
+	}
+	if open, _ := node["x-kubernetes-preserve-unknown-fields"].(bool); open && !s.v3 {
+		return
+	}
+	s.common(node, s.ref(reflect.TypeFor[metav1.ObjectMeta]()))
+	required := map[string]bool{"apiVersion": true, "kind": true}
+	if list, ok := node["required"].([]any); ok {
+		for _, v := range list {
+			if name, ok := v.(string); ok {
+				required[name] = true
+			}
+		}
+	}
+	node["required"] = slices.Sorted(maps.Keys(required))
+}
+
+// customResource adds the paths and schemas of a custom resource in one version.
+func (b *builder) customResource(c Custom, version string) {
+	v := versionOf(c.Resource, version)
+	gvk := schema.GroupVersionKind{Group: c.Resource.Group, Version: version, Kind: c.Resource.Kind}
+	b.s.defineCustom(gvk, c.Resource.ListKind, c.Schema(version, b.s.v3))
+	s := newSite(c.Resource, v)
+	s.body, s.list = reflect.TypeFor[customBody](), reflect.TypeFor[customList]()
+	b.pathsOf(c.Resource, s)
+	b.s.alias = nil
+}
+
+// CustomKind is a kind with its schema, for CustomModels.
+type CustomKind struct {
+	Kind     schema.GroupVersionKind
+	ListKind string
+	Schema   map[string]any
+}
+
+// CustomModels are the schemas of kinds and of what they refer to, by name.
+func CustomModels(kinds []CustomKind) (map[string]*spec.Schema, error) {
+	s := newSchemas(true, allKinds)
+	for _, k := range kinds {
+		s.defineCustom(k.Kind, k.ListKind, k.Schema)
+	}
+	return s.models()
+}
+
+// models are the schemas as the library of managed fields takes them.
+func (s *schemas) models() (map[string]*spec.Schema, error) {
+	out := make(map[string]*spec.Schema, len(s.defs))
+	for name, def := range s.defs {
+		raw, err := json.Marshal(def)
+		if err != nil {
+			return nil, err
+		}
+		out[name] = &spec.Schema{}
+		if err := json.Unmarshal(raw, out[name]); err != nil {
+			return nil, fmt.Errorf("schema %s: %w", name, err)
+		}
+	}
+	return out, nil
+}

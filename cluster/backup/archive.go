@@ -1,0 +1,172 @@
+// Package backup writes and reads the archive of a control-plane node: its
+// certificates, kubeconfigs, configuration and, for the embedded store, a
+// snapshot of the database. It holds keys, so it is readable by root alone.
+package backup
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"skiff/cluster/layout"
+)
+
+// Database is the name of the store's snapshot in an archive.
+const Database = "store/state.db"
+
+// maxFile bounds a file of an archive: more is no backup of skiff's.
+const maxFile = 64 << 30
+
+// sources are what an archive holds of a node, by the folder's name in it.
+func sources(l layout.Layout) map[string]string {
+	return map[string]string{
+		"kubernetes": l.Kubernetes(), "node.yaml": l.NodeConfig(), "kubelet/config.yaml": filepath.Join(l.Kubelet(), "config.yaml"),
+		"registries.yaml": l.Registries(),
+	}
+}
+
+// Write makes an archive at out with the snapshot of the database, which is left
+// out when empty. The file appears whole or not at all.
+func Write(l layout.Layout, snapshot, out string) (err error) {
+	if _, err := os.Stat(out); !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s exists already: name a new file", out)
+	}
+	tmp := out + ".new"
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		f.Close()
+		if err != nil {
+			os.Remove(tmp)
+		}
+	}()
+	z := gzip.NewWriter(f)
+	t := tar.NewWriter(z)
+	for name, from := range sources(l) {
+		if err := add(t, name, from); err != nil {
+			return fmt.Errorf("back up %s: %w", from, err)
+		}
+	}
+	if snapshot != "" {
+		if err := add(t, Database, snapshot); err != nil {
+			return fmt.Errorf("back up the database: %w", err)
+		}
+	}
+	for _, step := range []func() error{t.Close, z.Close, f.Sync} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return os.Rename(tmp, out)
+}
+
+// add puts a file or folder into the archive. What does not exist is left out.
+func add(t *tar.Writer, name, from string) error {
+	return filepath.WalkDir(from, func(p string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) && p == from {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil || !info.Mode().IsRegular() {
+			return err
+		}
+		rel, err := filepath.Rel(from, p)
+		if err != nil {
+			return err
+		}
+		h := &tar.Header{Name: path.Join(name, filepath.ToSlash(rel)), Mode: int64(info.Mode().Perm()), Size: info.Size(), ModTime: info.ModTime(), Typeflag: tar.TypeReg}
+		if err := t.WriteHeader(h); err != nil {
+			return err
+		}
+		f, err := os.Open(p)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		_, err = io.Copy(t, f)
+		return err
+	})
+}
+
+// Read unpacks an archive to a node that does not exist yet. It returns whether
+// the archive had a database.
+func Read(l layout.Layout, in string) (hasDatabase bool, err error) {
+	for _, p := range []string{l.NodeConfig(), l.Database(), filepath.Join(l.PKI(), "ca.crt")} {
+		if _, err := os.Stat(p); err == nil {
+			return false, fmt.Errorf("%s exists: a node was set up here; `skiff reset` removes it, or choose another place with --root", p)
+		}
+	}
+	f, err := os.Open(in)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		return false, fmt.Errorf("%s is no backup of skiff: %w", in, err)
+	}
+	t := tar.NewReader(z)
+	for {
+		h, err := t.Next()
+		if errors.Is(err, io.EOF) {
+			return hasDatabase, nil
+		}
+		if err != nil {
+			return hasDatabase, fmt.Errorf("%s is damaged: %w", in, err)
+		}
+		to, ok := target(l, h.Name)
+		if !ok || h.Typeflag != tar.TypeReg || h.Size > maxFile {
+			return hasDatabase, fmt.Errorf("%s is no backup of skiff: it holds %q", in, h.Name)
+		}
+		hasDatabase = hasDatabase || h.Name == Database
+		if err := extract(t, to, fs.FileMode(h.Mode).Perm()); err != nil {
+			return hasDatabase, fmt.Errorf("restore %s: %w", to, err)
+		}
+	}
+}
+
+// target is where a file of the archive belongs. Names that lead elsewhere have none.
+func target(l layout.Layout, name string) (string, bool) {
+	if name != path.Clean(name) || !filepath.IsLocal(name) {
+		return "", false
+	}
+	if name == Database {
+		return l.Database(), true
+	}
+	for prefix, to := range sources(l) {
+		if name == prefix {
+			return to, true
+		}
+		if rest, ok := strings.CutPrefix(name, prefix+"/"); ok {
+			return filepath.Join(to, filepath.FromSlash(rest)), true
+		}
+	}
+	return "", false
+}
+
+func extract(from io.Reader, to string, mode fs.FileMode) error {
+	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(f, from); err != nil {
+		f.Close()
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}

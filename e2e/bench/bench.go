@@ -1,0 +1,229 @@
+// Package bench measures an API server through a kubeconfig with bounded work,
+// and prints a JSON line for each measurement. It measures any Kubernetes, so
+// that two of them can be compared.
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// Config says what is measured and how much work it is.
+type Config struct {
+	// Kubeconfig is the file that names the cluster.
+	Kubeconfig string
+	// Clients work side by side, each on a connection of its own. Default 16.
+	Clients int
+	// Objects is the number of ConfigMaps. Default 3000.
+	Objects int
+	// Size is the number of bytes in each ConfigMap. Default 1024.
+	Size int
+	// Lists is the number of full lists. Default 50.
+	Lists int
+	// Watchers is the number of watches in the fan-out. Default 100.
+	Watchers int
+	// WatchedWrites is the number of writes that every watcher sees. Default 200.
+	WatchedWrites int
+	// Namespace is made for the run and deleted after. Default skiff-bench.
+	Namespace string
+	// Progress is where progress is shown; nil for nowhere.
+	Progress io.Writer
+}
+
+// Result is one measurement.
+type Result struct {
+	Name       string  `json:"name"`
+	Clients    int     `json:"clients"`
+	Operations int     `json:"operations"`
+	Seconds    float64 `json:"seconds"`
+	PerSecond  float64 `json:"perSecond"`
+	P50Millis  float64 `json:"p50Millis"`
+	P99Millis  float64 `json:"p99Millis"`
+}
+
+// run is one run against one cluster.
+type run struct {
+	cfg     Config
+	clients []kubernetes.Interface
+	out     *json.Encoder
+	data    string
+}
+
+func (c *Config) complete() error {
+	if c.Kubeconfig == "" {
+		return errors.New("bench: Kubeconfig is empty: name the file of the cluster to measure")
+	}
+	for _, f := range []struct {
+		name  string
+		value *int
+		def   int
+	}{
+		{"Clients", &c.Clients, 16}, {"Objects", &c.Objects, 3000}, {"Size", &c.Size, 1024},
+		{"Lists", &c.Lists, 50}, {"Watchers", &c.Watchers, 100}, {"WatchedWrites", &c.WatchedWrites, 200},
+	} {
+		if *f.value == 0 {
+			*f.value = f.def
+		}
+		if *f.value < 0 {
+			return fmt.Errorf("bench: %s %d: want a positive number", f.name, *f.value)
+		}
+	}
+	if c.Namespace == "" {
+		c.Namespace = "skiff-bench"
+	}
+	if c.Progress == nil {
+		c.Progress = io.Discard
+	}
+	return nil
+}
+
+// Run measures the cluster and prints a JSON line per measurement to out. It
+// deletes what it made, also when it fails.
+func Run(ctx context.Context, c Config, out io.Writer) (err error) {
+	if err := c.complete(); err != nil {
+		return err
+	}
+	r := &run{cfg: c, out: json.NewEncoder(out), data: text(c.Size)}
+	for range c.Clients {
+		k, err := connect(c.Kubeconfig)
+		if err != nil {
+			return err
+		}
+		r.clients = append(r.clients, k)
+	}
+	namespaces := r.clients[0].CoreV1().Namespaces()
+	if _, err := namespaces.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: c.Namespace}}, metav1.CreateOptions{}); err != nil {
+		if apierrors.IsAlreadyExists(err) {
+			return fmt.Errorf("bench: the namespace %s is there already: delete it, or name another", c.Namespace)
+		}
+		return fmt.Errorf("bench: create the namespace: %w", err)
+	}
+	defer func() {
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+		defer cancel()
+		if e := namespaces.Delete(end, c.Namespace, metav1.DeleteOptions{}); e != nil {
+			err = errors.Join(err, fmt.Errorf("bench: delete the namespace: %w", e))
+		}
+	}()
+	for _, m := range measurements {
+		if err := m(ctx, r); err != nil {
+			return fmt.Errorf("bench: %w", err)
+		}
+	}
+	return nil
+}
+
+// connect makes a client with a connection of its own, without a limit of its
+// own, that speaks protobuf.
+func connect(kubeconfig string) (kubernetes.Interface, error) {
+	cfg, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("bench: kubeconfig %s: %w", kubeconfig, err)
+	}
+	cfg.QPS = -1
+	cfg.ContentType = "application/vnd.kubernetes.protobuf"
+	cfg.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
+	// A dialer of its own keeps client-go from sharing one transport.
+	cfg.Dial = dialer()
+	h, err := rest.HTTPClientFor(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("bench: kubeconfig %s: %w", kubeconfig, err)
+	}
+	return kubernetes.NewForConfigAndClient(cfg, h)
+}
+
+func text(size int) string {
+	b := make([]byte, size)
+	for i := range b {
+		b[i] = 'a' + byte(i%26)
+	}
+	return string(b)
+}
+
+// spread does n operations, shared out among the clients, and reports them.
+func (r *run) spread(ctx context.Context, name string, n int, do func(ctx context.Context, k kubernetes.Interface, i int) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	took := make([]time.Duration, n)
+	var next, done atomic.Int64
+	var all sync.WaitGroup
+	stop := r.progress(name, n, &done)
+	began := time.Now()
+	for _, k := range r.clients {
+		all.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= n || ctx.Err() != nil {
+					return
+				}
+				start := time.Now()
+				if err := do(ctx, k, i); err != nil {
+					cancel(fmt.Errorf("%s %d: %w", name, i, err))
+					return
+				}
+				took[i] = time.Since(start)
+				done.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	whole := time.Since(began)
+	stop()
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	return r.report(name, len(r.clients), whole, took)
+}
+
+func (r *run) report(name string, clients int, whole time.Duration, took []time.Duration) error {
+	slices.Sort(took)
+	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+	return r.out.Encode(Result{
+		Name: name, Clients: clients, Operations: len(took), Seconds: whole.Seconds(),
+		PerSecond: float64(len(took)) / whole.Seconds(), P50Millis: ms(percentile(took, 50)), P99Millis: ms(percentile(took, 99)),
+	})
+}
+
+// percentile is the smallest value that p percent of the sorted ones do not exceed.
+func percentile(sorted []time.Duration, p int) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[(len(sorted)*p+99)/100-1]
+}
+
+// progress shows once a second how far a measurement is, until it is stopped.
+func (r *run) progress(name string, n int, done *atomic.Int64) (stop func()) {
+	end, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				fmt.Fprintf(r.cfg.Progress, "%s: %d of %d\n", name, done.Load(), n)
+			case <-end:
+				return
+			}
+		}
+	}()
+	return func() {
+		close(end)
+		<-ended
+	}
+}

@@ -1,0 +1,99 @@
+package bench
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestPercentile(t *testing.T) {
+	hundred := make([]time.Duration, 100)
+	for i := range hundred {
+		hundred[i] = time.Duration(i + 1)
+	}
+	for _, c := range []struct {
+		name   string
+		sorted []time.Duration
+		p      int
+		want   time.Duration
+	}{
+		{"none", nil, 50, 0},
+		{"one", []time.Duration{7}, 99, 7},
+		{"middle of three", []time.Duration{1, 2, 3}, 50, 2},
+		{"half of a hundred", hundred, 50, 50},
+		{"99 of a hundred", hundred, 99, 99},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := percentile(c.sorted, c.p); got != c.want {
+				t.Errorf("percentile %d is %d, want %d", c.p, got, c.want)
+			}
+		})
+	}
+}
+
+func TestRefusedConfig(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "none")
+	for _, c := range []struct {
+		name string
+		cfg  Config
+		want string
+	}{
+		{"no kubeconfig", Config{}, "Kubeconfig is empty"},
+		{"negative count", Config{Kubeconfig: missing, Objects: -1}, "Objects -1"},
+		{"missing file", Config{Kubeconfig: missing}, missing},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if err := Run(t.Context(), c.cfg, &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want one that says %q", err, c.want)
+			}
+		})
+	}
+}
+
+// TestAgainstCluster runs small work against the cluster of SKIFF_BENCH.
+func TestAgainstCluster(t *testing.T) {
+	kubeconfig := os.Getenv("SKIFF_BENCH")
+	if kubeconfig == "" {
+		t.Skip("SKIFF_BENCH names no kubeconfig")
+	}
+	var out bytes.Buffer
+	err := Run(t.Context(), Config{Kubeconfig: kubeconfig, Clients: 4, Objects: 40, Lists: 4, Watchers: 5, WatchedWrites: 10}, &out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for line := range strings.Lines(out.String()) {
+		var r Result
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatal(err)
+		}
+		if r.PerSecond <= 0 || r.P99Millis < r.P50Millis {
+			t.Errorf("%+v: want a throughput, and p99 not below p50", r)
+		}
+		names = append(names, r.Name)
+	}
+	if got, want := strings.Join(names, " "), "create get update patch list watch delete"; got != want {
+		t.Errorf("measured %s, want %s", got, want)
+	}
+}
+
+// A server that is not there must end the run with its cause, and not hang it.
+func TestServerGone(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(file, []byte(`apiVersion: v1
+kind: Config
+clusters: [{name: c, cluster: {server: "http://127.0.0.1:1"}}]
+contexts: [{name: c, context: {cluster: c, user: u}}]
+users: [{name: u, user: {}}]
+current-context: c
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Run(t.Context(), Config{Kubeconfig: file}, &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "create the namespace") {
+		t.Errorf("error %v, want one about the namespace", err)
+	}
+}

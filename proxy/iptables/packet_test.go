@@ -1,0 +1,43 @@
+package iptables
+
+import (
+	"net/netip"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"skiff/proxy/packettest"
+)
+
+func TestPackets(t *testing.T) {
+	if _, err := exec.LookPath("iptables-save"); err != nil {
+		t.Skip("needs the package iptables")
+	}
+	packettest.Run(t, packettest.Kit{
+		Localhost: true,
+		New: func(pods netip.Prefix) (packettest.Writer, error) {
+			return NewWriter(Config{ClusterCIDRs: []netip.Prefix{pods}, MasqueradeBit: 14, LocalhostNodePorts: true})
+		},
+		Flush: func() error {
+			for _, table := range []string{"filter", "nat"} {
+				for _, what := range []string{"-F", "-X"} {
+					if err := exec.Command("iptables", "-t", table, what).Run(); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		},
+		Clean: Clean,
+		Left: func() ([]string, error) {
+			out, err := exec.Command("iptables-save").Output()
+			var left []string
+			for text := range strings.Lines(string(out)) {
+				if strings.Contains(text, "KUBE-") {
+					left = append(left, strings.TrimSpace(text))
+				}
+			}
+			return left, err
+		},
+	})
+}

@@ -1,0 +1,128 @@
+package iptables
+
+import (
+	"flag"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"skiff/proxy/state"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func ep(text string, local bool) state.Endpoint {
+	return state.Endpoint{Addr: netip.MustParseAddrPort(text), Local: local, Ready: true, Serving: true}
+}
+
+func port(name string, edit ...func(*state.Port)) state.Port {
+	p := state.Port{
+		Name:      state.PortName{NamespacedName: types.NamespacedName{Namespace: "ns", Name: name}, Port: "http", Protocol: v1.ProtocolTCP},
+		ClusterIP: netip.MustParseAddr("10.96.0.1"), Port: 80, HasAny: true,
+		Cluster: []state.Endpoint{ep("10.0.0.1:8080", true), ep("10.0.1.1:8080", false)}, Local: []state.Endpoint{ep("10.0.0.1:8080", true)},
+	}
+	for _, f := range edit {
+		f(&p)
+	}
+	return p
+}
+
+func table(ports ...state.Port) *state.Table {
+	t := state.NewTable()
+	for _, p := range ports {
+		t.Set(p.Name.NamespacedName, []state.Port{p})
+	}
+	return t
+}
+
+func TestGoldenRules(t *testing.T) {
+	public := func(p *state.Port) {
+		p.NodePort = 30080
+		p.ExternalIP = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
+		p.LoadBalancerIPs = []netip.Addr{netip.MustParseAddr("203.0.113.1")}
+	}
+	nothing := func(p *state.Port) { p.Cluster, p.Local, p.HasAny = nil, nil, false }
+	remote := func(p *state.Port) { p.Cluster, p.Local = p.Cluster[1:], nil }
+	outside := func(p *state.Port) { p.ExternalLocal, p.HealthCheckNodePort = true, 31000 }
+	v6 := func(p *state.Port) {
+		p.ClusterIP = netip.MustParseAddr("fd00::1")
+		p.Cluster = []state.Endpoint{ep("[fd01::1]:8080", true)}
+		p.Local = p.Cluster
+	}
+	plain := Config{ClusterCIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, MasqueradeBit: 14, LocalhostNodePorts: true}
+	for name, tc := range map[string]struct {
+		config Config
+		ports  []state.Port
+	}{
+		"empty":                  {config: plain},
+		"cluster-ip":             {config: plain, ports: []state.Port{port("s")}},
+		"no-endpoints":           {config: plain, ports: []state.Port{port("s", public, nothing)}},
+		"public":                 {config: plain, ports: []state.Port{port("s", public)}},
+		"external-local":         {config: plain, ports: []state.Port{port("s", public, outside)}},
+		"external-local-remote":  {config: plain, ports: []state.Port{port("s", public, outside, remote)}},
+		"internal-local":         {config: plain, ports: []state.Port{port("s", func(p *state.Port) { p.InternalLocal = true })}},
+		"internal-local-remote":  {config: plain, ports: []state.Port{port("s", remote, func(p *state.Port) { p.InternalLocal = true })}},
+		"affinity":               {config: plain, ports: []state.Port{port("s", func(p *state.Port) { p.AffinitySeconds = 10800 })}},
+		"source-ranges":          {config: plain, ports: []state.Port{port("s", public, func(p *state.Port) { p.SourceRanges = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")} })}},
+		"masquerade-all-udp":     {config: Config{MasqueradeAll: true, MasqueradeBit: 3}, ports: []state.Port{port("s", func(p *state.Port) { p.Name.Protocol = v1.ProtocolUDP })}},
+		"ipv6-node-port-address": {config: Config{IPv6: true, MasqueradeBit: 14, NodePortAddresses: []netip.Addr{netip.MustParseAddr("fd02::1")}}, ports: []state.Port{port("s", v6)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, _ := Rules(&tc.config, table(tc.ports...), Written{}, true)
+			path := filepath.Join("testdata", name+".rules")
+			if *update {
+				if err := os.WriteFile(path, got, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), string(got)); diff != "" {
+				t.Errorf("rules (-want +got); run with -update when the change is meant:\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestIncremental sees only what changed: the chains of a Service that did not
+// are left alone, those of one that is gone are removed.
+func TestIncremental(t *testing.T) {
+	c := Config{MasqueradeBit: 14}
+	tab := table(port("a"), port("b"))
+	_, written := Rules(&c, tab, Written{}, true)
+	gone := port("b")
+	moved := port("b", func(p *state.Port) { p.Cluster = p.Cluster[:1] })
+	tab.Set(moved.Name.NamespacedName, []state.Port{moved})
+	input, next := Rules(&c, tab, written, false)
+	text := string(input)
+	a := port("a")
+	for chain, want := range map[string]bool{
+		prefixCluster + portHash(&a):             false,
+		endpointChain(&a, &a.Cluster[0]):         false,
+		prefixCluster + portHash(&moved):         true,
+		endpointChain(&moved, &moved.Cluster[0]): true,
+	} {
+		if got := strings.Contains(text, ":"+chain+" - [0:0]"); got != want {
+			t.Errorf("chain %s is written: %v, want %v", chain, got, want)
+		}
+	}
+	if left := endpointChain(&gone, &gone.Cluster[1]); !strings.Contains(text, "-X "+left+"\n") {
+		t.Errorf("chain %s of an endpoint that is gone is not removed", left)
+	} else if _, ok := next[left]; ok {
+		t.Errorf("chain %s is still remembered", left)
+	}
+	if again, _ := Rules(&c, tab, next, false); strings.Contains(string(again), "-A "+prefixCluster) {
+		t.Errorf("a table without changes writes chains of Services:\n%s", again)
+	}
+	if whole, _ := Rules(&c, tab, next, true); !strings.Contains(string(whole), "-A "+prefixCluster+portHash(&a)) {
+		t.Error("a full write leaves a chain out")
+	}
+}
