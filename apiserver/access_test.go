@@ -204,6 +204,15 @@ func TestAccess(t *testing.T) {
 			t.Errorf("the index: %v %d %.300s", err, a.Code, a.Body)
 		}
 	})
+	t.Run("componentstatuses as a table", func(t *testing.T) {
+		for path, rows := range map[string]int{"/api/v1/componentstatuses": 3, "/api/v1/componentstatuses/etcd-0": 1} {
+			a := s.Call(t, "GET", path, "", "Accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
+			var table metav1.Table
+			if err := json.Unmarshal(a.Body, &table); err != nil || len(table.Rows) != rows || len(table.ColumnDefinitions) != 4 || table.Rows[rows-1].Cells[1] != "Healthy" {
+				t.Errorf("%v %s", err, a.Body)
+			}
+		}
+	})
 	t.Run("openapi", func(t *testing.T) {
 		c := s.Client.Discovery()
 		doc, err := c.OpenAPISchema()

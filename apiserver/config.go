@@ -23,6 +23,7 @@ import (
 	"skiff/apiserver/admission"
 	"skiff/apiserver/audit"
 	"skiff/apiserver/authn"
+	"skiff/apiserver/encryption"
 	"skiff/apiserver/store"
 	"skiff/kine"
 )
@@ -71,6 +72,8 @@ type Config struct {
 	KubeletTLS *tls.Config
 	// Transformer encrypts values at rest, by resource; nil leaves them.
 	Transformer func(group, resource string) store.Transformer
+	// EncryptionConfigFile is an EncryptionConfiguration: it makes the Transformer.
+	EncryptionConfigFile string
 	// RuntimeConfig switches versions: "api/all=true", "batch/v1beta1=false".
 	RuntimeConfig map[string]bool
 	// MaxRequestsInFlight and MaxMutatingInFlight bound requests at work;
@@ -133,6 +136,14 @@ func (c Config) complete() (Config, error) {
 	}
 	if (c.AuditPolicyFile == "") != (c.AuditLog.Path == "") {
 		errs = append(errs, errors.New("apiserver: audit needs both a policy and a log: give --audit-policy-file and --audit-log-path"))
+	}
+	if c.EncryptionConfigFile != "" {
+		e, err := encryption.Load(c.EncryptionConfigFile)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("apiserver: %w", err))
+		} else {
+			c.Transformer = e.For
+		}
 	}
 	if len(c.RequestHeaderAllowedNames) == 0 {
 		c.RequestHeaderAllowedNames = []string{"front-proxy-client"}

@@ -96,6 +96,14 @@ func (c *cluster) kill(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// The signal returns before its work is done.
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(10 * time.Second); len(c.processes()) > 0; <-tick.C {
+		if time.Now().After(end) {
+			t.Fatal("the killed processes are still there")
+		}
+	}
 }
 
 // processes are the nodes' processes by the short names under which run
@@ -166,7 +174,14 @@ func (c *cluster) remove(t *testing.T) {
 	if out, err := exec.CommandContext(ctx, c.bin, "reset", "--root", c.root).CombinedOutput(); err != nil {
 		t.Errorf("skiff reset: %v\n%s", err, out)
 	}
+	// The kernel takes the interfaces of a network namespace away a moment after
+	// its last user is gone.
 	leaks := leaked(c.root, ids)
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(5 * time.Second); len(leaks) > 0 && time.Now().Before(end); <-tick.C {
+		leaks = leaked(c.root, ids)
+	}
 	for _, l := range leaks {
 		t.Errorf("left behind: %s", l)
 	}

@@ -47,7 +47,8 @@ func (k *Kubelet) buildSources() (podInformer, nodeInformer cache.SharedIndexInf
 // runSources feeds pods to the workers until the context ends.
 func (k *Kubelet) runSources(ctx context.Context) error {
 	podInformer, nodeInformer := k.buildSources()
-	if _, err := podInformer.AddEventHandler(k.podHandler()); err != nil {
+	handled, err := podInformer.AddEventHandler(k.podHandler())
+	if err != nil {
 		return err
 	}
 	observe := func(obj any) {
@@ -65,7 +66,9 @@ func (k *Kubelet) runSources(ctx context.Context) error {
 	k.factory.StartWithContext(ctx)
 	defer k.factory.Shutdown()
 	static := k.watchStatic(ctx, &wg)
-	if !cache.WaitForCacheSync(ctx.Done(), podInformer.HasSynced) {
+	// The handler's own sync: the informer's comes before the handler has seen
+	// every pod, and a pod that it has not seen would be ended.
+	if !cache.WaitForCacheSync(ctx.Done(), handled.HasSynced) {
 		return nil
 	}
 	select {

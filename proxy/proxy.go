@@ -21,6 +21,7 @@ import (
 
 	"skiff/proxy/conntrack"
 	"skiff/proxy/iptables"
+	"skiff/proxy/nftables"
 	"skiff/proxy/state"
 )
 
@@ -92,8 +93,10 @@ func newWriter(cfg Config, v6 bool) (writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cfg.Mode != IPTables {
-		return nil, fmt.Errorf("proxy: mode %q is not built in: want iptables", cfg.Mode)
+	if cfg.Mode == NFTables {
+		return nftables.NewWriter(nftables.Config{
+			IPv6: v6, ClusterCIDRs: cidrs, MasqueradeAll: cfg.MasqueradeAll, MasqueradeBit: *cfg.MasqueradeBit, NodePortAddresses: addresses,
+		})
 	}
 	return iptables.NewWriter(iptables.Config{
 		IPv6: v6, ClusterCIDRs: cidrs, MasqueradeAll: cfg.MasqueradeAll, MasqueradeBit: *cfg.MasqueradeBit,
@@ -130,6 +133,9 @@ func localAddresses(ranges []netip.Prefix, v6 bool) ([]netip.Addr, error) {
 func (p *Proxy) Run(ctx context.Context) error {
 	if err := p.sysctls(); err != nil {
 		p.cfg.Log.Warn("a kernel setting that Services need could not be made", "err", err)
+	}
+	if err := p.leave(); err != nil {
+		p.cfg.Log.Warn("rules of another mode could not be removed", "err", err)
 	}
 	if err := p.watch(); err != nil {
 		return err
@@ -359,4 +365,13 @@ func (p *Proxy) lookup(name types.NamespacedName) (*v1.Service, []*discovery.End
 }
 
 // Clean removes every rule of every mode from the kernel.
-func Clean() error { return iptables.Clean() }
+func Clean() error { return errors.Join(iptables.Clean(), nftables.Clean()) }
+
+// leave removes the rules of the mode before: two modes would translate a
+// packet twice.
+func (p *Proxy) leave() error {
+	if p.cfg.Mode == NFTables {
+		return iptables.Clean()
+	}
+	return nftables.Clean()
+}

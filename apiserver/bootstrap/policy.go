@@ -112,6 +112,11 @@ func clusterRoles() []*rbacv1.ClusterRole {
 	// tokens of upstream's DaemonSets.
 	out = append(out, role("skiff:node-agents", rule(read, coreGroup, l("services", "namespaces", "pods", "nodes", "endpoints")),
 		rule(read, discovery, l("endpointslices")), rule(read, networking, l("networkpolicies", "servicecidrs"))))
+	out = append(out, role("system:cloud-controller-manager", rule(append(read, "patch", "update", "delete"), coreGroup, l("nodes")),
+		rule(l("patch", "update"), coreGroup, l("nodes/status", "services/status")),
+		rule(append(read, "patch", "update"), coreGroup, l("services")),
+		rule(l("create", "patch", "update"), coreGroup, l("events")),
+		rule(l("get", "create", "update"), l("coordination.k8s.io"), l("leases"))))
 	for _, signer := range []string{"kubernetes.io/kube-apiserver-client", "kubernetes.io/kube-apiserver-client-kubelet", "kubernetes.io/kubelet-serving", "kubernetes.io/legacy-unknown"} {
 		short := map[string]string{
 			"kubernetes.io/kube-apiserver-client": "kube-apiserver-client", "kubernetes.io/kube-apiserver-client-kubelet": "kube-apiserver-client-kubelet",
@@ -140,6 +145,7 @@ func clusterRoleBindings() []*rbacv1.ClusterRoleBinding {
 		bind("system:volume-scheduler", userSubject("system:kube-scheduler")),
 		bind("system:service-account-issuer-discovery", groupSubject("system:serviceaccounts")),
 	}
+	out = append(out, bind("system:cloud-controller-manager", accountSubject("cloud-controller-manager")))
 	kubelets := bind("system:kubelet-api-admin", userSubject("kube-apiserver-kubelet-client"))
 	kubelets.Name = "skiff:kubelet-api-admin"
 	out = append(out, kubelets)

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"skiff/apiserver/handlers"
 )
@@ -23,16 +24,20 @@ func (c *connectors) componentStatus(w http.ResponseWriter, r *http.Request, t *
 			return
 		}
 		cs := component(r.Context(), t.Name, check)
-		c.API.WriteKind(w, r, http.StatusOK, t.GVK(), &cs)
+		c.API.WriteComputed(w, r, t, t.GVK(), &cs, &cs)
 		return
 	}
 	list := &corev1.ComponentStatusList{Items: []corev1.ComponentStatus{}}
 	for _, name := range slices.Sorted(maps.Keys(components)) {
 		list.Items = append(list.Items, component(r.Context(), name, components[name]))
 	}
+	rows := make([]runtime.Object, len(list.Items))
+	for i := range list.Items {
+		rows[i] = &list.Items[i]
+	}
 	gvk := t.GVK()
 	gvk.Kind = t.Resource.ListKind
-	c.API.WriteKind(w, r, http.StatusOK, gvk, list)
+	c.API.WriteComputed(w, r, t, gvk, list, rows...)
 }
 
 // components are those that upstream names. The scheduler and the controllers

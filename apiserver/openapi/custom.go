@@ -81,6 +81,17 @@ type (
 	customList struct{}
 )
 
+// limit leaves the formats that custom resources have: their objects have no
+// protobuf form, and nothing says how their lists merge strategically.
+func (s *schemas) limit(types []string) []string {
+	if s.alias == nil {
+		return types
+	}
+	return slices.DeleteFunc(slices.Clone(types), func(t string) bool {
+		return strings.Contains(t, "protobuf") || strings.Contains(t, "strategic") || strings.Contains(t, "cbor-seq")
+	})
+}
+
 // customModel is the published name of a kind: "com.example.v1.Widget".
 func customModel(gvk schema.GroupVersionKind) string {
 	parts := strings.Split(gvk.Group, ".")

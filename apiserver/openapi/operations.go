@@ -34,6 +34,7 @@ func (b *builder) op(s *site, id, action string, gvk schema.GroupVersionKind, qu
 
 // answers adds the responses; a 401 is always possible.
 func (b *builder) answers(op object, t reflect.Type, types []string, codes ...string) {
+	types = b.s.limit(types)
 	responses := object{"401": object{"description": "Unauthorized"}}
 	ref := b.s.ref(t)
 	for _, code := range codes {
@@ -76,6 +77,7 @@ func content(types []string, body object) object {
 // body adds the request's body.
 func (b *builder) body(op object, t reflect.Type, required bool, types []string) {
 	ref := b.s.ref(t)
+	types = b.s.limit(types)
 	if b.s.v3 {
 		body := object{"content": content(types, ref)}
 		if required {

@@ -100,7 +100,10 @@ func (b *builder) resource(r *resources.Resource, v *resources.Version) {
 
 // pathsOf adds the paths of a resource whose types are known.
 func (b *builder) pathsOf(r *resources.Resource, s *site) {
-	has := func(verb string) bool { return slices.Contains(r.Verbs, verb) }
+	// The old paths of watches are of built-in kinds alone.
+	has := func(verb string) bool {
+		return slices.Contains(r.Verbs, verb) && (verb != "watch" || s.body != reflect.TypeFor[customBody]())
+	}
 	scope, params, base := "", []any{}, s.root+"/"+r.Plural
 	if r.Namespaced {
 		scope = "Namespaced"

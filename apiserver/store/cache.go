@@ -164,12 +164,14 @@ func (c *cache) load(ctx context.Context, done chan struct{}) error {
 	}
 	items := newTree()
 	for _, kv := range res.KVs {
-		raw, err := c.s.open(ctx, kv.Key, kv.Value)
+		raw, stale, err := c.s.open(ctx, kv.Key, kv.Value)
 		if err != nil {
 			c.feed.log.Error("stored object cannot be read", "key", kv.Key, "err", err)
 			raw = kv.Value
 		}
-		items.ReplaceOrInsert(c.s.newItem(kv.Key, kv.ModRevision, raw))
+		it := c.s.newItem(kv.Key, kv.ModRevision, raw)
+		it.stale = stale
+		items.ReplaceOrInsert(it)
 	}
 	return c.finishLoad(done, items, res.Revision, nil)
 }
@@ -249,12 +251,13 @@ func (c *cache) applyLocked(events []*kine.Event, now time.Time) {
 			}
 			e.prev = prev
 		} else {
-			raw, err := c.s.open(context.Background(), ke.KV.Key, ke.KV.Value)
+			raw, stale, err := c.s.open(context.Background(), ke.KV.Key, ke.KV.Value)
 			if err != nil {
 				c.feed.log.Error("stored object cannot be read", "key", ke.KV.Key, "err", err)
 				raw = ke.KV.Value
 			}
 			e.cur = c.s.newItem(ke.KV.Key, rev, raw)
+			e.cur.stale = stale
 			if prev, ok := c.items.ReplaceOrInsert(e.cur); ok {
 				e.prev = prev
 			}

@@ -26,6 +26,8 @@ type Item struct {
 	labels labels.Set
 	fields fields.Set
 	codec  *Codec
+	// stale: the transformer wants the value written anew.
+	stale bool
 	// proto is the part of Raw that is the object's protobuf form but for its
 	// resourceVersion; nil where Raw is none, or lacks defaults.
 	proto []byte

@@ -89,16 +89,16 @@ func (s *Store) Count() int { return s.cache.count() }
 
 func (s *Store) gr() schema.GroupResource { return s.res.GroupResource() }
 
-// open undoes the transformer.
-func (s *Store) open(ctx context.Context, key string, stored []byte) ([]byte, error) {
+// open undoes the transformer. stale tells that the value is to be written anew
+// at the next update, even one that changes nothing.
+func (s *Store) open(ctx context.Context, key string, stored []byte) (plain []byte, stale bool, err error) {
 	if s.trans == nil {
-		return stored, nil
+		return stored, false, nil
 	}
-	plain, _, err := s.trans.FromStorage(ctx, key, stored)
-	if err != nil {
-		return nil, fmt.Errorf("value of %s cannot be decrypted: %w", key, err)
+	if plain, stale, err = s.trans.FromStorage(ctx, key, stored); err != nil {
+		return nil, false, fmt.Errorf("value of %s cannot be decrypted: %w", key, err)
 	}
-	return plain, nil
+	return plain, stale, nil
 }
 
 func (s *Store) seal(ctx context.Context, key string, plain []byte) ([]byte, error) {

@@ -148,7 +148,7 @@ func (s *Store) tryUpdate(ctx context.Context, key string, cur *Item, change Mut
 	if err != nil {
 		return nil, false, err
 	}
-	if cur != nil && string(raw) == string(cur.Raw) {
+	if cur != nil && !cur.stale && string(raw) == string(cur.Raw) {
 		return cur, false, nil
 	}
 	value, err := s.seal(ctx, key, raw)
@@ -246,11 +246,13 @@ func (s *Store) itemOf(ctx context.Context, key string, kv *kine.KeyValue) (*Ite
 	if kv == nil {
 		return nil, nil
 	}
-	raw, err := s.open(ctx, key, kv.Value)
+	raw, stale, err := s.open(ctx, key, kv.Value)
 	if err != nil {
 		return nil, err
 	}
-	return s.newItem(key, kv.ModRevision, raw), nil
+	it := s.newItem(key, kv.ModRevision, raw)
+	it.stale = stale
+	return it, nil
 }
 
 // Unsaved is the item that obj would be at a revision: the answer to a dry run.

@@ -29,8 +29,8 @@ type Join struct {
 	Quiet bool
 	// IP is the node's address; empty is the one on the default route.
 	IP string
-	// ProxyMode is written to the node's configuration.
-	ProxyMode string
+	// CloudProvider and ProxyMode are written to the node's configuration.
+	CloudProvider, ProxyMode string
 
 	trust   trust
 	cluster *config.Cluster
@@ -164,7 +164,7 @@ func (d *Join) kubeletStart(ctx context.Context) error {
 		}
 		c := &node.Config{
 			Name: d.Config.NodeRegistration.Name, IP: d.IP, Server: d.trust.server,
-			Registration: d.Config.NodeRegistration, Cluster: *d.cluster, NetNS: d.NetNS, ProxyMode: d.ProxyMode,
+			Registration: d.Config.NodeRegistration, Cluster: *d.cluster, NetNS: d.NetNS, ProxyMode: d.ProxyMode, CloudProvider: d.CloudProvider,
 		}
 		if cp := d.Config.ControlPlane; cp != nil {
 			c.ControlPlane, c.Endpoint = true, cp.LocalAPIEndpoint

@@ -27,7 +27,7 @@ import (
 )
 
 func initCommand() *cobra.Command {
-	var rootDir, file, store, netns, advertise, phase string
+	var rootDir, file, store, netns, advertise, phase, cloudProvider string
 	var skip, ignore []string
 	var dry, upload bool
 	c := &config.Init{}
@@ -55,7 +55,7 @@ func initCommand() *cobra.Command {
 				return err
 			}
 			config.DefaultInit(c, facts)
-			d := &setup.Init{Machine: m, Config: c, UploadCerts: upload, Ignore: ignore}
+			d := &setup.Init{Machine: m, Config: c, UploadCerts: upload, Ignore: ignore, CloudProvider: cloudProvider}
 			return d.Run(cmd.Context(), skip, phase)
 		},
 	}
@@ -63,6 +63,7 @@ func initCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&file, "config", "", "a kubeadm configuration file")
 	f.StringVar(&store, "store", "", "a postgres:// or https:// (etcd) URL that all masters share; empty is SQLite on this machine")
+	f.StringVar(&cloudProvider, "cloud-provider", "", "the provider of node addresses and load balancers: local, or empty for none")
 	f.StringVar(&netns, "netns", "", "the network namespace the node lives in")
 	f.StringVar(&advertise, "apiserver-advertise-address", "", "the address that other nodes reach the API server by")
 	f.Int32Var(&c.LocalAPIEndpoint.BindPort, "apiserver-bind-port", 0, "the port of the API server (default 6443)")
@@ -81,7 +82,7 @@ func initCommand() *cobra.Command {
 }
 
 func joinCommand() *cobra.Command {
-	var rootDir, file, netns, tok, ip, advertise, certKey, discoveryFile string
+	var rootDir, file, netns, tok, ip, advertise, certKey, discoveryFile, cloudProvider string
 	var hashes, skip, ignore []string
 	var dry, master, unsafe bool
 	var port int32
@@ -117,7 +118,7 @@ func joinCommand() *cobra.Command {
 			if ip == "" && facts.Address != nil {
 				ip = facts.Address.String()
 			}
-			d := &setup.Join{Machine: m, Config: c, Ignore: ignore, IP: ip}
+			d := &setup.Join{Machine: m, Config: c, Ignore: ignore, IP: ip, CloudProvider: cloudProvider}
 			return d.Run(cmd.Context(), skip, "")
 		},
 	}
@@ -131,6 +132,7 @@ func joinCommand() *cobra.Command {
 	f.StringVar(&discoveryFile, "discovery-file", "", "a kubeconfig to learn the authority from")
 	f.StringVar(&c.NodeRegistration.Name, "node-name", "", "the node's name (default the host name)")
 	f.StringVar(&ip, "node-ip", "", "the address that other nodes reach this one by")
+	f.StringVar(&cloudProvider, "cloud-provider", "", "for a master: the provider of node addresses and load balancers: local, or empty for none")
 	f.BoolVar(&master, "control-plane", false, "join as another master")
 	f.StringVar(&certKey, "certificate-key", "", "the key that the uploaded authorities are encrypted with")
 	f.StringVar(&advertise, "apiserver-advertise-address", "", "the address of this master's API server")

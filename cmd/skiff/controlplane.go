@@ -22,6 +22,7 @@ import (
 	"skiff/apiserver/admission/builtin"
 	"skiff/apiserver/authn"
 	"skiff/client"
+	"skiff/cloud"
 	"skiff/cluster/layout"
 	"skiff/cluster/node"
 	"skiff/cluster/pki"
@@ -65,6 +66,10 @@ func newControlPlane(l layout.Layout, c *node.Config) (*controlPlane, error) {
 	if err != nil {
 		return nil, err
 	}
+	proxyClient, err := pki.NewReloading(file("front-proxy-client.crt"), file("front-proxy-client.key"))
+	if err != nil {
+		return nil, err
+	}
 	accountKey, err := pki.LoadKey(file("sa.key"))
 	if err != nil {
 		return nil, err
@@ -85,7 +90,7 @@ func newControlPlane(l layout.Layout, c *node.Config) (*controlPlane, error) {
 	}
 	server, err := apiserver.New(apiserver.Config{
 		Store: store, Port: int(c.Endpoint.BindPort), Certificate: certificate.GetCertificate, AdvertiseAddress: advertise,
-		ClientCA: clientCA, FrontProxyCA: proxyCA, ServiceAccountKey: accountKey,
+		ClientCA: clientCA, FrontProxyCA: proxyCA, ProxyClientCertificate: proxyClient.GetClientCertificate, ServiceAccountKey: accountKey,
 		ServiceAccountIssuer: "https://kubernetes.default.svc." + c.Cluster.Networking.DNSDomain,
 		ServiceCIDRs:         serviceCIDRs, KubeletTLS: kubelet, Admission: admissionChain(nil, nil),
 		Log: slog.Default().With("part", "apiserver"),
@@ -156,7 +161,7 @@ func (p *controlPlane) parts(l layout.Layout, c *node.Config) ([]part, error) {
 			}
 		}
 	}
-	return []part{
+	parts := []part{
 		{"store", true, p.store.Run},
 		{"apiserver", true, func(ctx context.Context) error {
 			select {
@@ -183,7 +188,13 @@ func (p *controlPlane) parts(l layout.Layout, c *node.Config) ([]part, error) {
 			}
 			return m.Run(ctx)
 		})},
-	}, nil
+	}
+	if c.CloudProvider != "" {
+		parts = append(parts, part{"cloud", false, after(func(ctx context.Context) error {
+			return runCloud(ctx, p.controllerIdentity("cloud-controller-manager"), cloud.Config{ProviderName: c.CloudProvider}, elect, c.Name)
+		})})
+	}
+	return parts, nil
 }
 
 // as reaches the server in memory under a user of a component.
@@ -197,6 +208,22 @@ func (p *controlPlane) controllerIdentity(name string) *rest.Config {
 		return p.as("system:kube-controller-manager", "kube-controller-manager")
 	}
 	return p.as("system:serviceaccount:kube-system:"+name, "kube-controller-manager", "system:serviceaccounts", "system:serviceaccounts:kube-system")
+}
+
+func runCloud(ctx context.Context, api *rest.Config, cfg cloud.Config, elect bool, identity string) error {
+	c, err := kubernetes.NewForConfig(api)
+	if err != nil {
+		return err
+	}
+	cfg.Client = c
+	m, err := cloud.New(cfg)
+	if err != nil {
+		return err
+	}
+	if !elect {
+		return m.Run(ctx)
+	}
+	return controllers.Elected(ctx, c, "cloud-controller-manager", identity, m.Run)
 }
 
 func runScheduler(ctx context.Context, cfg *rest.Config, elect bool, identity string) error {

@@ -40,11 +40,13 @@ func root() *cobra.Command {
 	cmd.PersistentFlags().IntVarP(&verbosity, "v", "v", 0, "how much is logged: 0 is what an operator needs, 4 is for debugging")
 	cmd.AddCommand(
 		upCommand(), downCommand(), runCommand(), initCommand(), joinCommand(), resetCommand(), tokenCommand(), certsCommand(),
-		kubeconfigCommand(), kubectlCommand(), versionCommand(), backupCommand(), restoreCommand(), upgradeCommand(), apiserverCommand(), schedulerCommand(), controllersCommand(), kineCommand(),
+		kubeconfigCommand(), kubectlCommand(), versionCommand(), backupCommand(), restoreCommand(), upgradeCommand(), apiserverCommand(),
+		schedulerCommand(), controllersCommand(), cloudCommand(), proxyCommand(), dnsCommand(), kineCommand(), benchCommand(),
 	)
 	// Called by the name of a part, through a link, the binary is that part.
 	names := map[string]string{
 		"kube-apiserver": "apiserver", "kube-scheduler": "scheduler", "kube-controller-manager": "controllers", "kubectl": "kubectl",
+		"cloud-controller-manager": "cloud", "kube-proxy": "proxy",
 	}
 	if part, ok := names[filepath.Base(os.Args[0])]; ok {
 		cmd.SetArgs(append([]string{part}, os.Args[1:]...))

@@ -23,6 +23,7 @@ import (
 	kubeletconfig "skiff/kubelet/config"
 	"skiff/kubelet/cri"
 	"skiff/kubelet/network"
+	"skiff/kubelet/network/policy"
 	"skiff/proxy"
 )
 
@@ -121,6 +122,7 @@ func nodeParts(l layout.Layout, c *node.Config, api *rest.Config, wait <-chan st
 		}
 		return k.Run(ctx)
 	})})
+	parts = append(parts, part{"network policy", false, after(wait, func(ctx context.Context) error { return runPolicy(ctx, kube, c.Name) })})
 	if !c.Cluster.Proxy.Disabled {
 		parts = append(parts, part{"proxy", false, after(wait, func(ctx context.Context) error {
 			p, err := proxy.New(proxy.Config{
@@ -144,6 +146,23 @@ func nodeParts(l layout.Layout, c *node.Config, api *rest.Config, wait <-chan st
 		})})
 	}
 	return parts, nil
+}
+
+// runPolicy guards the node's pods.
+func runPolicy(ctx context.Context, kube kubernetes.Interface, node string) error {
+	f := informers.NewSharedInformerFactory(kube, 0)
+	e, err := policy.New(policy.Config{
+		NodeName: node, Pods: f.Core().V1().Pods(), Namespaces: f.Core().V1().Namespaces(), Policies: f.Networking().V1().NetworkPolicies(),
+	})
+	if err != nil {
+		return err
+	}
+	f.Core().V1().Pods().Informer()
+	f.Core().V1().Namespaces().Informer()
+	f.Networking().V1().NetworkPolicies().Informer()
+	f.StartWithContext(ctx)
+	defer f.Shutdown()
+	return e.Run(ctx)
 }
 
 // volumesDir is where the built-in provisioner's volumes are.

@@ -33,6 +33,7 @@ type upOptions struct {
 	store   string
 	timeout time.Duration
 	config  string
+	cloud   string
 }
 
 func upCommand() *cobra.Command {
@@ -48,6 +49,7 @@ func upCommand() *cobra.Command {
 	f.IntVar(&o.nodes, "nodes", 1, "how many nodes; with more than one each lives in a network namespace of its own")
 	f.StringVar(&o.store, "store", "", "where the cluster's state is: sqlite (default), or a postgres:// or https:// URL")
 	f.StringVar(&o.config, "config", "", "a file with InitConfiguration, ClusterConfiguration and component configurations")
+	f.StringVar(&o.cloud, "cloud-provider", "local", "the provider of node addresses and load balancers; empty for none")
 	f.DurationVar(&o.timeout, "timeout", 3*time.Minute, "how long to wait for the nodes")
 	return cmd
 }
@@ -135,7 +137,7 @@ func firstMaster(ctx context.Context, cmd *cobra.Command, m setup.Machine, o upO
 	if len(c.BootstrapTokens) == 0 {
 		c.BootstrapTokens = []config.BootstrapToken{{Token: t.String(), TTL: &metav1.Duration{Duration: time.Hour}, Usages: t.Usages, Groups: t.Groups}}
 	}
-	init := &setup.Init{Machine: m, Config: c, Quiet: true}
+	init := &setup.Init{Machine: m, Config: c, Quiet: true, CloudProvider: o.cloud}
 	return c.BootstrapTokens[0].Token, init.Run(ctx, nil, "")
 }
 

@@ -249,6 +249,12 @@ func (b *bench) internalLocal(t *testing.T) {
 func (b *bench) loadBalancer(t *testing.T) {
 	b.set(t, service(onBalancer), at(pod1IP, "n1"), at(pod2IP, "n2"))
 	b.reaches(t, b.client, publicIP+":80", "", "pod1", "pod2")
+	// A balancer may have the node's own address.
+	onNode := func(s *v1.Service) { s.Status.LoadBalancer.Ingress[0].IP = nodeIP }
+	b.set(t, service(onBalancer, onNode), at(pod1IP, "n1"), at(pod2IP, "n2"))
+	b.reaches(t, b.client, nodeIP+":80", "", "pod1", "pod2")
+	b.reaches(t, b.node, nodeIP+":80", "", "pod1", "pod2")
+	b.reaches(t, b.pod1, nodeIP+":80", "", "pod1", "pod2")
 	only := func(r ...string) func(*v1.Service) {
 		return func(s *v1.Service) { s.Spec.LoadBalancerSourceRanges = r }
 	}

@@ -1,3 +1,5 @@
+//go:build linux && cgo
+
 // Command shim is the process that stands between skiff and the containers of
 // one pod: it makes and holds the pod's namespaces, runs its containers on
 // libcontainer, writes their logs, reaps them, and records how they ended

@@ -1,0 +1,250 @@
+// Package encryption keeps values encrypted in the store, as an
+// EncryptionConfiguration says: which resources, with which keys. Stored values
+// have the form that a kube-apiserver writes and reads.
+package encryption
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"os"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	apiserverv1 "k8s.io/apiserver/pkg/apis/apiserver/v1"
+	"sigs.k8s.io/yaml"
+
+	"skiff/apiserver/store"
+)
+
+// Encryption holds the transformers of a configuration.
+type Encryption struct{ entries []entry }
+
+// entry is one list of resources with what they are encrypted by.
+type entry struct {
+	resources []string
+	chain     *chain
+}
+
+// Load reads the file of --encryption-provider-config.
+func Load(path string) (*Encryption, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("encryption: %w", err)
+	}
+	e, err := Parse(b)
+	if err != nil {
+		return nil, fmt.Errorf("encryption: %s: %w", path, err)
+	}
+	return e, nil
+}
+
+// Parse reads an EncryptionConfiguration.
+func Parse(b []byte) (*Encryption, error) {
+	var c apiserverv1.EncryptionConfiguration
+	if err := yaml.UnmarshalStrict(b, &c); err != nil {
+		return nil, err
+	}
+	if c.APIVersion != apiserverv1.SchemeGroupVersion.String() || c.Kind != "EncryptionConfiguration" {
+		return nil, fmt.Errorf("is %s %s: want %s EncryptionConfiguration", c.APIVersion, c.Kind, apiserverv1.SchemeGroupVersion)
+	}
+	var errs field.ErrorList
+	e := &Encryption{}
+	root := field.NewPath("resources")
+	if len(c.Resources) == 0 {
+		errs = append(errs, field.Required(root, "at least one resource with providers must be given"))
+	}
+	for i, r := range c.Resources {
+		p := root.Index(i)
+		errs = append(errs, checkResources(r.Resources, p.Child("resources"))...)
+		ch, more := newChain(r.Providers, p.Child("providers"))
+		errs = append(errs, more...)
+		e.entries = append(e.entries, entry{r.Resources, ch})
+	}
+	if err := errs.ToAggregate(); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+func checkResources(list []string, p *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if len(list) == 0 {
+		errs = append(errs, field.Required(p, "at least one resource must be given"))
+	}
+	for i, r := range list {
+		name, group, dotted := strings.Cut(r, ".")
+		switch {
+		case r == "":
+			errs = append(errs, field.Required(p.Index(i), "must not be empty"))
+		case strings.ToLower(r) != r:
+			errs = append(errs, field.Invalid(p.Index(i), r, "must be in lower case"))
+		case strings.Contains(r, "/"):
+			errs = append(errs, field.Invalid(p.Index(i), r, "must not name a subresource"))
+		case r == "*":
+			errs = append(errs, field.Invalid(p.Index(i), r, "use '*.' for the core group, '*.<group>' for another, '*.*' for every resource"))
+		case strings.Contains(name, "*") && (name != "*" || !dotted), strings.Contains(group, "*") && r != "*.*":
+			errs = append(errs, field.Invalid(p.Index(i), r, "a wildcard stands for a whole part: '*.<group>' or '*.*'"))
+		}
+	}
+	return errs
+}
+
+// For is the transformer of a resource; nil where the configuration leaves it as
+// it is. The first entry that names the resource counts.
+func (e *Encryption) For(group, resource string) store.Transformer {
+	for _, en := range e.entries {
+		for _, r := range en.resources {
+			if matches(r, group, resource) {
+				return en.chain
+			}
+		}
+	}
+	return nil
+}
+
+func matches(pattern, group, resource string) bool {
+	if pattern == "*.*" {
+		return true
+	}
+	name, g, _ := strings.Cut(pattern, ".")
+	return g == group && (name == "*" || name == resource)
+}
+
+// keyed is one key of a provider: what its values begin with, and its cipher.
+// identity has no cipher.
+type keyed struct {
+	prefix string
+	cipher cipher
+}
+
+// cipher works on a value behind its prefix. key is authenticated where the
+// cipher can.
+type cipher interface {
+	seal(plain, key []byte) ([]byte, error)
+	open(data, key []byte) ([]byte, error)
+}
+
+// chain writes with its first key and reads with all.
+type chain struct{ keys []keyed }
+
+// encrypted is what every encrypted value begins with.
+const encrypted = "k8s:enc:"
+
+func newChain(providers []apiserverv1.ProviderConfiguration, p *field.Path) (*chain, field.ErrorList) {
+	var errs field.ErrorList
+	if len(providers) == 0 {
+		errs = append(errs, field.Required(p, "at least one provider must be given"))
+	}
+	c := &chain{}
+	for i, pr := range providers {
+		p := p.Index(i)
+		n := 0
+		if pr.AESGCM != nil {
+			n++
+			errs = append(errs, c.add("aesgcm", pr.AESGCM.Keys, p.Child("aesgcm"), newGCM, 16, 24, 32)...)
+		}
+		if pr.AESCBC != nil {
+			n++
+			errs = append(errs, c.add("aescbc", pr.AESCBC.Keys, p.Child("aescbc"), newCBC, 32)...)
+		}
+		if pr.Secretbox != nil {
+			n++
+			errs = append(errs, c.add("secretbox", pr.Secretbox.Keys, p.Child("secretbox"), newBox, 32)...)
+		}
+		if pr.Identity != nil {
+			n++
+			c.keys = append(c.keys, keyed{})
+		}
+		if pr.KMS != nil {
+			n++
+			errs = append(errs, field.NotSupported(p, "kms", []string{"aescbc", "aesgcm", "secretbox", "identity"}))
+		}
+		if n != 1 {
+			errs = append(errs, field.Invalid(p, n, "exactly one provider must be given in each element"))
+		}
+	}
+	return c, errs
+}
+
+func (c *chain) add(name string, keys []apiserverv1.Key, p *field.Path, make func([]byte) (cipher, error), sizes ...int) field.ErrorList {
+	var errs field.ErrorList
+	p = p.Child("keys")
+	if len(keys) == 0 {
+		errs = append(errs, field.Required(p, "at least one key must be given"))
+	}
+	seen := map[string]bool{}
+	for i, k := range keys {
+		p := p.Index(i)
+		if k.Name == "" || strings.Contains(k.Name, ":") {
+			errs = append(errs, field.Invalid(p.Child("name"), k.Name, "must not be empty, nor hold a colon"))
+		}
+		if seen[k.Name] {
+			errs = append(errs, field.Duplicate(p.Child("name"), k.Name))
+		}
+		seen[k.Name] = true
+		// The secret itself is in no message.
+		secret, err := base64.StdEncoding.DecodeString(k.Secret)
+		if err != nil {
+			errs = append(errs, field.Invalid(p.Child("secret"), "REDACTED", "must be base64 encoded"))
+			continue
+		}
+		fits := false
+		for _, n := range sizes {
+			fits = fits || len(secret) == n
+		}
+		if !fits {
+			errs = append(errs, field.Invalid(p.Child("secret"), "REDACTED", fmt.Sprintf("has %d bytes: want one of %v", len(secret), sizes)))
+			continue
+		}
+		ci, err := make(secret)
+		if err != nil {
+			errs = append(errs, field.InternalError(p.Child("secret"), err))
+			continue
+		}
+		c.keys = append(c.keys, keyed{encrypted + name + ":v1:" + k.Name + ":", ci})
+	}
+	return errs
+}
+
+// ToStorage implements store.Transformer.
+func (c *chain) ToStorage(_ context.Context, key string, plain []byte) ([]byte, error) {
+	k := c.keys[0]
+	if k.cipher == nil {
+		return plain, nil
+	}
+	data, err := k.cipher.seal(plain, []byte(key))
+	if err != nil {
+		return nil, err
+	}
+	return append([]byte(k.prefix), data...), nil
+}
+
+// FromStorage implements store.Transformer.
+func (c *chain) FromStorage(_ context.Context, key string, stored []byte) ([]byte, bool, error) {
+	sealed := strings.HasPrefix(string(stored[:min(len(stored), len(encrypted))]), encrypted)
+	var last error
+	for i, k := range c.keys {
+		if k.cipher == nil {
+			if !sealed {
+				return stored, i > 0, nil
+			}
+			continue
+		}
+		if len(stored) < len(k.prefix) || string(stored[:len(k.prefix)]) != k.prefix {
+			continue
+		}
+		plain, err := k.cipher.open(stored[len(k.prefix):], []byte(key))
+		if err == nil {
+			return plain, i > 0, nil
+		}
+		last = err
+	}
+	switch {
+	case last != nil:
+		return nil, false, last
+	case sealed:
+		return nil, false, fmt.Errorf("no key of the encryption configuration has the prefix of this value: give the key that it was written with")
+	}
+	return nil, false, fmt.Errorf("the value is not encrypted, and the encryption configuration has no identity provider for it: add one at the end of the providers")
+}

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"k8s.io/client-go/kubernetes"
+
+	"skiff/cloud"
+	"skiff/cloud/local"
+	"skiff/dns"
+	"skiff/e2e/bench"
+	"skiff/proxy"
+)
+
+// cloudCommand runs the cloud controllers alone.
+func cloudCommand() *cobra.Command {
+	var kubeconfig, provider, region, zone string
+	var elect bool
+	var names, pool []string
+	cmd := &cobra.Command{
+		Use: "cloud", Short: "Run the cloud controller manager alone", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			api, err := workerConfig(kubeconfig)
+			if err != nil {
+				return err
+			}
+			api.UserAgent = "cloud-controller-manager"
+			host, err := os.Hostname()
+			if err != nil {
+				return err
+			}
+			c := cloud.Config{ProviderName: provider, Controllers: names, Local: local.Config{Region: region, Zone: zone}}
+			for _, text := range pool {
+				r, err := local.ParseRange(text)
+				if err != nil {
+					return fmt.Errorf("--load-balancer-pool: %w", err)
+				}
+				c.Local.Pool = append(c.Local.Pool, r)
+			}
+			return runCloud(cmd.Context(), api, c, elect, fmt.Sprintf("%s_%d", host, os.Getpid()))
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&kubeconfig, "kubeconfig", "/etc/kubernetes/admin.conf", "how the API is reached")
+	f.StringVar(&provider, "cloud-provider", "local", "the provider")
+	f.BoolVar(&elect, "leader-elect", true, "work only while holding the Lease")
+	f.StringSliceVar(&names, "controllers", []string{"*"}, "which controllers run: *, NAME, -NAME")
+	f.StringSliceVar(&pool, "load-balancer-pool", nil, "the addresses of load balancers, as prefixes or FIRST-LAST; empty: those of the nodes")
+	f.StringVar(&region, "region", "", "the nodes' region")
+	f.StringVar(&zone, "zone", "", "the nodes' zone")
+	return cmd
+}
+
+// proxyCommand runs the service proxy alone.
+func proxyCommand() *cobra.Command {
+	var kubeconfig, name, mode, clusterCIDR, healthz string
+	cmd := &cobra.Command{
+		Use: "proxy", Short: "Run the service proxy alone", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			api, err := workerConfig(kubeconfig)
+			if err != nil {
+				return err
+			}
+			api.UserAgent = "kube-proxy"
+			kube, err := kubernetes.NewForConfig(api)
+			if err != nil {
+				return err
+			}
+			if name == "" {
+				if name, err = os.Hostname(); err != nil {
+					return err
+				}
+			}
+			cidrs, err := prefixes(clusterCIDR)
+			if err != nil {
+				return fmt.Errorf("--cluster-cidr: %w", err)
+			}
+			v4, v6 := families(cidrs)
+			p, err := proxy.New(proxy.Config{Client: kube, NodeName: strings.ToLower(name), Mode: proxy.Mode(mode), ClusterCIDRs: cidrs, IPv4: v4, IPv6: v6,
+				HealthzAddress: healthz, Log: slog.Default().With("part", "proxy")})
+			if err != nil {
+				return err
+			}
+			return p.Run(cmd.Context())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&kubeconfig, "kubeconfig", "/var/lib/kube-proxy/kubeconfig.conf", "how the API is reached")
+	f.StringVar(&name, "hostname-override", "", "the node's name (default the host name)")
+	f.StringVar(&mode, "proxy-mode", "iptables", "how packets are led")
+	f.StringVar(&clusterCIDR, "cluster-cidr", "10.244.0.0/16", "the pods' range")
+	f.StringVar(&healthz, "healthz-bind-address", "0.0.0.0:10256", "where health is served")
+	return cmd
+}
+
+// families tells which address families ranges are of.
+func families(cidrs []netip.Prefix) (v4, v6 bool) {
+	for _, c := range cidrs {
+		v4 = v4 || c.Addr().Is4()
+		v6 = v6 || c.Addr().Is6()
+	}
+	return v4 || !v6, v6
+}
+
+// dnsCommand runs the DNS server alone.
+func dnsCommand() *cobra.Command {
+	var kubeconfig, domain, address string
+	cmd := &cobra.Command{
+		Use: "dns", Short: "Run the DNS server alone", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			api, err := workerConfig(kubeconfig)
+			if err != nil {
+				return err
+			}
+			ip, err := netip.ParseAddr(address)
+			if err != nil {
+				return fmt.Errorf("--address %q: want an IP address: %w", address, err)
+			}
+			s, err := dns.New(dns.Config{Client: api, Domain: domain, Addresses: []netip.Addr{ip}, Log: slog.Default().With("part", "dns")})
+			if err != nil {
+				return err
+			}
+			return s.Run(cmd.Context())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&kubeconfig, "kubeconfig", "/etc/kubernetes/admin.conf", "how the API is reached")
+	f.StringVar(&domain, "domain", "cluster.local", "the cluster's domain")
+	f.StringVar(&address, "address", "127.0.0.1", "where to serve")
+	return cmd
+}
+
+// benchCommand measures a cluster, ours or another.
+func benchCommand() *cobra.Command {
+	c := bench.Config{}
+	cmd := &cobra.Command{
+		Use: "bench", Short: "Measure an API server: a JSON line per measurement", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c.Progress = cmd.ErrOrStderr()
+			return bench.Run(cmd.Context(), c, cmd.OutOrStdout())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&c.Kubeconfig, "kubeconfig", "/etc/kubernetes/admin.conf", "the cluster to measure")
+	f.IntVar(&c.Clients, "clients", 16, "how many clients work side by side")
+	f.IntVar(&c.Objects, "objects", 3000, "how many ConfigMaps are made")
+	f.IntVar(&c.Size, "size", 1024, "the bytes of each")
+	f.IntVar(&c.Lists, "lists", 50, "how many full lists")
+	f.IntVar(&c.Watchers, "watchers", 100, "how many watches see every write")
+	f.IntVar(&c.WatchedWrites, "watched-writes", 200, "how many writes they see")
+	return cmd
+}

@@ -1,0 +1,72 @@
+package nftables
+
+import (
+	"fmt"
+
+	"sigs.k8s.io/knftables"
+)
+
+// base writes what every node has: chains on the kernel's hooks, maps, and the
+// rules that look up in them. The table is empty before.
+func (w *Writer) base(tx *knftables.Transaction) {
+	ip, addr, loopback := "ip", "ipv4_addr", "127.0.0.0/8"
+	if w.cfg.IPv6 {
+		ip, addr, loopback = "ip6", "ipv6_addr", "::1"
+	}
+	for name, kind := range map[string]string{
+		mapServices: addr + " . inet_proto . inet_service : verdict", mapFirewall: addr + " . inet_proto . inet_service : verdict",
+		mapNoEndpoints: addr + " . inet_proto . inet_service : verdict",
+		mapNodePorts:   "inet_proto . inet_service : verdict", mapNoNodePorts: "inet_proto . inet_service : verdict",
+	} {
+		tx.Add(&knftables.Map{Name: name, Type: kind})
+	}
+	tx.Add(&knftables.Set{Name: setClusterIPs, Type: addr})
+	local := "fib daddr type local " + ip + " daddr != " + loopback
+	if len(w.cfg.NodePortAddresses) > 0 {
+		tx.Add(&knftables.Set{Name: setNodeIPs, Type: addr})
+		for _, a := range w.cfg.NodePortAddresses {
+			tx.Add(&knftables.Element{Set: setNodeIPs, Key: []string{a.String()}})
+		}
+		local = ip + " daddr @" + setNodeIPs
+	}
+	for _, name := range []string{chainServices, chainMark, chainMasquerade, chainReject, chainNoEndpoints, chainNoNodePorts, chainFirewall} {
+		tx.Add(&knftables.Chain{Name: name})
+	}
+	rule := func(chain string, texts ...string) {
+		for _, text := range texts {
+			tx.Add(&knftables.Rule{Chain: chain, Rule: text})
+		}
+	}
+	hook := func(name string, kind knftables.BaseChainType, at knftables.BaseChainHook, priority knftables.BaseChainPriority, rules ...string) {
+		tx.Add(&knftables.Chain{Name: name, Type: &kind, Hook: &at, Priority: &priority})
+		rule(name, rules...)
+	}
+	mark := fmt.Sprintf("%#x", uint32(1)<<w.cfg.MasqueradeBit)
+	rule(chainMark, "mark set mark or "+mark)
+	// Clear the mark, so that a second pass of the packet is not masqueraded.
+	rule(chainMasquerade, "mark and "+mark+" == 0 return", "mark set mark xor "+mark, "masquerade fully-random")
+	rule(chainReject, "reject")
+	rule(chainServices,
+		ip+" daddr . meta l4proto . th dport vmap @"+mapServices,
+		local+" meta l4proto . th dport vmap @"+mapNodePorts)
+	rule(chainFirewall, ip+" daddr . meta l4proto . th dport vmap @"+mapFirewall)
+	rule(chainNoEndpoints,
+		ip+" daddr . meta l4proto . th dport vmap @"+mapNoEndpoints,
+		// Nothing else answers on a cluster IP.
+		ip+" daddr @"+setClusterIPs+" goto "+chainReject)
+	rule(chainNoNodePorts, local+" meta l4proto . th dport vmap @"+mapNoNodePorts)
+
+	const isNew = "ct state new "
+	// Addresses are judged before they are translated.
+	hook("filter-prerouting-pre-dnat", knftables.FilterType, knftables.PreroutingHook, "-110", isNew+"jump "+chainFirewall)
+	hook("filter-output-pre-dnat", knftables.FilterType, knftables.OutputHook, "-110", isNew+"jump "+chainFirewall)
+	hook("nat-prerouting", knftables.NATType, knftables.PreroutingHook, "-100", "jump "+chainServices)
+	hook("nat-output", knftables.NATType, knftables.OutputHook, "-100", "jump "+chainServices)
+	hook("nat-postrouting", knftables.NATType, knftables.PostroutingHook, "100", "jump "+chainMasquerade)
+	// What is still for a service address has no endpoint.
+	hook("filter-input", knftables.FilterType, knftables.InputHook, "0", isNew+"jump "+chainNoEndpoints, isNew+"jump "+chainNoNodePorts)
+	// An invalid packet would leave untranslated, and its receiver reset the
+	// connection that it belongs to.
+	hook("filter-forward", knftables.FilterType, knftables.ForwardHook, "0", "ct state invalid drop", isNew+"jump "+chainNoEndpoints)
+	hook("filter-output", knftables.FilterType, knftables.OutputHook, "0", isNew+"jump "+chainNoEndpoints, isNew+"jump "+chainNoNodePorts)
+}

@@ -1,0 +1,31 @@
+package nftables
+
+import (
+	"net/netip"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"skiff/proxy/packettest"
+)
+
+func TestPackets(t *testing.T) {
+	if _, err := exec.LookPath("nft"); err != nil {
+		t.Skip("needs the package nftables")
+	}
+	packettest.Run(t, packettest.Kit{
+		New: func(pods netip.Prefix) (packettest.Writer, error) {
+			return NewWriter(Config{ClusterCIDRs: []netip.Prefix{pods}, MasqueradeBit: 14})
+		},
+		Flush: func() error { return exec.Command("nft", "flush", "ruleset").Run() },
+		Clean: Clean,
+		Left: func() ([]string, error) {
+			out, err := exec.Command("nft", "list", "ruleset").Output()
+			var left []string
+			for text := range strings.Lines(string(out)) {
+				left = append(left, strings.TrimSpace(text))
+			}
+			return left, err
+		},
+	})
+}
