@@ -35,6 +35,7 @@ func within(t *testing.T, what string, check func() bool) {
 
 // TestAccess is about who may do what, and what they are told.
 func TestAccess(t *testing.T) {
+	t.Parallel()
 	s := apiservertest.Start(t, nil)
 	ctx := t.Context()
 	ns := namespace(t, s.Client, "access")
@@ -233,6 +234,7 @@ func TestAccess(t *testing.T) {
 
 // TestServices is about what a Service is given.
 func TestServices(t *testing.T) {
+	t.Parallel()
 	s := apiservertest.Start(t, nil)
 	ctx := t.Context()
 	ns := namespace(t, s.Client, "services")

@@ -64,20 +64,6 @@ func (c *checks) list(kind string) []check {
 	return c.ready
 }
 
-// run is an error that names every check that fails.
-func (c *checks) run(ctx context.Context, kind string, exclude []string) error {
-	var errs []error
-	for _, ch := range c.list(kind) {
-		if slices.Contains(exclude, ch.name) {
-			continue
-		}
-		if err := ch.run(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", ch.name, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
 func (c *checks) serve(w http.ResponseWriter, r *http.Request, kind string) {
 	exclude := r.URL.Query()["exclude"]
 	var b strings.Builder

@@ -16,6 +16,7 @@ import (
 
 // TestEncryptionAtRest turns encryption on for Secrets that are there already.
 func TestEncryptionAtRest(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	s := apiservertest.Start(t, nil)
 	secrets := s.Client.CoreV1().Secrets("default")

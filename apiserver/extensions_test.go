@@ -407,7 +407,22 @@ func TestCustomResources(t *testing.T) {
 		}
 	})
 	t.Run("end", func(t *testing.T) {
+		// An object with a finalizer holds the definition back, and no other is made.
+		if _, err := ws.Patch(ctx, "a", types.MergePatchType, []byte(`{"metadata":{"finalizers":["example.com/wait"]}}`), metav1.PatchOptions{}); err != nil {
+			t.Fatal(err)
+		}
 		if err := e.crds.ApiextensionsV1().CustomResourceDefinitions().Delete(ctx, "widgets.example.com", metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, func() bool {
+			_, err := ws.Create(ctx, widget("v1", "late", map[string]any{}), metav1.CreateOptions{DryRun: []string{"All"}})
+			return apierrors.IsMethodNotSupported(err) && err.Error() == "create not allowed while custom resource definition is terminating"
+		})
+		eventually(t, func() bool {
+			w, err := ws.Get(ctx, "a", metav1.GetOptions{})
+			return err == nil && w.GetDeletionTimestamp() != nil
+		})
+		if _, err := ws.Patch(ctx, "a", types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		e.until(t, "widgets.example.com", func(crd *v1.CustomResourceDefinition) bool { return crd == nil })

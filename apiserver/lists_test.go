@@ -35,6 +35,7 @@ func namespace(t *testing.T, c kubernetes.Interface, name string) string {
 // TestLists asks for lists in every combination of resourceVersion, match,
 // limit and continue.
 func TestLists(t *testing.T) {
+	t.Parallel()
 	s := apiservertest.Start(t, nil)
 	ctx := t.Context()
 	cms := s.Client.CoreV1().ConfigMaps(namespace(t, s.Client, "lists"))
@@ -215,6 +216,7 @@ func expect(t *testing.T, w watch.Interface, want ...string) {
 
 // TestWatches follows changes in every way that a client can ask for them.
 func TestWatches(t *testing.T) {
+	t.Parallel()
 	s := apiservertest.Start(t, nil)
 	ctx := t.Context()
 	cms := s.Client.CoreV1().ConfigMaps(namespace(t, s.Client, "watches"))

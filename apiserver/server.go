@@ -96,10 +96,10 @@ func New(cfg Config) (*Server, error) {
 	s.dialer = &connect.Dialer{TLS: cfg.KubeletTLS, Nodes: s.core.Informers.Core().V1().Nodes().Lister(), Client: s.core.Client, Log: cfg.Log}
 	connectors := map[resources.Connector]handlers.Connector{}
 	s.api, err = handlers.New(handlers.Config{
-		Admission:  func() admission.Chain { return *s.chain.Load() },
-		Authorizer: s.core.Authorizer,
+		Admission:     func() admission.Chain { return *s.chain.Load() },
+		Authorizer:    s.core.Authorizer,
 		TypeConverter: func() managedfields.TypeConverter { return newBuiltinTypes(s.openapi) },
-		Connectors: connectors, Log: cfg.Log,
+		Connectors:    connectors, Log: cfg.Log,
 	})
 	if err != nil {
 		return nil, err

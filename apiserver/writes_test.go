@@ -34,6 +34,7 @@ func deployment(name string) *appsv1.Deployment {
 
 // TestPatches changes objects by every kind of patch.
 func TestPatches(t *testing.T) {
+	t.Parallel()
 	s := apiservertest.Start(t, nil)
 	ctx := t.Context()
 	ns := namespace(t, s.Client, "patches")
@@ -164,6 +165,7 @@ func TestPatches(t *testing.T) {
 
 // TestDeletes removes objects in every way.
 func TestDeletes(t *testing.T) {
+	t.Parallel()
 	s := apiservertest.Start(t, nil)
 	ctx := t.Context()
 	ns := namespace(t, s.Client, "deletes")
@@ -337,6 +339,7 @@ func TestDeletes(t *testing.T) {
 
 // TestWriting is about what goes in: names, dry runs, fields, formats.
 func TestWriting(t *testing.T) {
+	t.Parallel()
 	s := apiservertest.Start(t, nil)
 	ctx := t.Context()
 	ns := namespace(t, s.Client, "writing")

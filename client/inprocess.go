@@ -74,7 +74,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return w.resp, nil
 	case <-req.Context().Done():
 		cancel()
-		w.abort(req.Context().Err())
+		w.leave(req.Context().Err())
 		return nil, req.Context().Err()
 	}
 }
@@ -145,6 +145,15 @@ func (w *response) finish() {
 
 func (w *response) abort(err error) {
 	w.WriteHeader(http.StatusInternalServerError)
+	w.end(err)
+}
+
+// leave is the client's: it went before there was an answer. The header is the
+// handler's, which may be writing it.
+func (w *response) leave(err error) {
+	w.mu.Lock()
+	w.closed = true
+	w.mu.Unlock()
 	w.end(err)
 }
 

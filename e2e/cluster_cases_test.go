@@ -18,8 +18,10 @@ func TestCluster(t *testing.T) {
 		{"server-side-apply", serverSideApply},
 		{"watch", watch},
 		{"refusals", refusals},
+		{"custom-resources", customResources},
 		{"pod-from-registry", podFromRegistry},
 		{"pod-logs-exec-copy", podLogsExecCopy},
+		{"pod-terminal-attach", podTerminalAttach},
 		{"pod-port-forward", podPortForward},
 		{"pod-configmap-secret", podConfigMapSecret},
 		{"pod-restart", podRestart},
@@ -28,6 +30,8 @@ func TestCluster(t *testing.T) {
 		{"deployment-rollout", deploymentRollout},
 		{"service-cluster-ip", serviceClusterIP},
 		{"service-node-port", serviceNodePort},
+		{"service-without-lost-requests", serviceWithoutLostRequests},
+		{"service-across-nodes", serviceAcrossNodes},
 		{"service-account-in-pod", serviceAccountInPod},
 		{"job", job},
 		{"cronjob", cronJob},
@@ -35,6 +39,7 @@ func TestCluster(t *testing.T) {
 		{"statefulset-with-volumes", statefulSetWithVolumes},
 		{"events-and-top", eventsAndTop},
 		{"drain", drain},
+		{"second-up-refused", secondUpRefused},
 		{"sigkill", sigkill},
 	} {
 		t.Run(each.name, func(t *testing.T) { each.run(c.space(t, "e2e-"+each.name)) })

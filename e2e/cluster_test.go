@@ -28,6 +28,16 @@ type cluster struct {
 // start starts a cluster, and takes it away when the test ends.
 func start(t *testing.T) *cluster {
 	t.Helper()
+	c := prepare(t)
+	t.Cleanup(func() { c.remove(t) })
+	c.up(t)
+	return c
+}
+
+// prepare makes the root folder of a cluster, with a registry of the test images
+// behind the name docker.io.
+func prepare(t *testing.T) *cluster {
+	t.Helper()
 	bin := os.Getenv("SKIFF_E2E")
 	if bin == "" {
 		t.Skip("SKIFF_E2E names no binary: make e2e runs these tests")
@@ -38,7 +48,7 @@ func start(t *testing.T) *cluster {
 	if _, err := exec.LookPath("kubectl"); err != nil {
 		t.Skip("want kubectl in PATH")
 	}
-	c := &cluster{bin: bin, nodes: 1}
+	c := &cluster{bin: bin, nodes: 2}
 	if n := os.Getenv("SKIFF_E2E_NODES"); n != "" {
 		var err error
 		if c.nodes, err = strconv.Atoi(n); err != nil {
@@ -51,7 +61,7 @@ func start(t *testing.T) *cluster {
 		t.Fatal(err)
 	}
 	c.kubeconfig = filepath.Join(c.root, "etc/kubernetes/admin.conf")
-	url, err := imageset.Serve(t.Context(), net4(hostAddress))
+	url, err := imageset.Serve(t.Context(), hostAddress+":0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,12 +72,8 @@ func start(t *testing.T) *cluster {
 	if err := os.WriteFile(registries, []byte(imageset.RegistriesYAML(url)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.remove(t) })
-	c.up(t)
 	return c
 }
-
-func net4(host string) string { return host + ":0" }
 
 // up starts the nodes and waits until they are Ready.
 func (c *cluster) up(t *testing.T) {
@@ -139,7 +145,7 @@ func (c *cluster) logTail(lines int) string {
 	if err != nil {
 		return err.Error()
 	}
-	members, err := filepath.Glob(filepath.Join(c.root, "nodes/*/var/log/skiff.log"))
+	members, err := filepath.Glob(filepath.Join(c.root, "*/*/var/log/skiff.log"))
 	if err != nil {
 		return err.Error()
 	}

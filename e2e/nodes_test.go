@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"errors"
+	"os/exec"
 	"strings"
 	"time"
 )
@@ -38,6 +39,15 @@ func drain(s *space) {
 	}
 	s.run("uncordon", node)
 	s.run("rollout", "status", "deployment/web", "--timeout=60s")
+}
+
+// secondUpRefused starts what runs already.
+func secondUpRefused(s *space) {
+	out, err := exec.Command(s.bin, "up", "--root", s.root).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "runs already, as process") {
+		s.t.Errorf("a second skiff up: error %v, want one that says that it runs already:\n%s", err, out)
+	}
+	s.says([]string{"ok"}, "get", "--raw", "/readyz")
 }
 
 // sigkill kills skiff itself; no container may notice.

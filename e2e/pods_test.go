@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -106,6 +107,44 @@ func (s *space) follows(pod string) {
 	for i := range 3 {
 		if !lines.Scan() || !strings.HasPrefix(lines.Text(), "line ") {
 			s.t.Fatalf("logs -f: line %d is %q", i, lines.Text())
+		}
+	}
+}
+
+// podTerminalAttach needs a terminal, which script(1) gives to kubectl.
+func podTerminalAttach(s *space) {
+	s.apply(strings.Replace(pod("shell", `"sleep", "1h"`, "      command: [/bin/busybox]\n"), "image: probe", "image: busybox", 1))
+	s.apply(pod("talks", `"count", "100000", "100ms"`, ""))
+	s.ready("pod/shell", "pod/talks")
+	script, err := exec.LookPath("script")
+	if err != nil {
+		s.t.Skip("want script of bsdutils in PATH")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	kubectl := s.command(ctx)
+	cmd := exec.CommandContext(ctx, script, "-qec", strings.Join(kubectl.Args, " ")+" exec -it shell -- sh -c 'test -t 0 && test -t 1 && echo has a terminal'", "/dev/null")
+	cmd.Env, cmd.WaitDelay = kubectl.Env, time.Second
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "has a terminal") {
+		s.t.Errorf("exec -it: %v: %s", err, out)
+	}
+	attach := s.command(ctx, "attach", "talks")
+	pipe, err := attach.StdoutPipe()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := attach.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() {
+		cancel()
+		_ = attach.Wait() // it was killed
+	}()
+	lines := bufio.NewScanner(pipe)
+	for range 3 {
+		if !lines.Scan() || !strings.HasPrefix(lines.Text(), "line ") {
+			s.t.Fatalf("attach showed %q", lines.Text())
 		}
 	}
 }

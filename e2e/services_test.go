@@ -78,6 +78,89 @@ func serviceClusterIP(s *space) {
 	})
 }
 
+// serviceWithoutLostRequests replaces all pods of a Service while a client asks.
+func serviceWithoutLostRequests(s *space) {
+	s.apply(`apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 2
+  strategy: {rollingUpdate: {maxUnavailable: 0, maxSurge: 1}}
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 10
+      containers:
+        - name: main
+          image: probe
+          readinessProbe: {httpGet: {path: /readyz, port: 8080}, periodSeconds: 1}
+          lifecycle: {preStop: {sleep: {seconds: 3}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  selector: {app: web}
+  ports: [{port: 80, targetPort: 8080}]
+` + "---\n" + pod("client", `"sleep"`, ""))
+	s.run("rollout", "status", "deployment/web", "--timeout=60s")
+	s.ready("pod/client")
+	s.endpoints("web", 2)
+	s.until(20*time.Second, "web-", "exec", "client", "--", "/probe", "get", "http://web/")
+	type result struct {
+		out string
+		err error
+	}
+	asked := make(chan result, 1)
+	go func() {
+		out, err := s.try("", "exec", "client", "--", "/probe", "hammer", "http://web/", "15s")
+		asked <- result{out, err}
+	}()
+	s.run("rollout", "restart", "deployment/web")
+	s.run("rollout", "status", "deployment/web", "--timeout=60s")
+	if r := <-asked; r.err != nil || !strings.Contains(r.out, ", 0 failed") {
+		s.t.Errorf("%v: %s", r.err, r.out)
+	}
+}
+
+// serviceAcrossNodes asks each pod from a pod of each other node.
+func serviceAcrossNodes(s *space) {
+	if s.nodes < 2 {
+		s.t.Skip("want two nodes")
+	}
+	s.apply(`apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: peer}
+spec:
+  selector: {matchLabels: {app: peer}}
+  template:
+    metadata: {labels: {app: peer}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers: [{name: main, image: probe}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: peer}
+spec:
+  selector: {app: peer}
+  ports: [{port: 80, targetPort: 8080}]
+`)
+	s.run("rollout", "status", "daemonset/peer", "--timeout=60s")
+	s.endpoints("peer", s.nodes)
+	peers := strings.Fields(s.run("get", "pods", "-l", "app=peer", "-o", `jsonpath={range .items[*]}{.metadata.name}={.status.podIP} {end}`))
+	for _, from := range peers {
+		name, _, _ := strings.Cut(from, "=")
+		for _, to := range peers {
+			want, ip, _ := strings.Cut(to, "=")
+			s.until(20*time.Second, want, "exec", name, "--", "/probe", "get", "http://"+ip+":8080/hostname")
+			s.says([]string{"packet"}, "exec", name, "--", "/probe", "udp", ip+":8081", "packet")
+			s.until(20*time.Second, want, "exec", name, "--", "/probe", "get", "http://peer/hostname", "20")
+		}
+	}
+}
+
 func serviceNodePort(s *space) {
 	s.web()
 	port := s.field("service/web", `.spec.ports[?(@.name=="http")].nodePort`)

@@ -49,6 +49,8 @@ type Proxy struct {
 	metrics  *metrics
 
 	services, slices, nodes cache.SharedIndexInformer
+	// delivered are done once the handlers have seen all there was at first.
+	delivered []cache.DoneChecker
 
 	mu sync.Mutex
 	// dirty are the Services to look at; all is set until the first sync.
@@ -152,7 +154,9 @@ func (p *Proxy) Run(ctx context.Context) error {
 			cancel(err)
 		}
 	})
-	if cache.WaitForCacheSync(ctx.Done(), p.services.HasSynced, p.slices.HasSynced, p.nodes.HasSynced) {
+	// Full caches are not enough: a first write before the handlers have marked
+	// every Service would take away the rules of an earlier process.
+	if cache.WaitFor(ctx, "", p.delivered...) {
 		p.loop(ctx)
 	}
 	<-ctx.Done()
@@ -189,29 +193,42 @@ func (p *Proxy) watch() error {
 	}}); err != nil {
 		return err
 	}
-	if _, err := p.services.AddEventHandler(handler(func(obj any) {
+	if err := p.on(p.services, func(obj any) {
 		if key, err := cache.DeletionHandlingObjectToName(obj); err == nil {
 			p.touch(types.NamespacedName{Namespace: key.Namespace, Name: key.Name})
 		}
-	})); err != nil {
+	}); err != nil {
 		return err
 	}
-	if _, err := p.slices.AddEventHandler(handler(func(obj any) {
+	if err := p.on(p.slices, func(obj any) {
 		if tombstone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
 			obj = tombstone.Obj
 		}
 		if name, ok := serviceOf(obj); ok {
 			p.touch(name)
 		}
-	})); err != nil {
+	}); err != nil {
 		return err
 	}
-	_, err = p.nodes.AddEventHandler(handler(func(obj any) {
+	return p.on(p.nodes, func(obj any) {
 		if n, ok := obj.(*v1.Node); ok {
 			p.setZone(n.Labels[v1.LabelTopologyZone])
 		}
-	}))
-	return err
+	})
+}
+
+// on calls f for every object, the old one too of an update.
+func (p *Proxy) on(informer cache.SharedIndexInformer, f func(obj any)) error {
+	registration, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc:    f,
+		UpdateFunc: func(old, obj any) { f(old); f(obj) },
+		DeleteFunc: f,
+	})
+	if err != nil {
+		return fmt.Errorf("proxy: watch: %w", err)
+	}
+	p.delivered = append(p.delivered, registration.HasSyncedChecker())
+	return nil
 }
 
 func serviceOf(obj any) (types.NamespacedName, bool) {
@@ -220,14 +237,6 @@ func serviceOf(obj any) (types.NamespacedName, bool) {
 		return types.NamespacedName{}, false
 	}
 	return types.NamespacedName{Namespace: s.Namespace, Name: s.Labels[discovery.LabelServiceName]}, true
-}
-
-func handler(f func(obj any)) cache.ResourceEventHandlerFuncs {
-	return cache.ResourceEventHandlerFuncs{
-		AddFunc:    f,
-		UpdateFunc: func(old, obj any) { f(old); f(obj) },
-		DeleteFunc: f,
-	}
 }
 
 // touch asks for another look at a Service.

@@ -89,7 +89,7 @@ func TestChangesAreWritten(t *testing.T) {
 	for _, run := range []func(context.Context){p.services.RunWithContext, p.slices.RunWithContext, p.nodes.RunWithContext} {
 		go func() { run(ctx); stopped <- struct{}{} }()
 	}
-	if !cache.WaitFor(ctx, "", p.services.HasSyncedChecker(), p.slices.HasSyncedChecker(), p.nodes.HasSyncedChecker()) {
+	if !cache.WaitFor(ctx, "", p.delivered...) {
 		t.Fatal("the caches do not fill")
 	}
 	go func() { p.loop(ctx); stopped <- struct{}{} }()

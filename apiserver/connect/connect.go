@@ -8,7 +8,6 @@ import (
 	"net/http"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/client-go/kubernetes"
@@ -73,16 +72,6 @@ func Register(table map[resources.Connector]handlers.Connector, c Config) {
 // success answers with a Status where there is no object to show.
 func (c *connectors) success(w http.ResponseWriter, r *http.Request, code int) {
 	handlers.WriteStatus(w, r, code, &metav1.Status{Status: metav1.StatusSuccess, Code: int32(code)})
-}
-
-// subresourceKind is the kind that a subresource's requests have.
-func subresourceKind(t *handlers.Target) schema.GroupVersionKind {
-	s := t.Resource.Subresources[t.Subresource]
-	gvk := schema.GroupVersionKind{Group: s.Group, Version: s.Version, Kind: s.Kind}
-	if gvk.Version == "" {
-		gvk.Group, gvk.Version = t.Resource.Group, t.Version.Name
-	}
-	return gvk
 }
 
 func dryRunOf(r *http.Request) []string { return r.URL.Query()["dryRun"] }

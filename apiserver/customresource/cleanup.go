@@ -22,6 +22,8 @@ const (
 	// emptyWithin is how long one attempt waits for finalizers of objects.
 	emptyWithin = time.Minute
 	emptyCheck  = 250 * time.Millisecond
+	// cleaners is how many resources are emptied at once.
+	cleaners = 5
 )
 
 // cleanUp empties the resources of definitions that are being deleted.
@@ -81,7 +83,7 @@ func (c *Controller) empty(ctx context.Context, name string) error {
 	default:
 		cond, err := c.deleteObjects(ctx, gr)
 		if err != nil {
-			if werr := gone(write(cond)); werr != nil {
+			if werr := gone(write(cond)); werr != nil && ctx.Err() == nil {
 				c.cfg.Log.Warn("condition cannot be written", "name", name, "err", werr)
 			}
 			return err

@@ -4,7 +4,7 @@
 // objects.
 //
 // One goroutine decides about definitions, in batches, so that a thousand of them
-// change what is published a few times only. Another one empties resources whose
+// change what is published a few times only. Others empty resources whose
 // definitions are being deleted, which can take as long as finalizers do.
 package customresource
 
@@ -133,7 +133,9 @@ func (c *Controller) Run(ctx context.Context) error {
 	c.batch(ctx, first)
 	close(c.synced)
 	wg.Go(func() { c.decide(ctx) })
-	wg.Go(func() { c.cleanUp(ctx) })
+	for range cleaners {
+		wg.Go(func() { c.cleanUp(ctx) })
+	}
 	<-ctx.Done()
 	return nil
 }

@@ -78,6 +78,7 @@ func (k *kind) resource(terminating bool) *resources.Resource {
 		TypeConverter: sync.OnceValue(func() managedfields.TypeConverter { return k.typeConverter() }),
 	}
 	if terminating {
+		r.Refused = map[string]string{"create": "create not allowed while custom resource definition is terminating"}
 		r.Verbs = slices.DeleteFunc(slices.Clone(verbs), func(v string) bool { return v == "create" })
 	}
 	for i := range k.crd.Spec.Versions {

@@ -30,20 +30,6 @@ func (c *Controller) Served() []Served {
 	return out
 }
 
-// kinds are the served kinds of a group version.
-func (c *Controller) kinds(group, version string) []*kind {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var out []*kind
-	for _, s := range c.served {
-		if s.kind.crd.Spec.Group == group && slices.Contains(s.kind.served(), version) {
-			out = append(out, s.kind)
-		}
-	}
-	slices.SortFunc(out, func(a, b *kind) int { return strings.Compare(a.crd.Name, b.crd.Name) })
-	return out
-}
-
 // cutName takes "PLURAL.GROUP" apart.
 func cutName(name string) (plural, group string, ok bool) { return strings.Cut(name, ".") }
 

@@ -185,9 +185,10 @@ func (c *Controller) Wrap(next http.Handler) http.Handler {
 		}
 		w.Header().Set(SchemaHeader, string(schema.UID))
 		w.Header().Set(LevelHeader, l.uid)
+		level := l.name // it is only read under the lock
 		if l.exempt || info.LongRunning(r) {
 			c.mu.Unlock()
-			c.observe(schema.Name, l.name, "")
+			c.observe(schema.Name, level, "")
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -197,7 +198,7 @@ func (c *Controller) Wrap(next http.Handler) http.Handler {
 		if reason == "" {
 			reason = c.wait(r.Context(), t)
 		}
-		c.observe(schema.Name, l.name, reason)
+		c.observe(schema.Name, level, reason)
 		if reason == reasonGone {
 			return
 		}

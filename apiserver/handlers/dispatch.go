@@ -42,7 +42,11 @@ func notFoundPath() error {
 // resources name the verb.
 func (t *Target) noMethod(verb string) error {
 	if _, custom := t.Version.New().(*unstructured.Unstructured); custom {
-		return apierrors.NewMethodNotSupported(t.GR(), verb)
+		err := apierrors.NewMethodNotSupported(t.GR(), verb)
+		if text := t.Resource.Refused[verb]; text != "" && t.Subresource == "" {
+			err.ErrStatus.Message = text
+		}
+		return err
 	}
 	return apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, "", schema.GroupResource{}, "", "405: Method Not Allowed", 0, false)
 }

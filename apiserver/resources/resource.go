@@ -41,6 +41,8 @@ type Resource struct {
 	Namespaced                       bool
 	// Verbs in discovery's order; nil means AllVerbs.
 	Verbs []string
+	// Refused says why verbs that the resource has are not among Verbs just now.
+	Refused map[string]string
 	// Path is the storage prefix below /registry, where it is not Plural (core)
 	// or Group-dependent as upstream's table has it: "minions", "services/specs".
 	Path string

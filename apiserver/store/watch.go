@@ -212,7 +212,7 @@ func (w *Watch) Close() {
 	c.mu.Lock()
 	c.watchers.remove(w.q)
 	c.mu.Unlock()
-	w.q.end(watchClosed)
+	w.q.end(errWatchClosed)
 }
 
-var watchClosed = errors.New("watch is closed")
+var errWatchClosed = errors.New("watch is closed")

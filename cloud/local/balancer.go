@@ -9,7 +9,6 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	cloudprovider "k8s.io/cloud-provider"
@@ -41,7 +40,7 @@ func (p *Provider) EnsureLoadBalancer(_ context.Context, _ string, s *v1.Service
 
 // UpdateLoadBalancer follows the set of nodes. The service controller does not
 // write the status after it.
-func (p *Provider) UpdateLoadBalancer(ctx context.Context, _ string, s *v1.Service, nodes []*v1.Node) error {
+func (p *Provider) UpdateLoadBalancer(_ context.Context, _ string, s *v1.Service, nodes []*v1.Node) error {
 	// The controller's copy may be older than the addresses that it got.
 	current, err := p.services.Services(s.Namespace).Get(s.Name)
 	if apierrors.IsNotFound(err) {
@@ -54,7 +53,7 @@ func (p *Provider) UpdateLoadBalancer(ctx context.Context, _ string, s *v1.Servi
 	if err != nil {
 		return err
 	}
-	return p.publish(ctx, current, want)
+	return p.publish(current, want)
 }
 
 // EnsureLoadBalancerDeleted gives the addresses back.
@@ -155,7 +154,7 @@ func (p *Provider) refresh(ctx context.Context) {
 		}
 		want, err := p.assign(s, nodes)
 		if err == nil {
-			err = p.publish(ctx, s, want)
+			err = p.publish(s, want)
 		}
 		if err != nil && ctx.Err() == nil {
 			klog.FromContext(ctx).Error(err, "Load balancer does not follow the nodes' addresses", "service", klog.KObj(s))
@@ -174,13 +173,13 @@ func balances(n *v1.Node) bool {
 	return n.DeletionTimestamp == nil && !leaving
 }
 
-func (p *Provider) publish(ctx context.Context, s *v1.Service, want *v1.LoadBalancerStatus) error {
+func (p *Provider) publish(s *v1.Service, want *v1.LoadBalancerStatus) error {
 	if helpers.LoadBalancerStatusEqual(&s.Status.LoadBalancer, want) {
 		return nil
 	}
 	next := s.DeepCopy()
 	next.Status.LoadBalancer = *want
-	if _, err := p.client.CoreV1().Services(s.Namespace).UpdateStatus(ctx, next, metav1.UpdateOptions{}); err != nil {
+	if _, err := helpers.PatchService(p.client.CoreV1(), s, next); err != nil {
 		return fmt.Errorf("write the addresses of Service %s/%s: %w", s.Namespace, s.Name, err)
 	}
 	return nil

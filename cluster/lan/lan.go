@@ -129,8 +129,21 @@ func (l LAN) node(bridge netlink.Link, i int) error {
 // makeNamespace makes a network namespace that lives on at path, as `ip netns
 // add` does.
 func makeNamespace(path string) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
+	}
+	// The folder is a shared mount of its own, as ip-netns(8) makes it: were it
+	// made one later, the names below would be hidden and could not be removed.
+	if err := unix.Mount("", dir, "", unix.MS_SHARED|unix.MS_REC, ""); errors.Is(err, unix.EINVAL) {
+		if err := unix.Mount(dir, dir, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+			return fmt.Errorf("mount %s: %w", dir, err)
+		}
+		if err := unix.Mount("", dir, "", unix.MS_SHARED|unix.MS_REC, ""); err != nil {
+			return fmt.Errorf("share %s: %w", dir, err)
+		}
+	} else if err != nil {
+		return fmt.Errorf("share %s: %w", dir, err)
 	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDONLY, 0o444)
 	if err != nil {

@@ -5,6 +5,7 @@ package setup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -131,6 +132,9 @@ func retry(ctx context.Context, timeout time.Duration, try func(ctx context.Cont
 		err := try(ctx)
 		if err == nil {
 			return nil
+		}
+		if f := (fatal{}); errors.As(err, &f) {
+			return err
 		}
 		timer := time.NewTimer(pause)
 		select {

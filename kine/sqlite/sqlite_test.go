@@ -71,7 +71,7 @@ func TestCleaningRemovesOldRows(t *testing.T) {
 		}
 	}
 	create(t, s, "/gone", "x")
-	_, rev, err := s.Delete(ctx, "/gone", 0)
+	_, _, err := s.Delete(ctx, "/gone", 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -105,9 +105,3 @@ func (p *plumbing) closeAll() {
 	}
 	p.copying.Wait()
 }
-
-func closeAll(files ...*os.File) {
-	for _, f := range files {
-		f.Close()
-	}
-}

@@ -154,13 +154,6 @@ func (n *node) start() {
 	}
 }
 
-// restart drops the runtime and begins anew on what is on disk.
-func (n *node) restart() {
-	n.t.Helper()
-	n.stop()
-	n.start()
-}
-
 func (n *node) cleanUp() {
 	ctx := context.Background()
 	list, err := n.ListPodSandbox(ctx, nil)

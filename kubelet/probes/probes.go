@@ -84,14 +84,13 @@ type target struct {
 	container *v1.Container
 	probe     *v1.Probe
 
-	id       string
-	verdict  containers.Verdict
-	last     outcome
-	streak   int32
-	onHold   bool
-	inFlight bool
-	next     time.Time
-	index    int
+	id      string
+	verdict containers.Verdict
+	last    outcome
+	streak  int32
+	onHold  bool
+	next    time.Time
+	index   int
 }
 
 // New checks the configuration.

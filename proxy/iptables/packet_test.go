@@ -16,7 +16,7 @@ func TestPackets(t *testing.T) {
 	packettest.Run(t, packettest.Kit{
 		Localhost: true,
 		New: func(pods netip.Prefix) (packettest.Writer, error) {
-			return NewWriter(Config{ClusterCIDRs: []netip.Prefix{pods}, MasqueradeBit: 14, LocalhostNodePorts: true})
+			return NewWriter(Config{IPv6: pods.Addr().Is6(), ClusterCIDRs: []netip.Prefix{pods}, MasqueradeBit: 14, LocalhostNodePorts: true})
 		},
 		Flush: func() error {
 			for _, table := range []string{"filter", "nat"} {

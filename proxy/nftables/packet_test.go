@@ -15,7 +15,7 @@ func TestPackets(t *testing.T) {
 	}
 	packettest.Run(t, packettest.Kit{
 		New: func(pods netip.Prefix) (packettest.Writer, error) {
-			return NewWriter(Config{ClusterCIDRs: []netip.Prefix{pods}, MasqueradeBit: 14})
+			return NewWriter(Config{IPv6: pods.Addr().Is6(), ClusterCIDRs: []netip.Prefix{pods}, MasqueradeBit: 14})
 		},
 		Flush: func() error { return exec.Command("nft", "flush", "ruleset").Run() },
 		Clean: Clean,

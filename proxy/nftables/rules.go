@@ -251,7 +251,7 @@ func (b *builder) balance(chain string, eps []state.Endpoint) {
 	var pick strings.Builder
 	for i, c := range chains {
 		if i > 0 {
-			pick.WriteString(", ")
+			pick.WriteString(" , ")
 		}
 		pick.WriteString(strconv.Itoa(i) + " : goto " + c)
 	}

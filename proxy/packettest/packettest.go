@@ -78,6 +78,7 @@ func Run(t *testing.T, kit Kit) {
 	t.Run("load balancer", b.loadBalancer)
 	t.Run("session affinity", b.affinity)
 	t.Run("UDP", b.udp)
+	t.Run("IPv6", b.ipv6)
 	t.Run("repair", b.repair)
 	t.Run("restart", b.restart)
 	t.Run("clean", b.clean)
@@ -281,6 +282,16 @@ func (b *bench) affinity(t *testing.T) {
 			t.Fatalf("%s answers, then %s (%v)", first, who, err)
 		}
 	}
+	for _, seconds := range []int32{100, 200} {
+		timed := func(s *v1.Service) {
+			s.Spec.SessionAffinityConfig = &v1.SessionAffinityConfig{ClientIP: &v1.ClientIPConfig{TimeoutSeconds: &seconds}}
+		}
+		b.set(t, service(sticky, timed), at(pod1IP, "n1"), at(pod2IP, "n2"))
+		first, _, err = b.client.ask("tcp", clusterIP+":80", patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	// An endpoint that is gone holds nobody.
 	other, ip, node := "pod2", pod2IP, "n2"
 	if first == "pod2" {
@@ -307,6 +318,37 @@ func (b *bench) udp(t *testing.T) {
 		b.set(t, service(datagrams), at(ep.ip, "n1"))
 		if who, _, err := exchange(c, patience); err != nil || who != ep.name {
 			t.Errorf("an old flow gets an answer of %q (%v), want %s", who, err, ep.name)
+		}
+	}
+}
+
+// ipv6 only loads rules: their shape is that of IPv4's.
+func (b *bench) ipv6(t *testing.T) {
+	const ip = "fd00:96::7"
+	v6 := func(s *v1.Service) {
+		s.Spec.ClusterIP, s.Spec.ClusterIPs = ip, []string{ip}
+		s.Spec.SessionAffinity = v1.ServiceAffinityClientIP
+		s.Spec.LoadBalancerSourceRanges = []string{"2001:db8::/32"}
+		s.Status.LoadBalancer.Ingress = []v1.LoadBalancerIngress{{IP: "2001:db8::9"}}
+	}
+	local := func(s *v1.Service) { s.Spec.ExternalTrafficPolicy = v1.ServiceExternalTrafficPolicyLocal }
+	var w Writer
+	b.node.must(t, func() (err error) {
+		w, err = b.kit.New(netip.MustParsePrefix("fd01::/64"))
+		return err
+	})
+	table := state.NewTable()
+	for _, s := range []*v1.Service{service(onBalancer, v6), service(onBalancer, v6, local)} {
+		for _, eps := range [][]discovery.Endpoint{{at("fd01::1", "n1"), at("fd01::2", "n2")}, {at("fd01::2", "n2")}, nil} {
+			slice := &discovery.EndpointSlice{AddressType: discovery.AddressTypeIPv6, Endpoints: eps, Ports: []discovery.EndpointPort{{
+				Name: ptr.To(""), Port: ptr.To[int32](port), Protocol: ptr.To(v1.ProtocolTCP),
+			}}}
+			ports := state.Ports(s, []*discovery.EndpointSlice{slice}, state.Node{Name: "n1", IPv6: true})
+			if len(ports) != 1 || len(ports[0].Cluster) != len(eps) {
+				t.Fatalf("ports of the Service: %+v", ports)
+			}
+			table.Set(types.NamespacedName{Namespace: s.Namespace, Name: s.Name}, ports)
+			b.node.must(t, func() error { return w.Sync(context.Background(), table, false) })
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	v1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -30,7 +31,14 @@ func validate(ctx context.Context, o *crd) field.ErrorList {
 	if len(errs) > 0 {
 		return errs
 	}
-	return validation.ValidateCustomResourceDefinition(ctx, in)
+	return own(validation.ValidateCustomResourceDefinition(ctx, in))
+}
+
+// own leaves out what the generic path tells about metadata.
+func own(errs field.ErrorList) field.ErrorList {
+	return slices.DeleteFunc(errs, func(e *field.Error) bool {
+		return strings.HasPrefix(e.Field, "metadata") && !strings.Contains(e.Detail, "spec.names.plural")
+	})
 }
 
 func validateUpdate(ctx context.Context, o, old *crd) field.ErrorList {
@@ -47,7 +55,7 @@ func validateChange(ctx context.Context, o, old *crd, rule func(context.Context,
 	if errs = append(errs, more...); len(errs) > 0 {
 		return errs
 	}
-	return rule(ctx, in, was)
+	return own(rule(ctx, in, was))
 }
 
 // warnings are about what schemas ask for that nobody checks. An update is warned of

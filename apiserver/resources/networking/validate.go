@@ -58,9 +58,7 @@ func validateClass(_ context.Context, o *networkingv1.IngressClass) field.ErrorL
 	if len(o.Spec.Controller) > 250 {
 		errs = append(errs, field.TooLong(at.Child("controller"), "", 250))
 	}
-	for _, msg := range validation.IsDomainPrefixedPath(at.Child("controller"), o.Spec.Controller) {
-		errs = append(errs, msg)
-	}
+	errs = append(errs, validation.IsDomainPrefixedPath(at.Child("controller"), o.Spec.Controller)...)
 	p := o.Spec.Parameters
 	if p == nil {
 		return errs

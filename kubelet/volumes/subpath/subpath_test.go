@@ -13,6 +13,7 @@ func TestPrepare(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
 	}
+	outside := t.TempDir()
 	cases := map[string]struct {
 		plant   func(dir string) error
 		path    string
@@ -22,7 +23,7 @@ func TestPrepare(t *testing.T) {
 		"link inside the volume":  {plant: func(d string) error { return os.Symlink("real", filepath.Join(d, "l")) }, path: "l"},
 		"link to the host":        {plant: func(d string) error { return os.Symlink("/etc", filepath.Join(d, "l")) }, path: "l", wantErr: true},
 		"link upwards":            {plant: func(d string) error { return os.Symlink("../..", filepath.Join(d, "l")) }, path: "l/etc", wantErr: true},
-		"new folder below a link": {plant: func(d string) error { return os.Symlink("/tmp", filepath.Join(d, "l")) }, path: "l/skiff-new", wantErr: true},
+		"new folder below a link": {plant: func(d string) error { return os.Symlink(outside, filepath.Join(d, "l")) }, path: "l/skiff-new", wantErr: true},
 		"dots":                    {path: "../etc", wantErr: true},
 	}
 	for name, tc := range cases {
@@ -52,7 +53,7 @@ func TestPrepare(t *testing.T) {
 			}
 		})
 	}
-	if _, err := os.Stat("/tmp/skiff-new"); err == nil {
+	if _, err := os.Stat(filepath.Join(outside, "skiff-new")); err == nil {
 		t.Error("a folder was made outside the volume")
 	}
 }

@@ -27,6 +27,7 @@ var tools = map[string]func(context.Context, []string) error{
 	"env":      env,
 	"exit":     exit,
 	"get":      getAll,
+	"hammer":   hammer,
 	"hostname": func(context.Context, []string) error { hostname(os.Stdout); return nil },
 	"id":       func(context.Context, []string) error { fmt.Println(os.Getuid(), os.Getgid()); return nil },
 	"lookup":   lookup,
@@ -169,6 +170,29 @@ func getAll(ctx context.Context, args []string) error {
 		fmt.Print(body)
 	}
 	return nil
+}
+
+// hammer asks a URL for a while, on a connection of its own each time, and says
+// how often that failed.
+func hammer(ctx context.Context, args []string) error {
+	if err := need(args, 2, "hammer URL DURATION"); err != nil {
+		return err
+	}
+	d, err := time.ParseDuration(args[1])
+	if err != nil {
+		return err
+	}
+	var last error
+	asked, failed := 0, 0
+	for end := time.Now().Add(d); time.Now().Before(end); asked++ {
+		if _, err := get(ctx, args[0]); err != nil {
+			failed++
+			last = err
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	fmt.Printf("%d requests, %d failed\n", asked, failed)
+	return last
 }
 
 func get(ctx context.Context, url string) (string, error) {
