@@ -17,8 +17,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"skiff/apiserver"
 	"skiff/apiserver/admission"
@@ -121,16 +119,6 @@ func start(t *testing.T, change func(*apiserver.Config)) *running {
 		t.Fatal("the server is not ready after 30 s")
 	}
 	admin := &rest.Config{Host: "https://" + l.Addr().String(), BearerToken: adminToken, TLSClientConfig: rest.TLSClientConfig{CAData: caPEM}, QPS: -1}
-	if path := os.Getenv("SKIFF_TEST_KUBECONFIG"); path != "" {
-		kc := clientcmdapi.NewConfig()
-		kc.Clusters["c"] = &clientcmdapi.Cluster{Server: admin.Host, CertificateAuthorityData: caPEM}
-		kc.AuthInfos["u"] = &clientcmdapi.AuthInfo{Token: adminToken}
-		kc.Contexts["x"] = &clientcmdapi.Context{Cluster: "c", AuthInfo: "u"}
-		kc.CurrentContext = "x"
-		if err := clientcmd.WriteToFile(*kc, path); err != nil {
-			t.Fatal(err)
-		}
-	}
 	return &running{server: s, admin: admin, client: kubernetes.NewForConfigOrDie(admin)}
 }
 
@@ -238,7 +226,4 @@ func TestServer(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if os.Getenv("SKIFF_TEST_KUBECONFIG") != "" {
-		select {} // for a person with kubectl
-	}
 }

@@ -14,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/klog/v2"
@@ -55,6 +56,8 @@ type entry struct {
 	name          string
 	static        bool
 	failures      int
+	// server is the pod as the server answered last, which Config.Pod may not show yet.
+	server *v1.Pod
 }
 
 // NewManager checks the configuration.
@@ -228,14 +231,18 @@ func (m *Manager) send(ctx context.Context, uid types.UID) time.Duration {
 		m.mu.Unlock()
 		return 0
 	}
-	status, version, sent := *e.status.DeepCopy(), e.version, e.sent
+	status, version, sent, server, failed := *e.status.DeepCopy(), e.version, e.sent, e.server, e.failures > 0
 	m.mu.Unlock()
 	pod := m.cfg.Pod(uid)
 	if pod == nil {
 		return 0
 	}
 	if version != sent {
-		if err := m.patch(ctx, pod, status); err != nil {
+		server, err := m.current(ctx, pod, server, failed)
+		if err == nil {
+			server, err = m.patch(ctx, server, status)
+		}
+		if err != nil {
 			if apierrors.IsNotFound(err) || ctx.Err() != nil {
 				return 0
 			}
@@ -247,7 +254,7 @@ func (m *Manager) send(ctx context.Context, uid types.UID) time.Duration {
 			return wait
 		}
 		m.mu.Lock()
-		e.sent, e.failures = version, 0
+		e.sent, e.failures, e.server = version, 0, server
 		m.mu.Unlock()
 	}
 	if pod.DeletionTimestamp != nil && !e.static && m.cfg.Deletable(uid) {
@@ -262,8 +269,32 @@ func (m *Manager) send(ctx context.Context, uid types.UID) time.Duration {
 	return 0
 }
 
-// patch sends the difference to what the server is known to have.
-func (m *Manager) patch(ctx context.Context, pod *v1.Pod, status v1.PodStatus) error {
+// current is the newest copy of the server's pod. A patch is a difference: made
+// from a copy older than the last patch it would leave out what changed back.
+// After a failure it is not known what the server has, so it is asked.
+func (m *Manager) current(ctx context.Context, pod, server *v1.Pod, failed bool) (*v1.Pod, error) {
+	if failed {
+		got, err := m.cfg.Client.CoreV1().Pods(pod.Namespace).Get(ctx, pod.Name, metav1.GetOptions{})
+		if err != nil {
+			return nil, err
+		}
+		if got.UID != pod.UID {
+			return nil, apierrors.NewNotFound(v1.Resource("pods"), pod.Name)
+		}
+		return got, nil
+	}
+	if server == nil || server.UID != pod.UID {
+		return pod, nil
+	}
+	if order, err := resourceversion.CompareResourceVersion(server.ResourceVersion, pod.ResourceVersion); err == nil && order > 0 {
+		return server, nil
+	}
+	return pod, nil
+}
+
+// patch sends the difference to what the server is known to have, and returns
+// what it has then.
+func (m *Manager) patch(ctx context.Context, pod *v1.Pod, status v1.PodStatus) (*v1.Pod, error) {
 	before := v1.Pod{Status: pod.Status}
 	merged := status
 	// Conditions that others own stay as the server has them.
@@ -285,22 +316,21 @@ func (m *Manager) patch(ctx context.Context, pod *v1.Pod, status v1.PodStatus) e
 	after := v1.Pod{Status: merged}
 	oldData, err := json.Marshal(before)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	after.UID = pod.UID
 	newData, err := json.Marshal(after)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	patch, err := strategicpatch.CreateTwoWayMergePatch(oldData, newData, v1.Pod{})
 	if err != nil {
-		return fmt.Errorf("compute the status patch of pod %s: %w", containers.Full(pod), err)
+		return nil, fmt.Errorf("compute the status patch of pod %s: %w", containers.Full(pod), err)
 	}
 	if string(patch) == fmt.Sprintf(`{"metadata":{"uid":%q}}`, pod.UID) {
-		return nil
+		return pod, nil
 	}
-	_, err = m.cfg.Client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
-	return err
+	return m.cfg.Client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
 }
 
 func kubeletOwns(t v1.PodConditionType) bool {

@@ -1,0 +1,42 @@
+package status
+
+import (
+	"context"
+	"testing"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes/fake"
+)
+
+// A pod that is unready for a moment must be ready again at the server, also
+// when the kubelet's own copy of the pod has seen neither change.
+func TestChangeBackIsSent(t *testing.T) {
+	old := &v1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "n", UID: "u", ResourceVersion: "5"},
+		Status:     v1.PodStatus{Conditions: []v1.PodCondition{{Type: v1.PodReady, Status: v1.ConditionTrue}}},
+	}
+	client := fake.NewClientset(old)
+	m, err := NewManager(Config{Client: client, Pod: func(types.UID) *v1.Pod { return old }, Deletable: func(types.UID) bool { return false }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The fake keeps no resource versions, so the answers are given one.
+	version := byte('5')
+	for _, ready := range []v1.ConditionStatus{v1.ConditionFalse, v1.ConditionTrue} {
+		m.Set(old, v1.PodStatus{Conditions: []v1.PodCondition{{Type: v1.PodReady, Status: ready}}}, false)
+		if wait := m.send(context.Background(), "u"); wait != 0 {
+			t.Fatalf("send failed; it is tried again after %s", wait)
+		}
+		version++
+		m.pods["u"].server.ResourceVersion = string(version)
+		got, err := client.CoreV1().Pods("n").Get(context.Background(), "p", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c := condition(got.Status.Conditions, v1.PodReady); c == nil || c.Status != ready {
+			t.Fatalf("the server has %+v, want Ready %s", c, ready)
+		}
+	}
+}
