@@ -31,7 +31,8 @@ func InProcess(handler http.Handler, u user.Info, agent string) *rest.Config {
 			ContentType:        "application/vnd.kubernetes.protobuf",
 			AcceptContentTypes: "application/vnd.kubernetes.protobuf,application/json",
 		},
-		Transport: &transport{handler: handler, user: u},
+		Transport:      &transport{handler: handler, user: u},
+		WarningHandler: rest.NoWarnings{}, // they are for people
 	}
 }
 

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"os"
 	"path/filepath"
 	"testing"
 )
@@ -27,10 +26,6 @@ func TestBackup(t *testing.T) {
 	uid := s.field("configmap/before", ".metadata.uid")
 
 	c.skiff(t, "reset", "--root", c.root)
-	// restore overwrites nothing, and reset leaves what the administrator wrote.
-	if err := os.Remove(filepath.Join(c.root, "etc/skiff/registries.yaml")); err != nil {
-		t.Fatal(err)
-	}
 	c.skiff(t, "restore", file, "--root", c.root)
 	c.up(t)
 	if got := s.field("configmap/before", ".metadata.uid"); got != uid {

@@ -114,9 +114,16 @@ func leakedInterfaces() []string {
 	return out
 }
 
-// leakedRules are iptables rules: the tests' namespace began with none.
+// leakedRules are iptables rules and nftables tables: the tests' namespace began with none.
 func leakedRules() []string {
 	var out []string
+	if b, err := exec.Command("nft", "list", "tables").Output(); err == nil {
+		for line := range strings.Lines(string(b)) {
+			if strings.Contains(line, " skiff-") || strings.Contains(line, " kube-proxy") {
+				out = append(out, "nft: "+strings.TrimSpace(line))
+			}
+		}
+	}
 	for _, cmd := range []string{"iptables-save", "iptables-legacy-save", "iptables-nft-save"} {
 		path, err := exec.LookPath(cmd)
 		if err != nil {

@@ -100,8 +100,8 @@ func add(t *tar.Writer, name, from string) error {
 	})
 }
 
-// Read unpacks an archive to a node that does not exist yet. It returns whether
-// the archive had a database.
+// Read unpacks an archive to a node that does not exist yet. A registries.yaml
+// that is there stays. It returns whether the archive had a database.
 func Read(l layout.Layout, in string) (hasDatabase bool, err error) {
 	for _, p := range []string{l.NodeConfig(), l.Database(), filepath.Join(l.PKI(), "ca.crt")} {
 		if _, err := os.Stat(p); err == nil {
@@ -131,6 +131,11 @@ func Read(l layout.Layout, in string) (hasDatabase bool, err error) {
 			return hasDatabase, fmt.Errorf("%s is no backup of skiff: it holds %q", in, h.Name)
 		}
 		hasDatabase = hasDatabase || h.Name == Database
+		if to == l.Registries() {
+			if _, err := os.Stat(to); err == nil {
+				continue // an administrator's file, which reset leaves: the one that is here counts
+			}
+		}
 		if err := extract(t, to, fs.FileMode(h.Mode).Perm()); err != nil {
 			return hasDatabase, fmt.Errorf("restore %s: %w", to, err)
 		}

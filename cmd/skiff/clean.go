@@ -17,6 +17,7 @@ import (
 
 	"skiff/cluster/layout"
 	"skiff/kubelet/network"
+	"skiff/kubelet/network/policy"
 	"skiff/proxy"
 )
 
@@ -144,9 +145,9 @@ func unmountBelow(folders ...string) error {
 
 // cleanNetwork removes rules and links. A node with a namespace of its own needs
 // none of it: all goes with the namespace.
-func cleanNetwork(netns string) error {
+func cleanNetwork(ctx context.Context, netns string) error {
 	if netns != "" {
 		return nil
 	}
-	return errors.Join(proxy.Clean(), network.Clean())
+	return errors.Join(proxy.Clean(), network.Clean(), policy.Clean(ctx))
 }

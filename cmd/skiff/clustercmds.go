@@ -389,6 +389,6 @@ func cleaners(l layout.Layout) []setup.Cleaner {
 	}
 	return []setup.Cleaner{
 		{What: "end the pods and remove their cgroups and mounts", Clean: func(ctx context.Context) error { return cleanPods(ctx, l) }},
-		{What: "remove the rules and links of pods and Services", Clean: func(context.Context) error { return cleanNetwork(netns) }},
+		{What: "remove the rules and links of pods and Services", Clean: func(ctx context.Context) error { return cleanNetwork(ctx, netns) }},
 	}
 }

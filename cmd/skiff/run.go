@@ -137,6 +137,7 @@ func workerConfig(path string) (*rest.Config, error) {
 	}
 	api.QPS, api.Burst = -1, -1
 	api.UserAgent = "kubelet"
+	api.WarningHandler = rest.NoWarnings{} // they are for people, who get them from kubectl
 	api.ContentType = "application/vnd.kubernetes.protobuf"
 	api.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
 	return api, nil
