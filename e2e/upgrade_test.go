@@ -1,0 +1,50 @@
+package e2e
+
+import (
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestUpgrade takes a node from an older build to the one under test. Its
+// containers may not notice.
+func TestUpgrade(t *testing.T) {
+	c := prepare(t)
+	c.nodes = 1
+	newer, older := c.bin, filepath.Join(t.TempDir(), "skiff")
+	build := exec.Command("go", "build", "-ldflags", "-s -w -X skiff/cluster/version.Version=v1.36.9+skiff.1", "-o", older, "../cmd/skiff")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the older skiff: %v\n%s", err, out)
+	}
+	t.Cleanup(func() { c.remove(t) })
+	c.bin = older
+	c.up(t)
+	s := &space{cluster: c, t: t, name: "default"}
+	s.run("create", "deployment", "web", "--image=probe", "--replicas=2")
+	s.run("rollout", "status", "deployment/web", "--timeout=60s")
+	started := func() string {
+		return s.run("get", "pods", "-l", "app=web", "--sort-by=.metadata.name", "-o",
+			`jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].containerID}{"\n"}{end}`)
+	}
+	before := started()
+
+	c.bin = newer
+	if plan := c.skiff(t, "upgrade", "plan", "--root", c.root); !strings.Contains(plan, "v1.36.9+skiff.1") {
+		t.Errorf("the plan does not name the version that runs:\n%s", plan)
+	}
+	c.skiff(t, "upgrade", "apply", "--root", c.root)
+	s.run("wait", "--for=condition=Ready", "nodes", "--all", "--timeout=60s")
+	if got := s.run("get", "nodes", "-o", "jsonpath={.items[0].status.nodeInfo.kubeletVersion}"); got == "v1.36.9+skiff.1" || got == "" {
+		t.Errorf("the node's version is %q after the upgrade", got)
+	}
+	if after := started(); after != before {
+		t.Errorf("the containers before:\n%safter:\n%s", before, after)
+	}
+	backups, err := filepath.Glob(filepath.Join(c.root, "var/lib/skiff/backups/*.tar.gz"))
+	if err != nil || len(backups) != 1 {
+		t.Errorf("backups %v, want one (%v)", backups, err)
+	}
+	s.run("scale", "deployment/web", "--replicas=3")
+	s.run("rollout", "status", "deployment/web", "--timeout=60s")
+}
