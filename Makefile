@@ -48,8 +48,9 @@ unit: build ## run the unit tests
 race: ## run the concurrent packages under the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 10m $(RACE)
 
-e2e: build ## drive real clusters with kubectl
-	SKIFF_E2E=$(CURDIR)/bin/skiff $(GO) test -count=1 -timeout 20m ./e2e
+e2e: build ## drive real clusters with the kubectl in PATH, or else with our own
+	@command -v kubectl >/dev/null || $(MAKE) kubectl
+	PATH="$$PATH:$(CURDIR)/bin" SKIFF_E2E=$(CURDIR)/bin/skiff $(GO) test -count=1 -timeout 20m ./e2e
 
 lint: ## gofmt, vet and staticcheck
 	@test -z "$$(gofmt -l . )" || { gofmt -l . ; echo "run gofmt -w on these"; exit 1; }

@@ -1,10 +1,12 @@
 package e2e
 
 import (
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestUpgrade takes a node from an older build to the one under test. Its
@@ -34,10 +36,14 @@ func TestUpgrade(t *testing.T) {
 		t.Errorf("the plan does not name the version that runs:\n%s", plan)
 	}
 	c.skiff(t, "upgrade", "apply", "--root", c.root)
+	s.eventually(60*time.Second, "the new version in the node's status", func() error {
+		out, err := s.try("", "get", "nodes", "-o", "jsonpath={.items[0].status.nodeInfo.kubeletVersion}")
+		if err == nil && (out == "" || out == "v1.36.9+skiff.1") {
+			err = fmt.Errorf("it is %q", out)
+		}
+		return err
+	})
 	s.run("wait", "--for=condition=Ready", "nodes", "--all", "--timeout=60s")
-	if got := s.run("get", "nodes", "-o", "jsonpath={.items[0].status.nodeInfo.kubeletVersion}"); got == "v1.36.9+skiff.1" || got == "" {
-		t.Errorf("the node's version is %q after the upgrade", got)
-	}
 	if after := started(); after != before {
 		t.Errorf("the containers before:\n%safter:\n%s", before, after)
 	}
