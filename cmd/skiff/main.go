@@ -41,12 +41,12 @@ func root() *cobra.Command {
 	cmd.AddCommand(
 		upCommand(), downCommand(), runCommand(), initCommand(), joinCommand(), resetCommand(), tokenCommand(), certsCommand(),
 		kubeconfigCommand(), kubectlCommand(), versionCommand(), backupCommand(), restoreCommand(), upgradeCommand(), apiserverCommand(),
-		schedulerCommand(), controllersCommand(), cloudCommand(), proxyCommand(), dnsCommand(), kineCommand(), benchCommand(),
+		schedulerCommand(), controllersCommand(), kubeletCommand(), cloudCommand(), proxyCommand(), dnsCommand(), kineCommand(), benchCommand(),
 	)
 	// Called by the name of a part, through a link, the binary is that part.
 	names := map[string]string{
 		"kube-apiserver": "apiserver", "kube-scheduler": "scheduler", "kube-controller-manager": "controllers", "kubectl": "kubectl",
-		"cloud-controller-manager": "cloud", "kube-proxy": "proxy",
+		"cloud-controller-manager": "cloud", "kube-proxy": "proxy", "kubelet": "kubelet",
 	}
 	if part, ok := names[filepath.Base(os.Args[0])]; ok {
 		cmd.SetArgs(append([]string{part}, os.Args[1:]...))

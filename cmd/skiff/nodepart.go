@@ -28,8 +28,9 @@ import (
 )
 
 // nodeParts are what every node runs: runtime, kubelet, pod network, proxy, DNS.
-// wait is closed when the API can be reached.
-func nodeParts(l layout.Layout, c *node.Config, api *rest.Config, wait <-chan struct{}) ([]part, error) {
+// wait is closed when the API can be reached; kubeletFile is the KubeletConfiguration,
+// empty for its defaults.
+func nodeParts(l layout.Layout, c *node.Config, kubeletFile string, api *rest.Config, wait <-chan struct{}) ([]part, error) {
 	podCIDRs, err := prefixes(c.Cluster.Networking.PodSubnet)
 	if err != nil {
 		return nil, err
@@ -63,7 +64,7 @@ func nodeParts(l layout.Layout, c *node.Config, api *rest.Config, wait <-chan st
 	if err != nil {
 		return nil, err
 	}
-	conf, err := kubeletconfig.Load(filepath.Join(l.Kubelet(), "config.yaml"), "")
+	conf, err := kubeletconfig.Load(kubeletFile, "")
 	if err != nil {
 		return nil, err
 	}
@@ -164,6 +165,9 @@ func runPolicy(ctx context.Context, kube kubernetes.Interface, node string) erro
 	defer f.Shutdown()
 	return e.Run(ctx)
 }
+
+// kubeletFile is the configuration that init and join write.
+func kubeletFile(l layout.Layout) string { return filepath.Join(l.Kubelet(), "config.yaml") }
 
 // volumesDir is where the built-in provisioner's volumes are.
 func volumesDir(l layout.Layout) string { return filepath.Join(l.State(), "volumes") }

@@ -74,7 +74,7 @@ func runMaster(ctx context.Context, l layout.Layout, c *node.Config) error {
 		return err
 	}
 	api := client.InProcess(cp.server.Handler(), &user.DefaultInfo{Name: "system:node:" + c.Name, Groups: []string{user.NodesGroup, user.AllAuthenticated}}, "kubelet")
-	nodes, err := nodeParts(l, c, api, cp.server.Ready())
+	nodes, err := nodeParts(l, c, kubeletFile(l), api, cp.server.Ready())
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func runWorker(ctx context.Context, l layout.Layout, c *node.Config) error {
 	}
 	open := make(chan struct{})
 	close(open)
-	parts, err := nodeParts(l, c, api, open)
+	parts, err := nodeParts(l, c, kubeletFile(l), api, open)
 	if err != nil {
 		return err
 	}
