@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"skiff/apiserver"
+	"skiff/apiserver/audit"
 	"skiff/apiserver/authn"
 	"skiff/cluster/pki"
 	"skiff/controllers"
@@ -26,6 +27,7 @@ type apiserverFlags struct {
 	keyFiles, authorization, enable, disable, runtimeConfig                                          []string
 	port, inflight, mutating                                                                         int
 	anonymous                                                                                        bool
+	auditPolicy, auditLog, encryption                                                                string
 }
 
 func apiserverCommand() *cobra.Command {
@@ -53,6 +55,9 @@ func apiserverCommand() *cobra.Command {
 	f.StringSliceVar(&o.enable, "enable-admission-plugins", nil, "admission plugins to run beside the default ones")
 	f.StringSliceVar(&o.disable, "disable-admission-plugins", nil, "default admission plugins not to run")
 	f.StringSliceVar(&o.runtimeConfig, "runtime-config", nil, "versions to serve: api/all=true, GROUP/VERSION=false")
+	f.StringVar(&o.auditPolicy, "audit-policy-file", "", "which requests are recorded; with --audit-log-path")
+	f.StringVar(&o.auditLog, "audit-log-path", "", "where they are recorded; - is standard output")
+	f.StringVar(&o.encryption, "encryption-provider-config", "", "an EncryptionConfiguration: what is encrypted in the store")
 	f.IntVar(&o.inflight, "max-requests-inflight", 400, "how many reads are at work at once")
 	f.IntVar(&o.mutating, "max-mutating-requests-inflight", 200, "how many writes are at work at once")
 	return cmd
@@ -79,6 +84,7 @@ func runAPIServer(ctx context.Context, o apiserverFlags) error {
 		Store: store, BindAddress: bind, Port: o.port, TokenFile: o.tokenFile, ServiceAccountIssuer: o.issuer, AuthorizationModes: o.authorization,
 		AnonymousAuth: &o.anonymous, ServiceCIDRs: cidrs, Admission: admissionChain(o.enable, o.disable), RuntimeConfig: rc,
 		MaxRequestsInFlight: o.inflight, MaxMutatingInFlight: o.mutating,
+		AuditPolicyFile: o.auditPolicy, AuditLog: audit.LogConfig{Path: o.auditLog}, EncryptionConfigFile: o.encryption,
 	}
 	if o.advertise != "" {
 		if cfg.AdvertiseAddress, err = netip.ParseAddr(o.advertise); err != nil {

@@ -20,6 +20,7 @@ import (
 	"skiff/apiserver"
 	"skiff/apiserver/admission"
 	"skiff/apiserver/admission/builtin"
+	"skiff/apiserver/audit"
 	"skiff/apiserver/authn"
 	"skiff/client"
 	"skiff/cloud"
@@ -88,11 +89,17 @@ func newControlPlane(l layout.Layout, c *node.Config) (*controlPlane, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: endpoint.advertiseAddress: %w", l.NodeConfig(), err)
 	}
+	extra, err := extraArgs(c.Cluster.APIServer.ExtraArgs, slog.Default())
+	if err != nil {
+		return nil, fmt.Errorf("%s: apiServer.extraArgs: %w", l.NodeConfig(), err)
+	}
 	server, err := apiserver.New(apiserver.Config{
 		Store: store, Port: int(c.Endpoint.BindPort), Certificate: certificate.GetCertificate, AdvertiseAddress: advertise,
 		ClientCA: clientCA, FrontProxyCA: proxyCA, ProxyClientCertificate: proxyClient.GetClientCertificate, ServiceAccountKey: accountKey,
 		ServiceAccountIssuer: "https://kubernetes.default.svc." + c.Cluster.Networking.DNSDomain,
-		ServiceCIDRs:         serviceCIDRs, KubeletTLS: kubelet, Admission: admissionChain(nil, nil),
+		ServiceCIDRs:         serviceCIDRs, KubeletTLS: kubelet, Admission: admissionChain(extra.enable, extra.disable),
+		AuditPolicyFile: extra.auditPolicy, AuditLog: audit.LogConfig{Path: extra.auditLog}, EncryptionConfigFile: extra.encryption,
+		MaxRequestsInFlight: extra.inflight, MaxMutatingInFlight: extra.mutating,
 		Log: slog.Default().With("part", "apiserver"),
 	})
 	if err != nil {
