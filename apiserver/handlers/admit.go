@@ -2,7 +2,10 @@ package handlers
 
 import (
 	"context"
+	"errors"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -20,6 +23,23 @@ func (a *API) attributes(ctx context.Context, t *Target, op admission.Operation,
 		Warn:     func(text string) { request.Warn(ctx, text) },
 		Annotate: func(key, value string) { request.Annotate(ctx, key, value) },
 	}
+}
+
+// mutated runs the plugins that change an object, and returns what they made of it.
+func mutated(ctx context.Context, chain admission.Chain, at *admission.Attributes) (runtime.Object, metav1.Object, error) {
+	if err := chain.Admit(ctx, at); err != nil {
+		return nil, nil, err
+	}
+	if at.Object == nil {
+		return nil, nil, apierrors.NewInternalError(errors.New("admission took the object away"))
+	}
+	obj := untype(at.Object)
+	m, err := metaOf(obj)
+	if err != nil {
+		return nil, nil, err
+	}
+	dedupOwners(ctx, m, ownersTwiceAdmitted)
+	return obj, m, nil
 }
 
 // convert gives an object in any version, for webhooks, and takes what they made

@@ -168,17 +168,9 @@ func (a *API) made(ctx context.Context, t *Target, s *resources.Strategy, obj ru
 			undo(ctx, held)
 		}
 	}()
-	if err := chain.Admit(ctx, at); err != nil {
+	if obj, m, err = mutated(ctx, chain, at); err != nil {
 		return nil, nil, err
 	}
-	if obj = at.Object; obj == nil {
-		return nil, nil, apierrors.NewInternalError(errors.New("admission took the object away"))
-	}
-	obj = untype(obj)
-	if m, err = metaOf(obj); err != nil {
-		return nil, nil, err
-	}
-	dedupOwners(ctx, m, ownersTwiceAdmitted)
 	a.prepareCreate(ctx, s, obj, m)
 	at.Name = m.GetName()
 	if err := validateCreate(ctx, t, s, obj, m); err != nil {

@@ -199,17 +199,9 @@ func (a *API) changed(ctx context.Context, t *Target, s *resources.Strategy, c *
 			undo(ctx, at)
 		}
 	}()
-	if err := chain.Admit(ctx, at); err != nil {
+	if obj, m, err = mutated(ctx, chain, at); err != nil {
 		return nil, nil, err
 	}
-	if obj = at.Object; obj == nil {
-		return nil, nil, apierrors.NewInternalError(errors.New("admission took the object away"))
-	}
-	obj = untype(obj)
-	if m, err = metaOf(obj); err != nil {
-		return nil, nil, err
-	}
-	dedupOwners(ctx, m, ownersTwiceAdmitted)
 	prepareUpdate(ctx, s, obj, old, m, om)
 	if err := validateUpdate(ctx, t, s, obj, old, m, om); err != nil {
 		return nil, nil, err
