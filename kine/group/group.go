@@ -5,6 +5,7 @@ package group
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	"skiff/kine"
 	"skiff/kine/mvcc"
@@ -50,16 +51,49 @@ func (o *Op) Answer(err error) {
 
 // Queue holds the operations that wait for the writer.
 type Queue struct {
-	ops     chan *Op
-	stopped chan struct{}
-	// serving waits until operations are taken.
-	serving func(context.Context) error
-	limits  mvcc.Limits
+	ops            chan *Op
+	ready, stopped chan struct{}
+	limits         mvcc.Limits
+	// unready is why the store does not serve yet.
+	unready atomic.Pointer[error]
 }
 
-// NewQueue is an empty queue. Operations are queued once serving returns nil.
-func NewQueue(limits mvcc.Limits, serving func(context.Context) error) *Queue {
-	return &Queue{ops: make(chan *Op, 4*maxGroup), stopped: make(chan struct{}), serving: serving, limits: limits}
+// NewQueue is an empty queue. Operations are queued after Start.
+func NewQueue(limits mvcc.Limits) *Queue {
+	return &Queue{ops: make(chan *Op, 4*maxGroup), ready: make(chan struct{}), stopped: make(chan struct{}), limits: limits}
+}
+
+// Start says that the store serves from now on.
+func (q *Queue) Start() { close(q.ready) }
+
+// Ready is closed by Start; it implements kine.Runner.
+func (q *Queue) Ready() <-chan struct{} { return q.ready }
+
+// Unready says why the store does not serve yet.
+func (q *Queue) Unready(err error) { q.unready.Store(&err) }
+
+// Serving waits until the store serves.
+func (q *Queue) Serving(ctx context.Context) error {
+	select {
+	case <-q.ready:
+	default:
+		select {
+		case <-q.ready:
+		case <-q.stopped:
+			return kine.ErrStopped
+		case <-ctx.Done():
+			if why := q.unready.Load(); why != nil {
+				return fmt.Errorf("%w: %w", kine.ErrUnavailable, *why)
+			}
+			return ctx.Err()
+		}
+	}
+	select {
+	case <-q.stopped:
+		return kine.ErrStopped
+	default:
+		return nil
+	}
 }
 
 // Ops is where the writer takes the first operation of a group from.
@@ -93,7 +127,7 @@ func (q *Queue) Stopped() <-chan struct{} { return q.stopped }
 // Submit queues an operation and waits for its end. Once it is queued it runs,
 // also when ctx ends meanwhile.
 func (q *Queue) Submit(ctx context.Context, o *Op) error {
-	if err := q.serving(ctx); err != nil {
+	if err := q.Serving(ctx); err != nil {
 		return err
 	}
 	o.done = make(chan error, 1)

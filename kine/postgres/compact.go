@@ -166,7 +166,7 @@ func deadRows(ctx context.Context, tx *sql.Tx, removed, limit int64) (dead pq.In
 
 // Status implements kine.Store.
 func (s *Store) Status(ctx context.Context) (kine.Status, error) {
-	if err := s.serving(ctx); err != nil {
+	if err := s.Serving(ctx); err != nil {
 		return kine.Status{}, err
 	}
 	st := kine.Status{QuotaBytes: s.cfg.QuotaBytes, Backend: "postgres"}

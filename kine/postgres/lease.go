@@ -63,7 +63,7 @@ func (s *Store) Revoke(ctx context.Context, id int64) error {
 
 // KeepAlive implements kine.Store. A lease whose time has come stays ended.
 func (s *Store) KeepAlive(ctx context.Context, id int64) (kine.Lease, error) {
-	if err := s.serving(ctx); err != nil {
+	if err := s.Serving(ctx); err != nil {
 		return kine.Lease{}, err
 	}
 	l := kine.Lease{ID: id}
@@ -80,7 +80,7 @@ func (s *Store) KeepAlive(ctx context.Context, id int64) (kine.Lease, error) {
 
 // TimeToLive implements kine.Store.
 func (s *Store) TimeToLive(ctx context.Context, id int64, keys bool) (kine.Lease, error) {
-	if err := s.serving(ctx); err != nil {
+	if err := s.Serving(ctx); err != nil {
 		return kine.Lease{}, err
 	}
 	l := kine.Lease{ID: id}
@@ -103,7 +103,7 @@ func (s *Store) TimeToLive(ctx context.Context, id int64, keys bool) (kine.Lease
 
 // Leases implements kine.Store.
 func (s *Store) Leases(ctx context.Context) ([]int64, error) {
-	if err := s.serving(ctx); err != nil {
+	if err := s.Serving(ctx); err != nil {
 		return nil, err
 	}
 	ids, err := s.leaseIDs(ctx, `SELECT id FROM skiff_lease ORDER BY id`)

@@ -59,7 +59,7 @@ func (s *Store) Count(ctx context.Context, r kine.Range, opts kine.ReadOptions) 
 
 // read reads, and makes sure that the database did not go back.
 func (s *Store) read(ctx context.Context, r kine.Range, opts kine.ReadOptions, limit int64) (kine.ReadResult, error) {
-	if err := s.serving(ctx); err != nil {
+	if err := s.Serving(ctx); err != nil {
 		return kine.ReadResult{}, err
 	}
 	if opts.Revision < 0 {
@@ -146,7 +146,7 @@ func checkRevision(revision, newest, compact int64) error {
 
 // Revision implements kine.Store.
 func (s *Store) Revision(ctx context.Context) (int64, error) {
-	if err := s.serving(ctx); err != nil {
+	if err := s.Serving(ctx); err != nil {
 		return 0, err
 	}
 	return s.now.Get(ctx)
@@ -179,7 +179,7 @@ func (s *Store) revisionForHub(ctx context.Context) (int64, error) {
 
 // Watch implements kine.Store.
 func (s *Store) Watch(ctx context.Context, r kine.Range, opts kine.WatchOptions) (kine.Watcher, error) {
-	if err := s.serving(ctx); err != nil {
+	if err := s.Serving(ctx); err != nil {
 		return nil, err
 	}
 	if opts.Revision == 0 {

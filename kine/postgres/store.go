@@ -20,10 +20,9 @@ import (
 // Store is a kine.Runner on a PostgreSQL database.
 type Store struct {
 	*group.Queue
-	cfg   Config
-	ready chan struct{}
+	cfg Config
 
-	// Set by connect, before ready is closed.
+	// Set by connect, before Start.
 	writer, readers *sql.DB
 	hub             *watchhub.Hub
 	feed            *feed
@@ -39,10 +38,6 @@ type Store struct {
 	// leaseChange wakes the one who ends leases.
 	leaseChange chan struct{}
 	now         group.Shared
-
-	mu sync.Mutex
-	// unready is why the store does not serve yet.
-	unready error
 }
 
 // New checks the configuration. Nothing is opened before Run.
@@ -51,14 +46,11 @@ func New(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{cfg: cfg, ready: make(chan struct{}), leaseChange: make(chan struct{}, 1)}
-	s.Queue = group.NewQueue(cfg.Limits, s.serving)
+	s := &Store{cfg: cfg, leaseChange: make(chan struct{}, 1)}
+	s.Queue = group.NewQueue(cfg.Limits)
 	s.now.Read = s.readRevision
 	return s, nil
 }
-
-// Ready implements kine.Runner.
-func (s *Store) Ready() <-chan struct{} { return s.ready }
 
 // Run implements kine.Runner.
 func (s *Store) Run(ctx context.Context) (err error) {
@@ -79,7 +71,7 @@ func (s *Store) Run(ctx context.Context) (err error) {
 	}
 	s.hub = watchhub.New(watchhub.Config{Log: s, Revision: s.revisionForHub, Progress: s.cfg.Progress}, revision)
 	s.feed = newFeed(s, revision)
-	close(s.ready)
+	s.Start()
 
 	hubCtx, stopHub := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopHub()
@@ -127,9 +119,7 @@ func (s *Store) connect(ctx context.Context) (revision int64, err error) {
 			return 0, fmt.Errorf("postgres: %w", err)
 		}
 		err = explain(err)
-		s.mu.Lock()
-		s.unready = err
-		s.mu.Unlock()
+		s.Unready(err)
 		s.cfg.Log.Error("the database cannot be used; it is tried again", "err", err, "in", wait)
 		timer := time.NewTimer(wait)
 		select {
@@ -179,32 +169,6 @@ func (s *Store) warn(ctx context.Context) {
 		if value == c.bad {
 			s.cfg.Log.Info("database setting", c.setting, value, "meaning", c.meaning)
 		}
-	}
-}
-
-// serving waits until the store is connected for the first time.
-func (s *Store) serving(ctx context.Context) error {
-	select {
-	case <-s.ready:
-	default:
-		select {
-		case <-s.ready:
-		case <-s.Stopped():
-			return kine.ErrStopped
-		case <-ctx.Done():
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			if s.unready != nil {
-				return fmt.Errorf("%w: %w", kine.ErrUnavailable, s.unready)
-			}
-			return ctx.Err()
-		}
-	}
-	select {
-	case <-s.Stopped():
-		return kine.ErrStopped
-	default:
-		return nil
 	}
 }
 

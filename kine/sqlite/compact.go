@@ -29,7 +29,7 @@ const (
 
 // Compact implements kine.Store. The rows go later, in the writer's pauses.
 func (s *Store) Compact(ctx context.Context, rev int64) error {
-	if err := s.serving(ctx); err != nil {
+	if err := s.Serving(ctx); err != nil {
 		return err
 	}
 	return s.Submit(ctx, &group.Op{
@@ -216,7 +216,7 @@ func (w *writer) checkpoint(mode string) {
 
 // Status implements kine.Store.
 func (s *Store) Status(ctx context.Context) (kine.Status, error) {
-	if err := s.serving(ctx); err != nil {
+	if err := s.Serving(ctx); err != nil {
 		return kine.Status{}, err
 	}
 	revision, compact := s.index.Revisions()

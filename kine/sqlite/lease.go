@@ -192,7 +192,7 @@ func (s *Store) revoke(ctx context.Context, id int64, still func() bool) error {
 
 // KeepAlive implements kine.Store.
 func (s *Store) KeepAlive(ctx context.Context, id int64) (kine.Lease, error) {
-	if err := s.serving(ctx); err != nil {
+	if err := s.Serving(ctx); err != nil {
 		return kine.Lease{}, err
 	}
 	s.leases.mu.Lock()
@@ -209,7 +209,7 @@ func (s *Store) KeepAlive(ctx context.Context, id int64) (kine.Lease, error) {
 
 // TimeToLive implements kine.Store.
 func (s *Store) TimeToLive(ctx context.Context, id int64, keys bool) (kine.Lease, error) {
-	if err := s.serving(ctx); err != nil {
+	if err := s.Serving(ctx); err != nil {
 		return kine.Lease{}, err
 	}
 	out, ok := s.leases.get(id)
@@ -225,7 +225,7 @@ func (s *Store) TimeToLive(ctx context.Context, id int64, keys bool) (kine.Lease
 
 // Leases implements kine.Store.
 func (s *Store) Leases(ctx context.Context) ([]int64, error) {
-	if err := s.serving(ctx); err != nil {
+	if err := s.Serving(ctx); err != nil {
 		return nil, err
 	}
 	s.leases.mu.Lock()

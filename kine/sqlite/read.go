@@ -35,7 +35,7 @@ func (s *Store) Count(ctx context.Context, r kine.Range, opts kine.ReadOptions) 
 }
 
 func (s *Store) read(ctx context.Context, r kine.Range, opts kine.ReadOptions, limit int64) (kine.ReadResult, error) {
-	if err := s.serving(ctx); err != nil {
+	if err := s.Serving(ctx); err != nil {
 		return kine.ReadResult{}, err
 	}
 	for try := 1; ; try++ {
@@ -174,7 +174,7 @@ func (s *Store) readError(ctx context.Context, err error) error {
 
 // Revision implements kine.Store: the one writer's index is the truth.
 func (s *Store) Revision(ctx context.Context) (int64, error) {
-	if err := s.serving(ctx); err != nil {
+	if err := s.Serving(ctx); err != nil {
 		return 0, err
 	}
 	revision, _ := s.index.Revisions()
@@ -183,7 +183,7 @@ func (s *Store) Revision(ctx context.Context) (int64, error) {
 
 // Watch implements kine.Store.
 func (s *Store) Watch(ctx context.Context, r kine.Range, opts kine.WatchOptions) (kine.Watcher, error) {
-	if err := s.serving(ctx); err != nil {
+	if err := s.Serving(ctx); err != nil {
 		return nil, err
 	}
 	_, compact := s.index.Revisions()

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"skiff/kine"
 	"skiff/kine/group"
 	"skiff/kine/mvcc"
 	"skiff/kine/watchhub"
@@ -18,10 +17,9 @@ import (
 // Store is a kine.Runner on a SQLite file.
 type Store struct {
 	*group.Queue
-	cfg   Config
-	ready chan struct{}
+	cfg Config
 
-	// Set by open, before ready is closed.
+	// Set by open, before Start.
 	lock        *os.File
 	db, readers *sql.DB
 	oneValue    *sql.Stmt
@@ -30,10 +28,6 @@ type Store struct {
 	leases      *leases
 	usage       usage
 	recent      *recent
-
-	mu sync.Mutex
-	// unready is why the store does not serve yet.
-	unready error
 }
 
 // New checks the configuration. Nothing is opened before Run.
@@ -42,13 +36,10 @@ func New(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{cfg: cfg, ready: make(chan struct{}), leases: newLeases(), recent: newRecent(cfg.CacheBytes)}
-	s.Queue = group.NewQueue(cfg.Limits, s.serving)
+	s := &Store{cfg: cfg, leases: newLeases(), recent: newRecent(cfg.CacheBytes)}
+	s.Queue = group.NewQueue(cfg.Limits)
 	return s, nil
 }
-
-// Ready implements kine.Runner.
-func (s *Store) Ready() <-chan struct{} { return s.ready }
 
 // Run implements kine.Runner.
 func (s *Store) Run(ctx context.Context) (err error) {
@@ -65,7 +56,7 @@ func (s *Store) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("sqlite: %w", explain(err))
 	}
-	close(s.ready)
+	s.Start()
 
 	hubCtx, stopHub := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopHub()
@@ -98,9 +89,7 @@ func (s *Store) openPatiently(ctx context.Context) error {
 		if cerr := s.close(); cerr != nil {
 			s.cfg.Log.Debug("close after a failed open", "err", cerr)
 		}
-		s.mu.Lock()
-		s.unready = err
-		s.mu.Unlock()
+		s.Unready(err)
 		s.cfg.Log.Error("the store cannot be opened; it is tried again", "err", err, "in", wait)
 		timer := time.NewTimer(wait)
 		select {
@@ -131,30 +120,4 @@ func (s *Store) close() error {
 		s.lock = nil
 	}
 	return errors.Join(errs...)
-}
-
-// serving waits until the store is open.
-func (s *Store) serving(ctx context.Context) error {
-	select {
-	case <-s.ready:
-	default:
-		select {
-		case <-s.ready:
-		case <-s.Stopped():
-			return kine.ErrStopped
-		case <-ctx.Done():
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			if s.unready != nil {
-				return fmt.Errorf("%w: %w", kine.ErrUnavailable, s.unready)
-			}
-			return ctx.Err()
-		}
-	}
-	select {
-	case <-s.Stopped():
-		return kine.ErrStopped
-	default:
-		return nil
-	}
 }
