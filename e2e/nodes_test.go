@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"os/exec"
 	"strings"
 	"time"
@@ -60,12 +62,26 @@ func sigkill(s *space) {
 			`jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].state.running.startedAt} {.status.containerStatuses[0].containerID}{"\n"}{end}`)
 	}
 	before := started()
-	s.run("create", "configmap", "last", "--from-literal=write=acknowledged")
+	// Objects are made until one fails, and the kill comes at a random moment.
+	acknowledged := make(chan []string, 1)
+	go func() {
+		var made []string
+		for i := range 500 {
+			name := fmt.Sprintf("configmap/made-%d", i)
+			if _, err := s.try("", "create", "configmap", strings.TrimPrefix(name, "configmap/")); err != nil {
+				break
+			}
+			made = append(made, name)
+		}
+		acknowledged <- made
+	}()
+	wait := time.Duration(rand.Int64N(int64(2 * time.Second)))
+	s.t.Logf("the kill comes after %v", wait)
+	<-time.After(wait)
 	s.kill(s.t)
+	made := <-acknowledged
 	s.up(s.t)
-	if got := s.field("configmap/last", ".data.write"); got != "acknowledged" {
-		s.t.Errorf("the last write is %q after the kill", got)
-	}
+	s.says(made, "get", "configmaps", "-o", "name")
 	// A pod that starts now shows that the node agent is at work again, so that
 	// the status of the old ones is fresh.
 	s.apply(pod("later", "", ""))
