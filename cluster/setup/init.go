@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"time"
 
+	authorizationv1 "k8s.io/api/authorization/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/client-go/kubernetes"
 
@@ -212,7 +214,24 @@ func (d *Init) waitControlPlane(ctx context.Context) error {
 		return fmt.Errorf("the API server at %s did not become ready; its log is %s: %w", cfg.Host, d.Layout.ProcessLog(), err)
 	}
 	d.say("wait-control-plane", "The API server is ready after %s", d.now().Sub(start).Round(time.Millisecond))
-	return ensure(ctx, super.RbacV1().ClusterRoleBindings(), bindCluster(kubeconfig.AdminsGroup, "cluster-admin", group(kubeconfig.AdminsGroup)))
+	err = ensure(ctx, super.RbacV1().ClusterRoleBindings(), bindCluster(kubeconfig.AdminsGroup, "cluster-admin", group(kubeconfig.AdminsGroup)))
+	if err != nil {
+		return err
+	}
+	admin, err := d.admin()
+	if err != nil {
+		return err
+	}
+	// The authoriser reads bindings from a watch, which is behind the write.
+	return retry(ctx, timeout, func(ctx context.Context) error {
+		everything := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{
+			ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: "*", Group: "*", Resource: "*"}}}
+		review, err := admin.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, everything, metav1.CreateOptions{})
+		if err == nil && !review.Status.Allowed {
+			err = fmt.Errorf("%s is no administrator yet: %s", d.Layout.AdminConf(), review.Status.Reason)
+		}
+		return err
+	})
 }
 
 // admin is the client of the phases that write to the cluster.
