@@ -152,6 +152,10 @@ func benchCommand() *cobra.Command {
 	f.IntVar(&c.Size, "size", 1024, "the bytes of each")
 	f.IntVar(&c.Lists, "lists", 50, "how many full lists")
 	f.IntVar(&c.Watchers, "watchers", 100, "how many watches see every write")
+	f.IntVar(&c.ScheduledPods, "scheduled-pods", 500, "how many pods are given a node; negative for none")
+	f.StringVar(&c.Image, "image", "", "the image of the pods whose start is measured; empty for none")
+	f.IntVar(&c.StartedPods, "started-pods", 20, "how many of them")
+	f.IntVar(&c.Server, "server-pid", 0, "the API server's process on this machine: its time and memory are shown")
 	f.IntVar(&c.WatchedWrites, "watched-writes", 200, "how many writes they see")
 	return cmd
 }

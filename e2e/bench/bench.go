@@ -38,6 +38,16 @@ type Config struct {
 	Watchers int
 	// WatchedWrites is the number of writes that every watcher sees. Default 200.
 	WatchedWrites int
+	// ScheduledPods is the number of pods that are given a node, of some that are
+	// objects alone. Default 500; negative is none.
+	ScheduledPods int
+	// Image is that of the pods whose start is measured; empty measures none.
+	Image string
+	// StartedPods is their number. Default 20.
+	StartedPods int
+	// Server is the process of the API server, when it is on this machine: its
+	// time and memory are printed at the end.
+	Server int
 	// Namespace is made for the run and deleted after. Default skiff-bench.
 	Namespace string
 	// Progress is where progress is shown; nil for nowhere.
@@ -74,6 +84,7 @@ func (c *Config) complete() error {
 	}{
 		{"Clients", &c.Clients, 16}, {"Objects", &c.Objects, 3000}, {"Size", &c.Size, 1024},
 		{"Lists", &c.Lists, 50}, {"Watchers", &c.Watchers, 100}, {"WatchedWrites", &c.WatchedWrites, 200},
+		{"StartedPods", &c.StartedPods, 20},
 	} {
 		if *f.value == 0 {
 			*f.value = f.def
@@ -82,6 +93,10 @@ func (c *Config) complete() error {
 			return fmt.Errorf("bench: %s %d: want a positive number", f.name, *f.value)
 		}
 	}
+	if c.ScheduledPods == 0 {
+		c.ScheduledPods = 500
+	}
+	c.ScheduledPods = max(c.ScheduledPods, 0)
 	if c.Namespace == "" {
 		c.Namespace = "skiff-bench"
 	}
@@ -119,12 +134,29 @@ func Run(ctx context.Context, c Config, out io.Writer) (err error) {
 			err = errors.Join(err, fmt.Errorf("bench: delete the namespace: %w", e))
 		}
 	}()
+	var before time.Duration
+	if c.Server != 0 {
+		if before, err = cpu(c.Server); err != nil {
+			return fmt.Errorf("bench: %w", err)
+		}
+	}
 	for _, m := range measurements {
 		if err := m(ctx, r); err != nil {
 			return fmt.Errorf("bench: %w", err)
 		}
 	}
-	return nil
+	if c.Server == 0 {
+		return nil
+	}
+	after, err := cpu(c.Server)
+	if err != nil {
+		return fmt.Errorf("bench: %w", err)
+	}
+	rss, anon, err := memory(c.Server)
+	if err != nil {
+		return fmt.Errorf("bench: %w", err)
+	}
+	return r.out.Encode(Usage{Name: "server", CPUSeconds: (after - before).Seconds(), RSSMiB: rss, AnonMiB: anon})
 }
 
 // connect makes a client with a connection of its own, without a limit of its

@@ -61,7 +61,7 @@ func TestAgainstCluster(t *testing.T) {
 		t.Skip("SKIFF_BENCH names no kubeconfig")
 	}
 	var out bytes.Buffer
-	err := Run(t.Context(), Config{Kubeconfig: kubeconfig, Clients: 4, Objects: 40, Lists: 4, Watchers: 5, WatchedWrites: 10}, &out)
+	err := Run(t.Context(), Config{Kubeconfig: kubeconfig, Clients: 4, Objects: 40, Lists: 4, Watchers: 5, WatchedWrites: 10, ScheduledPods: 10}, &out)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestAgainstCluster(t *testing.T) {
 		}
 		names = append(names, r.Name)
 	}
-	if got, want := strings.Join(names, " "), "create get update patch list watch delete"; got != want {
+	if got, want := strings.Join(names, " "), "create get update patch list watch delete schedule"; got != want {
 		t.Errorf("measured %s, want %s", got, want)
 	}
 }
