@@ -62,10 +62,21 @@ func TestJoin(t *testing.T) {
 			wrong[i] = strings.Replace(word, hash, strings.Repeat("0", len(hash)), 1)
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if out, err := exec.CommandContext(ctx, c.bin, wrong...).CombinedOutput(); err == nil || ctx.Err() != nil || !strings.Contains(string(out), "sha256:") {
 		t.Errorf("join with a wrong hash: error %v, want one that names it:\n%s", err, out)
+	}
+
+	// A token that has no signature any more.
+	expired := append([]string(nil), arguments...)
+	for i, word := range expired {
+		if word == "--token" {
+			expired[i+1] = "abcdef.0123456789abcdef"
+		}
+	}
+	if out, err := exec.CommandContext(ctx, c.bin, expired...).CombinedOutput(); err == nil || ctx.Err() != nil || !strings.Contains(string(out), "it has expired") {
+		t.Errorf("join with an expired token: error %v, want one that says so:\n%s", err, out)
 	}
 
 	c.skiff(t, arguments...)

@@ -52,6 +52,7 @@ func discover(ctx context.Context, d config.Discovery, timeout time.Duration) (t
 		return trust{}, err
 	}
 	var found trust
+	var unsigned time.Time // when it was first seen so
 	err = retry(ctx, timeout, func(ctx context.Context) error {
 		// The answer is trusted by its signature and the pin, not by its sender.
 		info, err := fetchClusterInfo(ctx, host, port, nil)
@@ -59,6 +60,13 @@ func discover(ctx context.Context, d config.Discovery, timeout time.Duration) (t
 			return err
 		}
 		found, err = verifyClusterInfo(info, t, bt.CACertHashes, bt.UnsafeSkipCAVerification)
+		if u := (unsignedError{}); errors.As(err, &u) {
+			if unsigned.IsZero() {
+				unsigned = time.Now()
+			} else if time.Since(unsigned) > signing {
+				return fatal{err}
+			}
+		}
 		if err != nil {
 			return err
 		}
@@ -125,6 +133,17 @@ func fetchClusterInfo(ctx context.Context, host, port string, caPEM []byte) (*co
 	return cm, nil
 }
 
+// signing is how long a token may be older than cluster-info's signature by it.
+// kubeadm waits for all of its discovery timeout, and says nothing meanwhile.
+const signing = 10 * time.Second
+
+// unsignedError tells that cluster-info has no signature by the token.
+type unsignedError struct{ id string }
+
+func (e unsignedError) Error() string {
+	return fmt.Sprintf("cluster-info is not signed with the token %s: it has expired, or is not one of this cluster; make one with `skiff token create`", e.id)
+}
+
 // verifyClusterInfo checks the token's signature and the pins.
 func verifyClusterInfo(info *corev1.ConfigMap, t token.Token, pins []string, skipPin bool) (trust, error) {
 	doc := info.Data[bootstrapapi.KubeConfigKey]
@@ -133,7 +152,7 @@ func verifyClusterInfo(info *corev1.ConfigMap, t token.Token, pins []string, ski
 	}
 	signature := info.Data[bootstrapapi.JWSSignatureKeyPrefix+t.ID]
 	if signature == "" {
-		return trust{}, fmt.Errorf("cluster-info is not signed with the token %s: it has expired, or is not one of this cluster; make one with `skiff token create`", t.ID)
+		return trust{}, unsignedError{t.ID}
 	}
 	if !jws.DetachedTokenIsValid(signature, doc, t.ID, t.Secret) {
 		return trust{}, fatal{fmt.Errorf("cluster-info's signature does not fit the token %s: the token's secret is wrong, or the answer was changed on its way", t.ID)}

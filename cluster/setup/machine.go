@@ -127,7 +127,7 @@ func clientFor(path string) (kubernetes.Interface, *rest.Config, error) {
 func retry(ctx context.Context, timeout time.Duration, try func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	pause := 20 * time.Millisecond
+	began, pause := time.Now(), 20*time.Millisecond
 	for {
 		err := try(ctx)
 		if err == nil {
@@ -140,7 +140,7 @@ func retry(ctx context.Context, timeout time.Duration, try func(ctx context.Cont
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			return fmt.Errorf("gave up after %s: %w", timeout, err)
+			return fmt.Errorf("gave up after %s: %w", time.Since(began).Round(time.Second), err)
 		case <-timer.C:
 		}
 		pause = min(pause*3/2, 500*time.Millisecond)
