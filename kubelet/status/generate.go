@@ -78,8 +78,19 @@ func Generate(in Input) v1.PodStatus {
 	if in.Failure != nil {
 		out.Phase, out.Reason, out.Message = v1.PodFailed, in.Failure.Reason, in.Failure.Message
 	}
+	if out.Phase == v1.PodFailed && len(in.Old.ContainerStatuses) == 0 && !ran(&out) {
+		// A pod that the node refused has no containers to tell of; a waiting one
+		// would hide the reason in kubectl's list.
+		out.InitContainerStatuses, out.ContainerStatuses, out.EphemeralContainerStatuses = nil, nil, nil
+	}
 	out.Conditions = conditions(in, &out)
 	return out
+}
+
+// ran tells whether the node has or had any container of the pod.
+func ran(s *v1.PodStatus) bool {
+	known := func(c v1.ContainerStatus) bool { return c.ContainerID != "" }
+	return slices.ContainsFunc(s.InitContainerStatuses, known) || slices.ContainsFunc(s.ContainerStatuses, known)
 }
 
 func addresses(out *v1.PodStatus, in Input) {

@@ -80,3 +80,16 @@ func TestGenerate(t *testing.T) {
 		})
 	}
 }
+
+// A pod that the node refused shows the reason and no waiting container.
+func TestRefusedPodHasNoContainers(t *testing.T) {
+	pod := &v1.Pod{Spec: v1.PodSpec{Containers: []v1.Container{{Name: "c"}}}}
+	in := Input{Pod: pod, State: &podstate.Pod{}, Now: metav1.Now(), Failure: &Failure{Reason: "SysctlForbidden"}}
+	first := Generate(in)
+	in.Failure, in.Old = nil, first
+	for _, s := range []v1.PodStatus{first, Generate(in)} {
+		if s.Phase != v1.PodFailed || s.Reason != "SysctlForbidden" || len(s.ContainerStatuses) != 0 {
+			t.Errorf("status %+v, want failed without containers", s)
+		}
+	}
+}
