@@ -84,7 +84,10 @@ func TestGenerate(t *testing.T) {
 // A pod that the node refused shows the reason and no waiting container.
 func TestRefusedPodHasNoContainers(t *testing.T) {
 	pod := &v1.Pod{Spec: v1.PodSpec{Containers: []v1.Container{{Name: "c"}}}}
-	in := Input{Pod: pod, State: &podstate.Pod{}, Now: metav1.Now(), Failure: &Failure{Reason: "SysctlForbidden"}}
+	in := Input{
+		Pod: pod, State: &podstate.Pod{}, Probes: allReady{}, Now: metav1.Now(), Failure: &Failure{Reason: "SysctlForbidden"},
+		Reason: func(string) (containers.Reason, bool) { return containers.Reason{}, false },
+	}
 	first := Generate(in)
 	in.Failure, in.Old = nil, first
 	for _, s := range []v1.PodStatus{first, Generate(in)} {
