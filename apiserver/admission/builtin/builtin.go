@@ -18,10 +18,12 @@ import (
 	"skiff/apiserver/admission/extendedresourcetoleration"
 	"skiff/apiserver/admission/limitpodhardantiaffinitytopology"
 	"skiff/apiserver/admission/limitranger"
+	"skiff/apiserver/admission/mutatingpolicy"
 	"skiff/apiserver/admission/namespacelifecycle"
 	"skiff/apiserver/admission/noderestriction"
 	"skiff/apiserver/admission/persistentvolumeclaimresize"
 	"skiff/apiserver/admission/podsecurity"
+	"skiff/apiserver/admission/policy"
 	"skiff/apiserver/admission/priority"
 	"skiff/apiserver/admission/resourcequota"
 	"skiff/apiserver/admission/runtimeclass"
@@ -94,12 +96,11 @@ func entries() []entry {
 			return defaultingressclass.New(d.Informers.Networking().V1().IngressClasses().Lister())
 		})},
 		{denyserviceexternalips.Name, false, fixed(denyserviceexternalips.New())},
+		{mutatingpolicy.Name, true, func(d Deps) (admission.Plugin, error) { return mutatingpolicy.New(policies(d), d.types()) }},
 		{webhook.MutatingName, true, func(d Deps) (admission.Plugin, error) {
 			return webhook.NewMutating(webhook.Config{Client: d.Client, Informers: d.Informers, Authorizer: d.Authorizer})
 		}},
-		{validatingpolicy.Name, true, func(d Deps) (admission.Plugin, error) {
-			return validatingpolicy.New(validatingpolicy.Config{Dynamic: d.Dynamic, Config: webhook.Config{Client: d.Client, Informers: d.Informers, Authorizer: d.Authorizer}})
-		}},
+		{validatingpolicy.Name, true, func(d Deps) (admission.Plugin, error) { return validatingpolicy.New(policies(d)) }},
 		{webhook.ValidatingName, true, func(d Deps) (admission.Plugin, error) {
 			return webhook.NewValidating(webhook.Config{Client: d.Client, Informers: d.Informers, Authorizer: d.Authorizer})
 		}},
@@ -157,4 +158,8 @@ func New(d Deps, enable, disable []string) (admission.Chain, error) {
 		plugins = append(plugins, p)
 	}
 	return admission.NewChain(plugins...), nil
+}
+
+func policies(d Deps) policy.Config {
+	return policy.Config{Dynamic: d.Dynamic, Config: webhook.Config{Client: d.Client, Informers: d.Informers, Authorizer: d.Authorizer}}
 }

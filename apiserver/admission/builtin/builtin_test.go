@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -205,6 +206,73 @@ func TestValidatingPolicyRefuses(t *testing.T) {
 	err := run(t, c, create(newPod(func(p *v1.Pod) { p.Spec.Containers = append(p.Spec.Containers, v1.Container{Name: "d", Image: "i"}) })))
 	if want := `pods "p" is forbidden: ValidatingAdmissionPolicy 'pol' with binding 'bind' denied request: at most 1 container, not 2`; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+func TestMutatingPolicyChanges(t *testing.T) {
+	expression := func(kind arv1.PatchType, text string) arv1.Mutation {
+		if kind == arv1.PatchTypeJSONPatch {
+			return arv1.Mutation{PatchType: kind, JSONPatch: &arv1.JSONPatch{Expression: text}}
+		}
+		return arv1.Mutation{PatchType: kind, ApplyConfiguration: &arv1.ApplyConfiguration{Expression: text}}
+	}
+	cases := map[string]struct {
+		condition string
+		mutations []arv1.Mutation
+		ignore    bool
+		want      string // the labels and the number of init containers
+		refused   string
+	}{
+		"apply configuration": {mutations: []arv1.Mutation{expression(arv1.PatchTypeApplyConfiguration,
+			"Object{metadata: Object.metadata{labels: {'by': variables.name}}, spec: Object.spec{initContainers: [Object.spec.initContainers{name: 'mesh', image: 'm'}]}}")},
+			want: "map[by:of-p] 1"},
+		"JSON patch": {mutations: []arv1.Mutation{expression(arv1.PatchTypeJSONPatch,
+			"[JSONPatch{op: 'add', path: '/metadata/labels', value: {'a': 'b'}}, JSONPatch{op: 'add', path: '/metadata/labels/' + jsonpatch.escapeKey('x/y'), value: 'z'}]")},
+			want: "map[a:b x/y:z] 0"},
+		"the second sees the first": {mutations: []arv1.Mutation{
+			expression(arv1.PatchTypeApplyConfiguration, "Object{metadata: Object.metadata{labels: {'a': '1'}}}"),
+			expression(arv1.PatchTypeApplyConfiguration, "Object{metadata: Object.metadata{labels: {'b': object.metadata.labels['a'] + '2'}}}")},
+			want: "map[a:1 b:12] 0"},
+		"a failed test leaves the object": {mutations: []arv1.Mutation{expression(arv1.PatchTypeJSONPatch,
+			"[JSONPatch{op: 'test', path: '/metadata/name', value: 'other'}, JSONPatch{op: 'add', path: '/metadata/labels', value: {'a': 'b'}}]")},
+			want: "map[] 0"},
+		"condition does not hold": {condition: "object.metadata.name == 'q'", mutations: []arv1.Mutation{
+			expression(arv1.PatchTypeApplyConfiguration, "Object{metadata: Object.metadata{labels: {'a': '1'}}}")}, want: "map[] 0"},
+		"error": {mutations: []arv1.Mutation{expression(arv1.PatchTypeApplyConfiguration, "Object{metadata: Object.metadata{labels: {'a': variables.none}}}")},
+			refused: "policy 'pol' with binding 'bind' denied request: no such key: none"},
+		"ignored error undoes what came before": {ignore: true, mutations: []arv1.Mutation{
+			expression(arv1.PatchTypeApplyConfiguration, "Object{metadata: Object.metadata{labels: {'a': '1'}}}"),
+			expression(arv1.PatchTypeApplyConfiguration, "Object{metadata: Object.metadata{labels: {'a': variables.none}}}")}, want: "map[] 0"},
+	}
+	for name, tc := range cases {
+		t.Run(name, func(t *testing.T) {
+			pol := &arv1.MutatingAdmissionPolicy{ObjectMeta: metav1.ObjectMeta{Name: "pol"}, Spec: arv1.MutatingAdmissionPolicySpec{
+				MatchConstraints: &arv1.MatchResources{ResourceRules: []arv1.NamedRuleWithOperations{{RuleWithOperations: arv1.RuleWithOperations{Operations: []arv1.OperationType{arv1.Create},
+					Rule: arv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods"}}}}}},
+				Variables: []arv1.Variable{{Name: "name", Expression: "'of-' + object.metadata.name"}}, Mutations: tc.mutations}}
+			if tc.condition != "" {
+				pol.Spec.MatchConditions = []arv1.MatchCondition{{Name: "c", Expression: tc.condition}}
+			}
+			if tc.ignore {
+				pol.Spec.FailurePolicy = ptr.To(arv1.Ignore)
+			}
+			c, _ := chain(t, nil, pol, &arv1.MutatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{Name: "bind"}, Spec: arv1.MutatingAdmissionPolicyBindingSpec{PolicyName: "pol"}})
+			a := create(newPod())
+			err := run(t, c, a)
+			if tc.refused != "" {
+				if err == nil || !strings.Contains(err.Error(), tc.refused) {
+					t.Errorf("error %v, want one with %q", err, tc.refused)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := a.Object.(*v1.Pod)
+			if got := fmt.Sprint(p.Labels, " ", len(p.Spec.InitContainers)); got != tc.want {
+				t.Errorf("made %s, want %s", got, tc.want)
+			}
+		})
 	}
 }
 

@@ -14,14 +14,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apiserver/pkg/cel/library"
-	"k8s.io/client-go/dynamic"
 	"k8s.io/utils/ptr"
 
 	"skiff/apiserver/admission"
-	"skiff/apiserver/admission/lookup"
+	"skiff/apiserver/admission/policy"
 	"skiff/apiserver/admission/webhook"
 )
 
@@ -30,29 +26,21 @@ const Name = "ValidatingAdmissionPolicy"
 
 const auditKey = "validation.policy.admission.k8s.io/validation_failure"
 
-// Config is what the plugin needs.
-type Config struct {
-	webhook.Config
-	// Dynamic reads params.
-	Dynamic dynamic.Interface
-}
-
 // Plugin evaluates policies.
 type Plugin struct {
-	cfg     Config
-	matcher *webhook.Matcher
-	cel     *compiler
+	cfg    policy.Config
+	engine *policy.Engine
 }
 
 // New makes the plugin.
-func New(c Config) (*Plugin, error) {
-	comp, err := newCompiler()
+func New(c policy.Config) (*Plugin, error) {
+	compiler, err := policy.NewCompiler()
 	if err != nil {
 		return nil, err
 	}
 	c.Informers.Admissionregistration().V1().ValidatingAdmissionPolicies().Informer()
 	c.Informers.Admissionregistration().V1().ValidatingAdmissionPolicyBindings().Informer()
-	return &Plugin{cfg: c, matcher: webhook.NewMatcher(c.Config), cel: comp}, nil
+	return &Plugin{cfg: c, engine: policy.New(c, compiler)}, nil
 }
 
 // Name is upstream's.
@@ -83,18 +71,18 @@ func (p *Plugin) Validate(ctx context.Context, a *admission.Attributes) error {
 	var values map[string]any
 	var refused error
 	for _, b := range bindings {
-		policy, err := reg.ValidatingAdmissionPolicies().Lister().Get(b.Spec.PolicyName)
+		pol, err := reg.ValidatingAdmissionPolicies().Lister().Get(b.Spec.PolicyName)
 		if err != nil {
 			continue
 		}
-		if ok, err := p.covers(ctx, policy.Spec.MatchConstraints, a); err != nil || !ok {
+		if ok, err := p.engine.Covers(ctx, pol.Spec.MatchConstraints, a); err != nil || !ok {
 			if err != nil {
 				return err
 			}
 			continue
 		}
 		if b.Spec.MatchResources != nil {
-			if ok, err := p.covers(ctx, b.Spec.MatchResources, a); err != nil || !ok {
+			if ok, err := p.engine.Covers(ctx, b.Spec.MatchResources, a); err != nil || !ok {
 				if err != nil {
 					return err
 				}
@@ -102,132 +90,60 @@ func (p *Plugin) Validate(ctx context.Context, a *admission.Attributes) error {
 			}
 		}
 		if values == nil {
-			if values, err = p.values(ctx, a); err != nil {
+			if values, err = p.engine.Values(ctx, a); err != nil {
 				return err
 			}
 		}
-		failures, err := p.evaluate(ctx, policy, b, a, values)
+		failures, err := p.evaluate(ctx, pol, b, a, values)
 		if err != nil {
-			if ptr.Deref(policy.Spec.FailurePolicy, arv1.Fail) == arv1.Ignore {
+			if ptr.Deref(pol.Spec.FailurePolicy, arv1.Fail) == arv1.Ignore {
 				continue
 			}
 			failures = []failure{{message: "failed to configure binding: " + err.Error()}}
 		}
-		if err := p.act(a, policy, b, failures); err != nil && refused == nil {
+		if err := p.act(a, pol, b, failures); err != nil && refused == nil {
 			refused = err
 		}
 	}
 	return refused
 }
 
-// covers tests match resources: rules, exclusions and selectors.
-func (p *Plugin) covers(ctx context.Context, m *arv1.MatchResources, a *admission.Attributes) (bool, error) {
-	if m == nil {
-		return true, nil
-	}
-	equivalent := ptr.Deref(m.MatchPolicy, arv1.Equivalent) == arv1.Equivalent
-	if named(m.ExcludeResourceRules, equivalent, a) {
-		return false, nil
-	}
-	if len(m.ResourceRules) > 0 && !named(m.ResourceRules, equivalent, a) {
-		return false, nil
-	}
-	if ok, err := webhook.ObjectMatches(m.ObjectSelector, a); err != nil || !ok {
-		return false, err
-	}
-	return p.matcher.Namespace(ctx, m.NamespaceSelector, a)
-}
-
-func named(rules []arv1.NamedRuleWithOperations, equivalent bool, a *admission.Attributes) bool {
-	for _, r := range rules {
-		if len(r.ResourceNames) > 0 && !slices.Contains(r.ResourceNames, a.Name) {
-			continue
-		}
-		if _, ok := webhook.Rules([]arv1.RuleWithOperations{r.RuleWithOperations}, equivalent, a); ok {
-			return true
-		}
-	}
-	return false
-}
-
-// values are the variables that all policies share.
-func (p *Plugin) values(ctx context.Context, a *admission.Attributes) (map[string]any, error) {
-	v, err := p.matcher.Values(a)
-	if err != nil {
-		return nil, err
-	}
-	v["authorizer"] = library.NewAuthorizerVal(a.User, p.cfg.Authorizer)
-	v["authorizer.requestResource"] = library.NewResourceAuthorizerVal(a.User, p.cfg.Authorizer, target{a})
-	v["namespaceObject"] = nil
-	if a.Namespace != "" && a.Resource.Resource != "namespaces" {
-		ns, err := lookup.Get(ctx, a.Namespace, p.cfg.Informers.Core().V1().Namespaces().Lister().Get, p.cfg.Client.CoreV1().Namespaces().Get)
-		if err != nil {
-			return nil, err
-		}
-		m, err := runtime.DefaultUnstructuredConverter.ToUnstructured(ns)
-		if err != nil {
-			return nil, apierrors.NewInternalError(err)
-		}
-		v["namespaceObject"] = m
-	}
-	return v, nil
-}
-
-// target is the request's resource for authorizer.requestResource.
-type target struct{ a *admission.Attributes }
-
-func (t target) GetName() string                          { return t.a.Name }
-func (t target) GetNamespace() string                     { return t.a.Namespace }
-func (t target) GetResource() schema.GroupVersionResource { return t.a.Resource }
-func (t target) GetSubresource() string                   { return t.a.Subresource }
-
 // evaluate gives the failures of one policy under one binding, over all params.
-func (p *Plugin) evaluate(ctx context.Context, policy *arv1.ValidatingAdmissionPolicy, b *arv1.ValidatingAdmissionPolicyBinding, a *admission.Attributes, shared map[string]any) ([]failure, error) {
-	params, err := p.params(ctx, policy, b, a)
+func (p *Plugin) evaluate(ctx context.Context, pol *arv1.ValidatingAdmissionPolicy, b *arv1.ValidatingAdmissionPolicyBinding, a *admission.Attributes, shared map[string]any) ([]failure, error) {
+	params, err := p.engine.Params(ctx, pol.Spec.ParamKind, b.Spec.ParamRef, a)
 	if err != nil {
 		return nil, err
 	}
-	ignore := ptr.Deref(policy.Spec.FailurePolicy, arv1.Fail) == arv1.Ignore
+	ignore := ptr.Deref(pol.Spec.FailurePolicy, arv1.Fail) == arv1.Ignore
 	var out []failure
 	for _, param := range params {
-		values := make(map[string]any, len(shared)+2)
-		for k, v := range shared {
-			values[k] = v
-		}
-		values["params"] = param
-		values["variables"] = p.cel.variables(ctx, policy.Spec.Variables, values)
-		match := true
-		for _, m := range policy.Spec.MatchConditions {
-			ok, err := p.cel.holds(ctx, m.Expression, values)
-			if err != nil {
-				match = false
-				if !ignore {
-					out = append(out, failure{message: fmt.Sprintf("matchCondition %q resulted in error: %v", m.Name, err)})
-				}
-				continue
+		values := p.engine.With(ctx, shared, param, pol.Spec.Variables)
+		match, errs := p.engine.Match(ctx, pol.Spec.MatchConditions, values)
+		if !ignore {
+			for _, err := range errs {
+				out = append(out, failure{message: err.Error()})
 			}
-			match = match && ok
 		}
 		if !match {
 			continue
 		}
-		for i := range policy.Spec.Validations {
-			v := &policy.Spec.Validations[i]
-			ok, err := p.cel.holds(ctx, v.Expression, values)
+		for i := range pol.Spec.Validations {
+			v := &pol.Spec.Validations[i]
+			ok, err := p.engine.Holds(ctx, v.Expression, values)
 			switch {
 			case err != nil && !ignore:
 				out = append(out, failure{message: fmt.Sprintf("expression '%v' resulted in error: %v", v.Expression, err), index: i})
 			case err == nil && !ok:
-				out = append(out, failure{message: p.cel.message(ctx, v, values), reason: ptr.Deref(v.Reason, ""), index: i})
+				out = append(out, failure{message: p.message(ctx, v, values), reason: ptr.Deref(v.Reason, ""), index: i})
 			}
 		}
-		for _, n := range policy.Spec.AuditAnnotations {
-			res, err := p.cel.eval(ctx, n.ValueExpression, values)
+		for _, n := range pol.Spec.AuditAnnotations {
+			res, err := p.engine.Eval(ctx, n.ValueExpression, values)
 			if err != nil {
 				continue
 			}
 			if s, ok := res.Value().(string); ok && s != "" && a.Annotate != nil {
-				a.Annotate(policy.Name+"/"+n.Key, s)
+				a.Annotate(pol.Name+"/"+n.Key, s)
 			}
 		}
 	}
@@ -283,64 +199,17 @@ func deny(a *admission.Attributes, policy, binding string, f failure) error {
 	return err
 }
 
-// params are the objects that the binding names; one nil when the policy takes none.
-func (p *Plugin) params(ctx context.Context, policy *arv1.ValidatingAdmissionPolicy, b *arv1.ValidatingAdmissionPolicyBinding, a *admission.Attributes) ([]any, error) {
-	kind, r := policy.Spec.ParamKind, b.Spec.ParamRef
-	if kind == nil || r == nil {
-		return []any{nil}, nil
-	}
-	if p.cfg.Dynamic == nil {
-		return nil, errors.New("params cannot be read: the server has no dynamic client")
-	}
-	list, err := p.cfg.Client.Discovery().ServerResourcesForGroupVersion(kind.APIVersion)
-	if err != nil {
-		return nil, fmt.Errorf("failed to find resource referenced by paramKind: '%v, Kind=%v'", kind.APIVersion, kind.Kind)
-	}
-	i := slices.IndexFunc(list.APIResources, func(x metav1.APIResource) bool { return x.Kind == kind.Kind && !strings.Contains(x.Name, "/") })
-	if i < 0 {
-		return nil, fmt.Errorf("failed to find resource referenced by paramKind: '%v, Kind=%v'", kind.APIVersion, kind.Kind)
-	}
-	gv, err := schema.ParseGroupVersion(kind.APIVersion)
-	if err != nil {
-		return nil, err
-	}
-	var from dynamic.ResourceInterface = p.cfg.Dynamic.Resource(gv.WithResource(list.APIResources[i].Name))
-	if list.APIResources[i].Namespaced {
-		ns := r.Namespace
-		if ns == "" {
-			ns = a.Namespace
-		}
-		if ns == "" {
-			return nil, errors.New("cannot use namespaced paramRef in policy binding that matches cluster-scoped resources")
-		}
-		from = p.cfg.Dynamic.Resource(gv.WithResource(list.APIResources[i].Name)).Namespace(ns)
-	} else if r.Namespace != "" {
-		return nil, errors.New("paramRef.namespace must not be provided for a cluster-scoped `paramKind`")
-	}
-	var out []any
-	if r.Name != "" {
-		obj, err := from.Get(ctx, r.Name, metav1.GetOptions{})
-		if err != nil && !apierrors.IsNotFound(err) {
-			return nil, err
-		}
-		if err == nil {
-			out = append(out, obj.Object)
-		}
-	} else {
-		sel, err := metav1.LabelSelectorAsSelector(r.Selector)
-		if err != nil {
-			return nil, err
-		}
-		objs, err := from.List(ctx, metav1.ListOptions{LabelSelector: sel.String()})
-		if err != nil {
-			return nil, err
-		}
-		for i := range objs.Items {
-			out = append(out, objs.Items[i].Object)
+// message is the text for a validation that failed.
+func (p *Plugin) message(ctx context.Context, v *arv1.Validation, values map[string]any) string {
+	if v.MessageExpression != "" {
+		if out, err := p.engine.Eval(ctx, v.MessageExpression, values); err == nil {
+			if s, ok := out.Value().(string); ok && strings.TrimSpace(s) != "" && !strings.Contains(s, "\n") {
+				return strings.TrimSpace(s)
+			}
 		}
 	}
-	if len(out) == 0 && ptr.Deref(r.ParameterNotFoundAction, arv1.DenyAction) == arv1.DenyAction {
-		return nil, errors.New("no params found for policy binding with `Deny` parameterNotFoundAction")
+	if v.Message != "" {
+		return strings.TrimSpace(v.Message)
 	}
-	return out, nil
+	return "failed expression: " + strings.TrimSpace(v.Expression)
 }

@@ -475,33 +475,11 @@ func apply(inv *invocation, a *admission.Attributes, r *admissionv1.AdmissionRes
 	if len(patch) == 0 {
 		return nil
 	}
-	hub, err := hubKind(a.Object)
-	if err != nil {
-		return apierrors.NewInternalError(err)
-	}
-	current, err := inVersion(a, a.Object, inv.kind)
-	if err != nil {
-		return apierrors.NewInternalError(err)
-	}
-	data, err := json.Marshal(current)
-	if err != nil {
-		return apierrors.NewInternalError(err)
-	}
-	if data, err = patch.Apply(data); err != nil {
-		return apierrors.NewInternalError(fmt.Errorf("applying the patch of webhook %q: %w", inv.Name, err))
-	}
-	next, ok := reflect.New(reflect.TypeOf(current).Elem()).Interface().(runtime.Object)
-	if !ok {
-		return apierrors.NewInternalError(fmt.Errorf("unexpected type %T", current))
-	}
-	if err := unmarshal(data, next); err != nil {
-		return apierrors.NewInternalError(fmt.Errorf("reading what webhook %q made: %w", inv.Name, err))
-	}
-	if kind := current.GetObjectKind().GroupVersionKind(); kind != hub && a.Convert != nil {
-		if next, err = a.Convert(next, hub); err != nil {
-			return apierrors.NewInternalError(err)
+	return Rewrite(a, inv.kind, func(current runtime.Object) (runtime.Object, error) {
+		next, err := Patched(current, patch)
+		if err != nil {
+			return nil, apierrors.NewInternalError(fmt.Errorf("the patch of webhook %q: %w", inv.Name, err))
 		}
-	}
-	a.Object = next
-	return nil
+		return next, nil
+	})
 }

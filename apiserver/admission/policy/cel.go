@@ -1,10 +1,9 @@
-package validatingpolicy
+package policy
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 
 	"github.com/google/cel-go/cel"
@@ -24,28 +23,29 @@ const costLimit = 10_000_000
 // maxPrograms bounds the memory of compiled texts.
 const maxPrograms = 5000
 
-// compiler compiles each text once.
-type compiler struct {
+// Compiler compiles each text once.
+type Compiler struct {
 	env *cel.Env
 
 	mu       sync.Mutex
 	programs map[string]cel.Program
 }
 
-func newCompiler() (*compiler, error) {
+// NewCompiler makes a Compiler that knows the variables of policies, and extra.
+func NewCompiler(extra ...cel.EnvOption) (*Compiler, error) {
 	set, err := environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion()).Extend(environment.VersionedOptions{
-		IntroducedVersion: version.MajorMinor(1, 0), EnvOptions: []cel.EnvOption{
+		IntroducedVersion: version.MajorMinor(1, 0), EnvOptions: append([]cel.EnvOption{
 			cel.Variable("object", cel.DynType), cel.Variable("oldObject", cel.DynType), cel.Variable("request", cel.DynType),
 			cel.Variable("params", cel.DynType), cel.Variable("namespaceObject", cel.DynType), cel.Variable("variables", cel.DynType),
 			cel.Variable("authorizer", library.AuthorizerType), cel.Variable("authorizer.requestResource", library.ResourceCheckType),
-		}})
+		}, extra...)})
 	if err != nil {
 		return nil, fmt.Errorf("making the CEL environment: %w", err)
 	}
-	return &compiler{env: set.StoredExpressionsEnv(), programs: map[string]cel.Program{}}, nil
+	return &Compiler{env: set.StoredExpressionsEnv(), programs: map[string]cel.Program{}}, nil
 }
 
-func (c *compiler) program(text string) (cel.Program, error) {
+func (c *Compiler) program(text string) (cel.Program, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if p, ok := c.programs[text]; ok {
@@ -66,7 +66,8 @@ func (c *compiler) program(text string) (cel.Program, error) {
 	return p, nil
 }
 
-func (c *compiler) eval(ctx context.Context, text string, values map[string]any) (ref.Val, error) {
+// Eval evaluates a text.
+func (c *Compiler) Eval(ctx context.Context, text string, values map[string]any) (ref.Val, error) {
 	p, err := c.program(text)
 	if err != nil {
 		return nil, err
@@ -75,12 +76,12 @@ func (c *compiler) eval(ctx context.Context, text string, values map[string]any)
 	return out, err
 }
 
-// variables evaluates a policy's variables when they are asked for, once each.
-func (c *compiler) variables(ctx context.Context, list []arv1.Variable, values map[string]any) ref.Val {
+// Variables evaluates a policy's variables when they are asked for, once each.
+func (c *Compiler) Variables(ctx context.Context, list []arv1.Variable, values map[string]any) ref.Val {
 	m := lazy.NewMapValue(apiservercel.NewObjectType("kubernetes.variables", nil))
 	for _, v := range list {
 		m.Append(v.Name, func(*lazy.MapValue) ref.Val {
-			out, err := c.eval(ctx, v.Expression, values)
+			out, err := c.Eval(ctx, v.Expression, values)
 			if err != nil {
 				return types.NewErr("composited variable %q fails to evaluate: %v", v.Name, err)
 			}
@@ -90,8 +91,9 @@ func (c *compiler) variables(ctx context.Context, list []arv1.Variable, values m
 	return m
 }
 
-func (c *compiler) holds(ctx context.Context, text string, values map[string]any) (bool, error) {
-	out, err := c.eval(ctx, text, values)
+// Holds evaluates a text that says yes or no.
+func (c *Compiler) Holds(ctx context.Context, text string, values map[string]any) (bool, error) {
+	out, err := c.Eval(ctx, text, values)
 	if err != nil {
 		return false, err
 	}
@@ -100,19 +102,4 @@ func (c *compiler) holds(ctx context.Context, text string, values map[string]any
 		return false, errors.New("the result is no bool")
 	}
 	return b, nil
-}
-
-// message is the text for a validation that failed.
-func (c *compiler) message(ctx context.Context, v *arv1.Validation, values map[string]any) string {
-	if v.MessageExpression != "" {
-		if out, err := c.eval(ctx, v.MessageExpression, values); err == nil {
-			if s, ok := out.Value().(string); ok && strings.TrimSpace(s) != "" && !strings.Contains(s, "\n") {
-				return strings.TrimSpace(s)
-			}
-		}
-	}
-	if v.Message != "" {
-		return strings.TrimSpace(v.Message)
-	}
-	return "failed expression: " + strings.TrimSpace(v.Expression)
 }
