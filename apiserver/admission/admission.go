@@ -45,6 +45,9 @@ type Attributes struct {
 	// Convert gives Object or OldObject in another version of the same kind;
 	// webhooks and policies need it.
 	Convert func(obj runtime.Object, to schema.GroupVersionKind) (runtime.Object, error)
+	// Default fills what the API fills in an object that has its type set; webhooks
+	// and policies, which make objects anew, need it.
+	Default func(obj runtime.Object)
 	// Warn sends a Warning header; Annotate records an audit annotation.
 	Warn     func(text string)
 	Annotate func(key, value string)

@@ -20,6 +20,7 @@ func (a *API) attributes(ctx context.Context, t *Target, op admission.Operation,
 		Namespace: t.Namespace, Name: t.Name, Object: obj, OldObject: old, Options: options, DryRun: dry,
 		User:     request.UserFrom(ctx),
 		Convert:  t.convert,
+		Default:  t.defaultMade,
 		Warn:     func(text string) { request.Warn(ctx, text) },
 		Annotate: func(key, value string) { request.Annotate(ctx, key, value) },
 	}
@@ -40,6 +41,14 @@ func mutated(ctx context.Context, chain admission.Chain, at *admission.Attribute
 	}
 	dedupOwners(ctx, m, ownersTwiceAdmitted)
 	return obj, m, nil
+}
+
+// defaultMade defaults an object of one of the resource's versions. The objects of
+// subresources have no defaults.
+func (t *Target) defaultMade(obj runtime.Object) {
+	if obj.GetObjectKind().GroupVersionKind().Kind == t.Resource.Kind {
+		versions{t.Resource}.Default(obj)
+	}
 }
 
 // convert gives an object in any version, for webhooks, and takes what they made

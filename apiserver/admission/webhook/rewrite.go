@@ -14,7 +14,7 @@ import (
 )
 
 // Rewrite has change make a new object of the request's, which it sees in the
-// version of kind. An error of change is returned as it is.
+// version of kind. What it leaves out is defaulted. An error of change is returned as it is.
 func Rewrite(a *admission.Attributes, kind schema.GroupVersionKind, change func(runtime.Object) (runtime.Object, error)) error {
 	hub, err := hubKind(a.Object)
 	if err != nil {
@@ -27,6 +27,9 @@ func Rewrite(a *admission.Attributes, kind schema.GroupVersionKind, change func(
 	next, err := change(current)
 	if err != nil {
 		return err
+	}
+	if a.Default != nil {
+		a.Default(next)
 	}
 	if kind := current.GetObjectKind().GroupVersionKind(); kind != hub && a.Convert != nil {
 		if next, err = a.Convert(next, hub); err != nil {

@@ -1,0 +1,50 @@
+package apiserver_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	arv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+
+	"skiff/apiserver/apiservertest"
+)
+
+// What admission adds to an object gets its defaults before it is validated.
+func TestAdmissionIsDefaulted(t *testing.T) {
+	t.Parallel()
+	s := apiservertest.Start(t, nil)
+	ctx := t.Context()
+	reg := s.Client.AdmissionregistrationV1()
+	pol := &arv1.MutatingAdmissionPolicy{ObjectMeta: metav1.ObjectMeta{Name: "pol"}, Spec: arv1.MutatingAdmissionPolicySpec{
+		ReinvocationPolicy: arv1.NeverReinvocationPolicy,
+		MatchConstraints: &arv1.MatchResources{ResourceRules: []arv1.NamedRuleWithOperations{{RuleWithOperations: arv1.RuleWithOperations{
+			Operations: []arv1.OperationType{arv1.Create},
+			Rule:       arv1.Rule{APIGroups: []string{"apps"}, APIVersions: []string{"v1"}, Resources: []string{"deployments"}}}}}},
+		Mutations: []arv1.Mutation{{PatchType: arv1.PatchTypeApplyConfiguration, ApplyConfiguration: &arv1.ApplyConfiguration{Expression: "Object{spec: Object.spec{template: Object.spec.template{" +
+			"spec: Object.spec.template.spec{initContainers: [Object.spec.template.spec.initContainers{name: 'mesh', image: 'm'}]}}}}"}}}}}
+	if _, err := reg.MutatingAdmissionPolicies().Create(ctx, pol, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	bind := &arv1.MutatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{Name: "bind"}, Spec: arv1.MutatingAdmissionPolicyBindingSpec{PolicyName: "pol"}}
+	if _, err := reg.MutatingAdmissionPolicyBindings().Create(ctx, bind, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	// The policy is seen a moment later.
+	err := wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, 20*time.Second, true, func(ctx context.Context) (bool, error) {
+		got, err := s.Client.AppsV1().Deployments("default").Create(ctx, deployment("d"), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		if err != nil || len(got.Spec.Template.Spec.InitContainers) == 0 {
+			return false, err
+		}
+		if c := got.Spec.Template.Spec.InitContainers[0]; c.ImagePullPolicy != corev1.PullAlways || c.TerminationMessagePath == "" {
+			t.Errorf("the container is %+v, want it with its defaults", c)
+		}
+		return true, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
