@@ -19,7 +19,7 @@ import (
 // and in a stable order.
 func (k *Kubelet) trustBundle(ctx context.Context, src *v1.ClusterTrustBundleProjection) ([]byte, error) {
 	optional := src.Optional != nil && *src.Optional
-	bundles := k.cfg.Client.CertificatesV1beta1().ClusterTrustBundles()
+	bundles := k.cfg.Client.CertificatesV1().ClusterTrustBundles()
 	var texts []string
 	switch {
 	case src.Name != nil:

@@ -80,7 +80,7 @@ func clusterRoles() []*rbacv1.ClusterRole {
 			rule(l("get"), coreGroup, l("persistentvolumeclaims", "persistentvolumes")), rule(l("create", "get", "list", "watch"), certs, l("certificatesigningrequests")),
 			rule(l("create", "delete", "get", "patch", "update"), leases, l("leases")), rule(l("get"), storage, l("volumeattachments")),
 			rule(create, coreGroup, l("serviceaccounts/token")), rule(read, storage, l("csidrivers")), rule(l("create", "delete", "get", "patch", "update"), storage, l("csinodes")),
-			rule(read, l("node.k8s.io"), l("runtimeclasses"))),
+			rule(read, l("node.k8s.io"), l("runtimeclasses")), rule(read, certs, l("clustertrustbundles"))),
 		role("system:node-problem-detector", rule(l("get"), coreGroup, l("nodes")), rule(l("patch"), coreGroup, l("nodes/status")), rule(l("create", "patch", "update"), events, l("events"))),
 		role("system:kubelet-api-admin", rule(read, coreGroup, l("nodes")), rule(l("proxy"), coreGroup, l("nodes")),
 			rule(l("*"), coreGroup, l("nodes/log", "nodes/metrics", "nodes/proxy", "nodes/stats", "nodes/configz", "nodes/healthz", "nodes/pods"))),

@@ -88,6 +88,7 @@ func entries() []entry {
 		})},
 		{certificates.ApprovalName, true, made(func(d Deps) *certificates.Approval { return certificates.NewApproval(d.Authorizer) })},
 		{certificates.SigningName, true, made(func(d Deps) *certificates.Signing { return certificates.NewSigning(d.Authorizer) })},
+		{certificates.AttestName, true, made(func(d Deps) *certificates.Attest { return certificates.NewAttest(d.Authorizer) })},
 		{certificates.SubjectRestrictionName, true, made(func(Deps) certificates.SubjectRestriction { return certificates.NewSubjectRestriction() })},
 		{defaultstorageclass.Name, true, made(func(d Deps) *defaultstorageclass.Plugin {
 			return defaultstorageclass.New(d.Informers.Storage().V1().StorageClasses().Lister())

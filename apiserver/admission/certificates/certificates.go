@@ -23,6 +23,7 @@ const (
 	ApprovalName           = "CertificateApproval"
 	SigningName            = "CertificateSigning"
 	SubjectRestrictionName = "CertificateSubjectRestriction"
+	AttestName             = "ClusterTrustBundleAttest"
 )
 
 const resource = "certificatesigningrequests"

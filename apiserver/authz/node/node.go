@@ -143,7 +143,7 @@ func (a *Authorizer) Authorize(_ context.Context, attrs authorizer.Attributes) (
 		if verb == "create" || attrs.GetName() == node && (read || verb == "update" || verb == "patch" || verb == "delete") {
 			return yes()
 		}
-	case "storage.k8s.io/csidrivers", "node.k8s.io/runtimeclasses":
+	case "storage.k8s.io/csidrivers", "node.k8s.io/runtimeclasses", "certificates.k8s.io/clustertrustbundles":
 		if read {
 			return yes()
 		}

@@ -173,14 +173,3 @@ func validateRequest(_ context.Context, o *csr) field.ErrorList {
 	}
 	return errs
 }
-
-func bundles() resources.Resource {
-	r := resources.Kind(certificatesv1.GroupName, "ClusterTrustBundle", "clustertrustbundles", false)
-	r.Versions = []resources.Version{resources.HubVersion[certificatesv1.ClusterTrustBundle]("v1", resources.Empty[certificatesv1.ClusterTrustBundleList], nil), bundleBeta()}
-	r.Columns = table.Columns(table.Name(), table.Text("SignerName", "Whose certificates these are."))
-	return resources.Declare(resources.Spec[certificatesv1.ClusterTrustBundle, *certificatesv1.ClusterTrustBundle]{
-		Resource: r,
-		Strategy: resources.TypedStrategy[certificatesv1.ClusterTrustBundle, *certificatesv1.ClusterTrustBundle]{AllowUnconditionalUpdate: true},
-		Row:      func(o *certificatesv1.ClusterTrustBundle) []any { return []any{o.Name, o.Spec.SignerName} },
-	})
-}
