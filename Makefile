@@ -43,14 +43,14 @@ kubectl: ## build bin/kubectl
 test: test-deps lint build unit race e2e ## run everything that must pass
 
 unit: build ## run the unit tests
-	$(GO) test -timeout 15m $$($(GO) list ./... | grep -v '^skiff/e2e$$')
+	$(GO) test -timeout 15m $$($(GO) list ./... | grep -vE '^skiff/e2e(/conformance)?$$')
 
 race: ## run the concurrent packages under the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 10m $(RACE)
 
 e2e: build ## drive real clusters with the kubectl in PATH, or else with our own
 	@command -v kubectl >/dev/null || $(MAKE) kubectl
-	PATH="$$PATH:$(CURDIR)/bin" SKIFF_E2E=$(CURDIR)/bin/skiff $(GO) test -count=1 -timeout 20m ./e2e
+	PATH="$$PATH:$(CURDIR)/bin" SKIFF_E2E=$(CURDIR)/bin/skiff $(GO) test -count=1 -p 1 -parallel 8 -timeout 20m ./e2e ./e2e/conformance
 
 lint: ## gofmt, vet and staticcheck
 	@test -z "$$(gofmt -l . )" || { gofmt -l . ; echo "run gofmt -w on these"; exit 1; }

@@ -8,7 +8,7 @@ import (
 // TestBackup brings a cluster back from the backup of one that was removed.
 func TestBackup(t *testing.T) {
 	c := prepare(t)
-	c.nodes = 1
+	c.Nodes = 1
 	t.Cleanup(func() { c.remove(t) })
 	c.up(t)
 	s := &space{cluster: c, t: t, name: "default"}
@@ -21,12 +21,12 @@ func TestBackup(t *testing.T) {
 	s.run("rollout", "status", "deployment/web", "--timeout=60s")
 	s.run("create", "configmap", "before", "--from-literal=a=1")
 	file := filepath.Join(t.TempDir(), "backup.tar.gz")
-	c.skiff(t, "backup", file, "--root", c.root)
+	c.skiff(t, "backup", file, "--root", c.Root)
 	s.run("create", "configmap", "after")
 	uid := s.field("configmap/before", ".metadata.uid")
 
-	c.skiff(t, "reset", "--root", c.root)
-	c.skiff(t, "restore", file, "--root", c.root)
+	c.skiff(t, "reset", "--root", c.Root)
+	c.skiff(t, "restore", file, "--root", c.Root)
 	c.up(t)
 	if got := s.field("configmap/before", ".metadata.uid"); got != uid {
 		t.Errorf("the restored object has the UID %s, want %s", got, uid)

@@ -14,17 +14,17 @@ import (
 // takes it away again.
 func TestJoin(t *testing.T) {
 	c := prepare(t)
-	c.nodes = 1
+	c.Nodes = 1
 	const namespace, address = "skiff-e2e-worker", "198.19.255.20"
-	worker := c.root + "/worker"
+	worker := c.Root + "/worker"
 	c.machine(t, namespace, address)
 	t.Cleanup(func() { c.remove(t) })
-	c.skiff(t, "init", "--root", c.root, "--apiserver-advertise-address", hostAddress)
+	c.skiff(t, "init", "--root", c.Root, "--apiserver-advertise-address", hostAddress)
 	t.Cleanup(func() {
 		c.skiff(t, "reset", "--root", worker)
-		c.nodes = 1
+		c.Nodes = 1
 	})
-	registries, err := os.ReadFile(filepath.Join(c.root, "etc/skiff/registries.yaml"))
+	registries, err := os.ReadFile(filepath.Join(c.Root, "etc/skiff/registries.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func TestJoin(t *testing.T) {
 	s.run("wait", "--for=condition=Ready", "nodes", "--all", "--timeout=60s")
 	s.says([]string{"node-role.kubernetes.io/control-plane"}, "get", "nodes", "-o", "jsonpath={.items[*].spec.taints[*].key}")
 
-	line := strings.Fields(c.skiff(t, "token", "create", "--root", c.root, "--print-join-command"))
+	line := strings.Fields(c.skiff(t, "token", "create", "--root", c.Root, "--print-join-command"))
 	at := -1
 	for i, word := range line {
 		if word == "join" {
@@ -64,7 +64,7 @@ func TestJoin(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if out, err := exec.CommandContext(ctx, c.bin, wrong...).CombinedOutput(); err == nil || ctx.Err() != nil || !strings.Contains(string(out), "sha256:") {
+	if out, err := exec.CommandContext(ctx, c.Bin, wrong...).CombinedOutput(); err == nil || ctx.Err() != nil || !strings.Contains(string(out), "sha256:") {
 		t.Errorf("join with a wrong hash: error %v, want one that names it:\n%s", err, out)
 	}
 
@@ -75,12 +75,12 @@ func TestJoin(t *testing.T) {
 			expired[i+1] = "abcdef.0123456789abcdef"
 		}
 	}
-	if out, err := exec.CommandContext(ctx, c.bin, expired...).CombinedOutput(); err == nil || ctx.Err() != nil || !strings.Contains(string(out), "it has expired") {
+	if out, err := exec.CommandContext(ctx, c.Bin, expired...).CombinedOutput(); err == nil || ctx.Err() != nil || !strings.Contains(string(out), "it has expired") {
 		t.Errorf("join with an expired token: error %v, want one that says so:\n%s", err, out)
 	}
 
 	c.skiff(t, arguments...)
-	c.nodes = 2
+	c.Nodes = 2
 	s.run("wait", "--for=create", "node/worker", "--timeout=60s")
 	s.run("wait", "--for=condition=Ready", "node/worker", "--timeout=60s")
 	s.says([]string{"Approved,Issued"}, "get", "csr")
@@ -131,11 +131,11 @@ func (c *cluster) skiff(t *testing.T, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, c.bin, args...)
+	cmd := exec.CommandContext(ctx, c.Bin, args...)
 	cmd.WaitDelay = time.Second
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		t.Fatalf("skiff %s: %v\n%s\n%s", strings.Join(args, " "), err, out, c.logTail(40))
+		t.Fatalf("skiff %s: %v\n%s\n%s", strings.Join(args, " "), err, out, c.LogTail(40))
 	}
 	return string(out)
 }

@@ -47,7 +47,7 @@ func (s *space) try(stdin string, args ...string) (string, error) {
 // command is kubectl in the namespace.
 func (s *space) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "kubectl", append([]string{"--namespace", s.name}, args...)...)
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+s.kubeconfig, "HOME="+s.root)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+s.Kubeconfig, "HOME="+s.Root)
 	cmd.WaitDelay = time.Second
 	return cmd
 }
@@ -155,5 +155,5 @@ func (s *space) explain() {
 		out, err := s.try("", args...)
 		s.t.Logf("kubectl %s (%v):\n%s", strings.Join(args, " "), err, out)
 	}
-	s.t.Log(s.logTail(40))
+	s.t.Log(s.LogTail(40))
 }

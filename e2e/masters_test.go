@@ -17,15 +17,15 @@ import (
 func TestSecondMaster(t *testing.T) {
 	c := prepare(t)
 	store := pgtest.Start(t).Database(t)
-	c.nodes = 1
+	c.Nodes = 1
 	const namespace, address = "skiff-e2e-master", "198.19.255.30"
-	second := c.root + "/second"
+	second := c.Root + "/second"
 	c.machine(t, namespace, address)
 	t.Cleanup(func() { c.remove(t) })
-	out := c.skiff(t, "init", "--root", c.root, "--node-name", "first", "--apiserver-advertise-address", hostAddress, "--store", store, "--upload-certs")
+	out := c.skiff(t, "init", "--root", c.Root, "--node-name", "first", "--apiserver-advertise-address", hostAddress, "--store", store, "--upload-certs")
 	t.Cleanup(func() {
 		c.skiff(t, "reset", "--root", second)
-		c.nodes = 1
+		c.Nodes = 1
 	})
 	// The line that init prints for masters is the one with the key.
 	var join []string
@@ -38,21 +38,21 @@ func TestSecondMaster(t *testing.T) {
 		t.Fatalf("init printed no line for masters:\n%s", out)
 	}
 	c.skiff(t, append(join, "--root", second, "--netns", namespace, "--node-name", "second", "--node-ip", address, "--apiserver-advertise-address", address)...)
-	c.nodes = 2
+	c.Nodes = 2
 
-	firstConf := c.kubeconfig
-	c.kubeconfig = second + "/etc/kubernetes/admin.conf"
+	firstConf := c.Kubeconfig
+	c.Kubeconfig = second + "/etc/kubernetes/admin.conf"
 	s := &space{cluster: c, t: t, name: "default"}
 	s.run("wait", "--for=create", "node/second", "--timeout=60s")
 	s.run("wait", "--for=condition=Ready", "nodes", "--all", "--timeout=60s")
-	c.kubeconfig = firstConf
+	c.Kubeconfig = firstConf
 	s.run("create", "configmap", "first", "--from-literal=by=first")
-	c.kubeconfig = second + "/etc/kubernetes/admin.conf"
+	c.Kubeconfig = second + "/etc/kubernetes/admin.conf"
 
 	var acknowledged []string
 	for i := range 20 {
 		if i == 5 {
-			c.killRoot(t, c.root)
+			c.killRoot(t, c.Root)
 		}
 		name := fmt.Sprintf("c%02d", i)
 		s.run("create", "configmap", name)
@@ -68,15 +68,15 @@ func TestSecondMaster(t *testing.T) {
 		}
 		return err
 	})
-	c.skiff(t, "up", "--root", c.root)
-	c.kubeconfig = firstConf
+	c.skiff(t, "up", "--root", c.Root)
+	c.Kubeconfig = firstConf
 	s.says(acknowledged, "get", "configmaps", "-o", "name")
 }
 
 // killRoot ends the process of one node with SIGKILL.
 func (c *cluster) killRoot(t *testing.T, root string) {
 	t.Helper()
-	for _, pid := range c.processes() {
+	for _, pid := range c.Processes() {
 		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 		if err != nil || !bytes.HasSuffix(bytes.TrimRight(line, "\x00"), []byte(root)) {
 			continue

@@ -36,7 +36,7 @@ func drain(s *space) {
 		}
 		return err
 	})
-	if s.nodes == 1 {
+	if s.Nodes == 1 {
 		s.until(30*time.Second, "FailedScheduling", "get", "events", "-o", "custom-columns=R:.reason")
 	}
 	s.run("uncordon", node)
@@ -45,7 +45,7 @@ func drain(s *space) {
 
 // secondUpRefused starts what runs already.
 func secondUpRefused(s *space) {
-	out, err := exec.Command(s.bin, "up", "--root", s.root).CombinedOutput()
+	out, err := exec.Command(s.Bin, "up", "--root", s.Root).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "runs already, as process") {
 		s.t.Errorf("a second skiff up: error %v, want one that says that it runs already:\n%s", err, out)
 	}

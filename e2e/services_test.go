@@ -126,7 +126,7 @@ spec:
 
 // serviceAcrossNodes asks each pod from a pod of each other node.
 func serviceAcrossNodes(s *space) {
-	if s.nodes < 2 {
+	if s.Nodes < 2 {
 		s.t.Skip("want two nodes")
 	}
 	s.apply(`apiVersion: apps/v1
@@ -148,7 +148,7 @@ spec:
   ports: [{port: 80, targetPort: 8080}]
 `)
 	s.run("rollout", "status", "daemonset/peer", "--timeout=60s")
-	s.endpoints("peer", s.nodes)
+	s.endpoints("peer", s.Nodes)
 	peers := strings.Fields(s.run("get", "pods", "-l", "app=peer", "-o", `jsonpath={range .items[*]}{.metadata.name}={.status.podIP} {end}`))
 	for _, from := range peers {
 		name, _, _ := strings.Cut(from, "=")

@@ -13,14 +13,14 @@ import (
 // containers may not notice.
 func TestUpgrade(t *testing.T) {
 	c := prepare(t)
-	c.nodes = 1
-	newer, older := c.bin, filepath.Join(t.TempDir(), "skiff")
+	c.Nodes = 1
+	newer, older := c.Bin, filepath.Join(t.TempDir(), "skiff")
 	build := exec.Command("go", "build", "-ldflags", "-s -w -X skiff/cluster/version.Version=v1.36.9+skiff.1", "-o", older, "../cmd/skiff")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the older skiff: %v\n%s", err, out)
 	}
 	t.Cleanup(func() { c.remove(t) })
-	c.bin = older
+	c.Bin = older
 	c.up(t)
 	s := &space{cluster: c, t: t, name: "default"}
 	s.run("create", "deployment", "web", "--image=probe", "--replicas=2")
@@ -31,11 +31,11 @@ func TestUpgrade(t *testing.T) {
 	}
 	before := started()
 
-	c.bin = newer
-	if plan := c.skiff(t, "upgrade", "plan", "--root", c.root); !strings.Contains(plan, "v1.36.9+skiff.1") {
+	c.Bin = newer
+	if plan := c.skiff(t, "upgrade", "plan", "--root", c.Root); !strings.Contains(plan, "v1.36.9+skiff.1") {
 		t.Errorf("the plan does not name the version that runs:\n%s", plan)
 	}
-	c.skiff(t, "upgrade", "apply", "--root", c.root)
+	c.skiff(t, "upgrade", "apply", "--root", c.Root)
 	s.eventually(60*time.Second, "the new version in the node's status", func() error {
 		out, err := s.try("", "get", "nodes", "-o", "jsonpath={.items[0].status.nodeInfo.kubeletVersion}")
 		if err == nil && (out == "" || out == "v1.36.9+skiff.1") {
@@ -47,7 +47,7 @@ func TestUpgrade(t *testing.T) {
 	if after := started(); after != before {
 		t.Errorf("the containers before:\n%safter:\n%s", before, after)
 	}
-	backups, err := filepath.Glob(filepath.Join(c.root, "var/lib/skiff/backups/*.tar.gz"))
+	backups, err := filepath.Glob(filepath.Join(c.Root, "var/lib/skiff/backups/*.tar.gz"))
 	if err != nil || len(backups) != 1 {
 		t.Errorf("backups %v, want one (%v)", backups, err)
 	}

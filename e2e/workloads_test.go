@@ -119,8 +119,8 @@ spec:
 `)
 	s.run("rollout", "status", "daemonset/agent", "--timeout=90s")
 	out := s.run("get", "pods", "-l", "app=agent", "-o", `jsonpath={range .items[*]}{.spec.nodeName}{"\n"}{end}`)
-	if got := len(strings.Fields(out)); got != s.nodes {
-		s.t.Errorf("%d pods, want one on each of %d nodes:\n%s", got, s.nodes, out)
+	if got := len(strings.Fields(out)); got != s.Nodes {
+		s.t.Errorf("%d pods, want one on each of %d nodes:\n%s", got, s.Nodes, out)
 	}
 }
 

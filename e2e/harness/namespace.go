@@ -1,4 +1,4 @@
-package e2e
+package harness
 
 import (
 	"errors"
@@ -8,32 +8,36 @@ import (
 	"os/exec"
 	"runtime"
 	"syscall"
-	"testing"
 
 	"github.com/vishvananda/netlink"
 )
 
-// insideEnv tells the second run of the test binary, in its own namespace.
-const insideEnv = "SKIFF_E2E_INSIDE"
+const (
+	// binaryEnv names the binary under test.
+	binaryEnv = "SKIFF_E2E"
+	// insideEnv tells the second run of the test binary, in its own namespace.
+	insideEnv = "SKIFF_E2E_INSIDE"
+)
 
-// hostAddress is the machine's address in the tests' network namespace; the
+// HostAddress is the machine's address in the tests' network namespace; the
 // range is for tests of network devices, which no real network has.
-const hostAddress = "198.19.255.1"
+const HostAddress = "198.19.255.1"
 
-// TestMain runs the tests in a network namespace of their own, so that they take
-// no port of the machine, and every interface and rule left in it is a leak.
-func TestMain(m *testing.M) {
+// Main runs the tests in a network namespace of their own, so that they take no
+// port of the machine, and every interface and rule left in it is a leak. It
+// returns the code to exit with.
+func Main(run func() int) int {
 	switch {
-	case os.Getenv("SKIFF_E2E") == "" || os.Geteuid() != 0:
-		os.Exit(m.Run())
+	case os.Getenv(binaryEnv) == "" || os.Geteuid() != 0:
+		return run()
 	case os.Getenv(insideEnv) != "":
 		if err := network(); err != nil {
 			fmt.Fprintln(os.Stderr, "e2e: set up the network namespace:", err)
-			os.Exit(1)
+			return 1
 		}
-		os.Exit(m.Run())
+		return run()
 	}
-	os.Exit(again())
+	return again()
 }
 
 // again runs this program in a new network namespace and returns its exit code.
@@ -68,7 +72,7 @@ func network() error {
 	if err := netlink.LinkAdd(bridge); err != nil {
 		return err
 	}
-	addr := &netlink.Addr{IPNet: &net.IPNet{IP: net.ParseIP(hostAddress), Mask: net.CIDRMask(24, 32)}}
+	addr := &netlink.Addr{IPNet: &net.IPNet{IP: net.ParseIP(HostAddress), Mask: net.CIDRMask(24, 32)}}
 	if err := netlink.AddrAdd(bridge, addr); err != nil {
 		return err
 	}
