@@ -32,6 +32,7 @@ func TestCluster(t *testing.T) {
 		{"service-node-port", serviceNodePort},
 		{"service-without-lost-requests", serviceWithoutLostRequests},
 		{"service-across-nodes", serviceAcrossNodes},
+		{"service-debian-servers", serviceDebianServers},
 		{"service-load-balancer", serviceLoadBalancer},
 		{"network-policy", networkPolicy},
 		{"service-account-in-pod", serviceAccountInPod},

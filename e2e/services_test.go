@@ -3,6 +3,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"os/exec"
 	"slices"
 	"strings"
 	"time"
@@ -195,4 +196,46 @@ func serviceAccountInPod(s *space) {
 	})
 	s.refused("403 Forbidden", "exec", "client", "--", "/probe", "api", "/api/v1/namespaces/"+s.name+"/secrets")
 	s.says([]string{"ey"}, "create", "token", "reader")
+}
+
+// serviceDebianServers runs servers that are not ours: Debian's redis behind its
+// Service, with its data on a claim, and Debian's nginx.
+func serviceDebianServers(s *space) {
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		s.t.Skip("want redis-server and nginx of Debian's packages in PATH")
+	}
+	s.apply(`apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: redis}
+spec:
+  serviceName: redis
+  selector: {matchLabels: {app: redis}}
+  template:
+    metadata: {labels: {app: redis}}
+    spec:
+      containers:
+        - name: redis
+          image: redis
+          args: [redis-server, --protected-mode, "no", --appendonly, "yes"]
+          ports: [{containerPort: 6379}]
+          readinessProbe: {exec: {command: [redis-cli, ping]}, periodSeconds: 1}
+          volumeMounts: [{name: data, mountPath: /data}]
+  volumeClaimTemplates:
+    - metadata: {name: data}
+      spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 10Mi}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: redis}
+spec: {clusterIP: None, selector: {app: redis}, ports: [{port: 6379}]}
+`)
+	s.run("rollout", "status", "statefulset/redis", "--timeout=60s")
+	s.run("create", "deployment", "web", "--image=nginx:1.22", "--port=80")
+	s.run("expose", "deployment", "web")
+	s.run("rollout", "status", "deployment/web", "--timeout=60s")
+	s.says([]string{"OK"}, "exec", "redis-0", "--", "redis-cli", "-h", "redis-0.redis."+s.name+".svc.cluster.local", "set", "key", "kept")
+	s.run("delete", "pod", "redis-0")
+	s.run("rollout", "status", "statefulset/redis", "--timeout=60s")
+	s.says([]string{"kept"}, "exec", "redis-0", "--", "redis-cli", "get", "key")
+	s.says([]string{"Debian's nginx"}, "exec", "redis-0", "--", "wget", "-qO-", "http://web."+s.name)
 }

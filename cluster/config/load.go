@@ -19,7 +19,11 @@ const maxFile = 1 << 20
 // LoadInit reads a file with an InitConfiguration, a ClusterConfiguration and
 // component configurations (KubeletConfiguration, KubeProxyConfiguration),
 // each of which may be missing. Unknown fields and kinds are errors.
-func LoadInit(path string) (*Init, error) {
+func LoadInit(path string) (*Init, error) { return loadInit(path, false) }
+
+// loadInit reads what init needs; others are the kinds of the other commands,
+// which may stand beside it in a file that is only checked.
+func loadInit(path string, others bool) (*Init, error) {
 	c := &Init{ComponentConfigs: map[string][]byte{}}
 	err := eachDocument(path, func(meta metav1.TypeMeta, doc []byte) error {
 		switch {
@@ -32,6 +36,8 @@ func LoadInit(path string) (*Init, error) {
 			return yaml.UnmarshalStrict(doc, &c.Cluster)
 		case meta.Kind == "KubeletConfiguration" || meta.Kind == "KubeProxyConfiguration":
 			c.ComponentConfigs[meta.Kind] = doc
+			return nil
+		case others && meta.APIVersion == APIVersion && (meta.Kind == JoinKind || meta.Kind == ResetKind):
 			return nil
 		}
 		return unknownKind(meta)

@@ -45,6 +45,9 @@ type Config struct {
 	Image string
 	// StartedPods is their number. Default 20.
 	StartedPods int
+	// Services is how many are there while the programming of more is measured,
+	// from the node that this runs on. Default none.
+	Services int
 	// Server is the process of the API server, when it is on this machine: its
 	// time and memory are printed at the end.
 	Server int
@@ -84,7 +87,7 @@ func (c *Config) complete() error {
 	}{
 		{"Clients", &c.Clients, 16}, {"Objects", &c.Objects, 3000}, {"Size", &c.Size, 1024},
 		{"Lists", &c.Lists, 50}, {"Watchers", &c.Watchers, 100}, {"WatchedWrites", &c.WatchedWrites, 200},
-		{"StartedPods", &c.StartedPods, 20},
+		{"StartedPods", &c.StartedPods, 20}, {"Services", &c.Services, 0},
 	} {
 		if *f.value == 0 {
 			*f.value = f.def

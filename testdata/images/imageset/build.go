@@ -3,6 +3,7 @@ package imageset
 import (
 	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"fmt"
 	"io"
@@ -29,9 +30,11 @@ type built struct {
 	image      v1.Image
 }
 
-// Names lists what Serve serves; busybox is there where its package is installed.
+// Names lists what Serve serves. busybox, redis and nginx:1.22 are there where
+// their Debian packages are installed; the other versions of nginx are the probe,
+// for manifests that name them.
 func Names() []string {
-	return []string{"probe:latest", "busybox:latest", "nginx:latest", "nginx:1.26", "nginx:1.27"}
+	return []string{"probe:latest", "busybox:latest", "nginx:latest", "nginx:1.26", "nginx:1.27", "nginx:1.22", "redis:latest"}
 }
 
 // build makes every image. The same sources give the same digests: times are
@@ -94,6 +97,27 @@ func build(ctx context.Context) ([]built, error) {
 	}
 	if err == nil && shell != nil {
 		err = add("busybox", []string{"latest", "1.35", "1.36"}, v1.Config{Cmd: []string{"sh"}, Env: []string{"PATH=/bin"}}, base, shell)
+	}
+	if err != nil {
+		return nil, err
+	}
+	redis, err := debianLayer(ctx, []string{redisFile, redisCLIFile})
+	if err == nil && redis != nil {
+		err = add("redis", []string{"latest", "7"}, v1.Config{
+			Cmd: []string{"redis-server", "--protected-mode", "no"}, Env: []string{"PATH=/bin:/usr/bin"}, WorkingDir: "/data",
+			ExposedPorts: map[string]struct{}{"6379/tcp": {}},
+		}, base, shell, redis)
+	}
+	if err != nil {
+		return nil, err
+	}
+	web, err := debianLayer(ctx, []string{nginxFile}, folder("var/lib/nginx", 0o755), folder("var/log/nginx", 0o755),
+		file("etc/nginx/nginx.conf", 0o644, []byte(nginxConf)), file("usr/share/nginx/html/index.html", 0o644, []byte("Welcome to Debian's nginx!\n")))
+	if err == nil && web != nil {
+		err = add("nginx", []string{"1.22", "debian"}, v1.Config{
+			Cmd: []string{"nginx"}, Env: []string{"PATH=/bin:/usr/bin:/usr/sbin"},
+			ExposedPorts: map[string]struct{}{"80/tcp": {}}, StopSignal: "SIGQUIT",
+		}, base, shell, web)
 	}
 	return out, err
 }
@@ -191,5 +215,6 @@ func layer(entries ...entry) (v1.Layer, error) {
 	if err := w.Close(); err != nil {
 		return nil, err
 	}
-	return tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })
+	// Tests start more often than they pull.
+	return tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil }, tarball.WithCompressionLevel(gzip.BestSpeed))
 }
