@@ -75,3 +75,32 @@ func TestMachineChecks(t *testing.T) {
 		})
 	}
 }
+
+// Covers: up.kernel
+func TestMissingControllers(t *testing.T) {
+	const v1 = "32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu,cpuacct\n" +
+		"33 31 0:30 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset\n34 31 0:31 / /a rw - cgroup cgroup rw,devices\n" +
+		"35 31 0:32 / /b rw - cgroup cgroup rw,freezer\n36 31 0:33 / /c rw - cgroup cgroup rw,pids\n"
+	for _, tt := range []struct {
+		name, mounts, unified string
+		want                  []string
+	}{
+		{"all of v1", v1 + "37 31 0:34 / /d rw - cgroup cgroup rw,memory\n", "", nil},
+		{"one of v1 is not mounted", v1, "", []string{`"memory"`}},
+		{"hidden mounts", "22 1 0:1 / /sys rw - sysfs sysfs rw\n", "", []string{"nsenter"}},
+		{"all of v2", "", "cpuset cpu io memory pids", nil},
+		{"v2 with little", "", "hugetlb cpu cpuset", []string{`"memory"`, `"pids"`}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			errs := missingControllers(tt.mounts, tt.unified)
+			if len(errs) != len(tt.want) {
+				t.Fatalf("errors %v, want %d", errs, len(tt.want))
+			}
+			for i, want := range tt.want {
+				if !strings.Contains(errs[i].Error(), want) {
+					t.Errorf("error %q lacks %q", errs[i], want)
+				}
+			}
+		})
+	}
+}

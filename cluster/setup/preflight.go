@@ -21,6 +21,8 @@ func nodeChecks(l layout.Layout, name string) []preflight.Check {
 	checks := []preflight.Check{
 		preflight.Root(),
 		preflight.Cgroups(),
+		preflight.Namespaces(),
+		preflight.Netfilter(),
 		preflight.Filesystem("overlay", "overlay"),
 		preflight.HostName(name),
 		preflight.Swap(),

@@ -1,0 +1,162 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestRefusedSetUp starts what cannot work. Each gets one message with the
+// remedy, and changes nothing.
+func TestRefusedSetUp(t *testing.T) {
+	c := prepare(t)
+	t.Cleanup(func() {
+		if err := os.RemoveAll(c.Root); err != nil {
+			t.Error(err)
+		}
+	})
+	hidden := fmt.Sprintf("umount -lR /sys/fs/cgroup && exec %s init --root %s", c.Bin, c.Root)
+	small := fmt.Sprintf("mkdir -p %[2]s/var/lib && mount -t tmpfs -o size=16m none %[2]s/var/lib && exec %[1]s init --root %[2]s", c.Bin, c.Root)
+	for _, tc := range []struct {
+		name    string
+		command []string
+		listen  string
+		nobody  bool
+		want    string
+	}{
+		// Covers: up.port-taken
+		{"port taken", []string{c.Bin, "up", "--root", c.Root}, ":6443", false, "port 6443 is in use"},
+		// Covers: up.kernel
+		{"no cgroups", []string{"unshare", "--mount", "/bin/sh", "-c", hidden}, "", false, "no cgroup file system is mounted"},
+		// Covers: up.disk-full
+		{"too little space", []string{"unshare", "--mount", "/bin/sh", "-c", small}, "", false, "free some space"},
+		// Covers: up.not-root
+		{"not root", []string{c.Bin, "init", "--root", filepath.Join(c.Root, "mine")}, "", true, "not running as root"},
+		// Covers: up.kubeconfig-corrupt
+		{"corrupt kubeconfig", []string{c.Bin, "scheduler", "--kubeconfig", filepath.Join(c.Root, "corrupt.conf")}, "", false, "corrupt.conf"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if tc.listen != "" {
+				l, err := net.Listen("tcp", tc.listen)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer l.Close()
+			}
+			if err := os.WriteFile(filepath.Join(c.Root, "corrupt.conf"), []byte("}{"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.CommandContext(t.Context(), tc.command[0], tc.command[1:]...)
+			if tc.nobody {
+				cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+				if err := os.Chmod(c.Root, 0o777); err != nil {
+					t.Fatal(err)
+				}
+			}
+			out, err := cmd.CombinedOutput()
+			if err == nil || !strings.Contains(string(out), tc.want) {
+				t.Errorf("error %v, want one that says %q:\n%s", err, tc.want, out)
+			}
+			if n := strings.Count(string(out), "error: "); n != 1 {
+				t.Errorf("%d errors, want one:\n%s", n, out)
+			}
+			if left, err := filepath.Glob(filepath.Join(c.Root, "etc/kubernetes/*")); err != nil || len(left) > 0 {
+				t.Errorf("it left %v (%v)", left, err)
+			}
+		})
+	}
+	// Covers: init.preflight
+	t.Run("dry run", func(t *testing.T) {
+		out := c.skiff(t, "init", "--root", c.Root, "--dry-run")
+		if !strings.Contains(out, "[certs]") {
+			t.Errorf("it does not say what it would do:\n%s", out)
+		}
+		if left, err := filepath.Glob(filepath.Join(c.Root, "etc/kubernetes/*")); err != nil || len(left) > 0 {
+			t.Errorf("it left %v (%v)", left, err)
+		}
+	})
+}
+
+// TestFullDisk fills the disk below a running node.
+//
+// Covers: up.disk-full
+func TestFullDisk(t *testing.T) {
+	c := prepare(t)
+	c.Nodes = 1
+	state := filepath.Join(c.Root, "var")
+	if err := os.MkdirAll(state, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	// Its size is what the checks before init want, and a little more.
+	if err := syscall.Mount("none", state, "tmpfs", 0, "size=1100m,mode=755"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		// What is left below the mount is looked for after it is gone.
+		out, err := exec.Command(c.Bin, "reset", "--root", c.Root).CombinedOutput()
+		if err != nil {
+			t.Errorf("skiff reset: %v\n%s", err, out)
+		}
+		if err := syscall.Unmount(state, 0); err != nil {
+			t.Error(err)
+		}
+		c.Nodes = 0
+		c.remove(t)
+	})
+	c.up(t)
+	s := &space{cluster: c, t: t, name: "default"}
+	s.run("create", "configmap", "before")
+
+	fill, err := os.Create(filepath.Join(state, "fill"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.CopyN(fill, zeros{}, 1<<31); err == nil {
+		t.Error("the disk does not get full")
+	}
+	// Space is free again when the file is removed and closed.
+	if err := fill.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var kept []string
+	refused := ""
+	for i := 0; refused == "" && i < 500; i++ {
+		name := fmt.Sprint("full-", i)
+		if out, err := s.try("", "create", "configmap", name, "--from-literal=a="+strings.Repeat("x", 20000)); err != nil {
+			refused = out
+		} else {
+			kept = append(kept, name)
+		}
+	}
+	if !strings.Contains(refused, "free some space") {
+		t.Errorf("writes to a full disk end with %q, want a remedy", refused)
+	}
+	s.says([]string{"before"}, "get", "configmaps")
+
+	if err := os.Remove(fill.Name()); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually(30*time.Second, "a write after space was freed", func() error {
+		out, err := s.try("", "create", "configmap", "after")
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	})
+	s.says(append(kept, "before", "after"), "get", "configmaps")
+}
+
+// zeros reads as zeros without an end.
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) {
+	clear(b)
+	return len(b), nil
+}
