@@ -30,8 +30,6 @@ init | join) ;;
 	exit 2
 	;;
 esac
-command=$1
-
 here=$(cd "$(dirname "$0")" && pwd)
 prefix=${PREFIX:-/usr/local}
 binary=${SKIFF_BINARY:-}
@@ -75,6 +73,11 @@ mv "$prefix/bin/.skiff.new" "$prefix/bin/skiff"
 
 "$prefix/bin/skiff" "$@"
 
+# A node below a folder of its own is started by hand.
+case " $* " in
+*" --root"*) exit 0 ;;
+esac
+
 # Where systemd runs, it takes the node over and starts it at boot.
 # Containers are in cgroups of their own, and live on when the unit stops.
 if [ -d /run/systemd/system ]; then
@@ -99,10 +102,4 @@ if [ -d /run/systemd/system ]; then
 	"$prefix/bin/skiff" down
 	systemctl daemon-reload
 	systemctl enable --now skiff.service
-fi
-
-if [ "$command" = init ]; then
-	echo "The cluster is up. To use it: export KUBECONFIG=/etc/kubernetes/admin.conf"
-else
-	echo "This machine has joined the cluster."
 fi

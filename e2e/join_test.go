@@ -79,7 +79,12 @@ func TestJoin(t *testing.T) {
 		t.Errorf("join with an expired token: error %v, want one that says so:\n%s", err, out)
 	}
 
-	c.skiff(t, arguments...)
+	// The script that makes a node of a fresh machine does the rest.
+	install := exec.CommandContext(ctx, "../install.sh", arguments...)
+	install.Env = append(os.Environ(), "SKIFF_BINARY="+c.Bin, "PREFIX="+t.TempDir())
+	if out, err := install.CombinedOutput(); err != nil {
+		t.Fatalf("install.sh join: %v\n%s\n%s", err, out, c.LogTail(40))
+	}
 	c.Nodes = 2
 	s.run("wait", "--for=create", "node/worker", "--timeout=60s")
 	s.run("wait", "--for=condition=Ready", "node/worker", "--timeout=60s")
