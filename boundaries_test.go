@@ -47,6 +47,7 @@ var parts = map[string][]string{
 	"cluster":     {"cluster"},
 }
 
+// Covers: boundaries
 func TestImportBoundaries(t *testing.T) {
 	eachFile(t, func(path string, imports []string) {
 		for _, imp := range imports {

@@ -34,6 +34,8 @@ func within(t *testing.T, what string, check func() bool) {
 }
 
 // TestAccess is about who may do what, and what they are told.
+//
+// Covers: api.rbac, api.authn-x509, api.access-reviews
 func TestAccess(t *testing.T) {
 	t.Parallel()
 	s := apiservertest.Start(t, nil)
@@ -233,6 +235,8 @@ func TestAccess(t *testing.T) {
 }
 
 // TestServices is about what a Service is given.
+//
+// Covers: api.service-ips
 func TestServices(t *testing.T) {
 	t.Parallel()
 	s := apiservertest.Start(t, nil)

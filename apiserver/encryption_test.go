@@ -15,6 +15,8 @@ import (
 )
 
 // TestEncryptionAtRest turns encryption on for Secrets that are there already.
+//
+// Covers: api.encryption
 func TestEncryptionAtRest(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

@@ -178,6 +178,8 @@ func (e *extended) raw(t *testing.T, path, accept string) ([]byte, http.Header) 
 }
 
 // TestCustomResources follows one definition from its creation to its end.
+//
+// Covers: api.custom-schema, api.custom-cel, api.custom-subresources, api.custom-conditions
 func TestCustomResources(t *testing.T) {
 	e := startExtended(t)
 	ctx := t.Context()
@@ -452,6 +454,8 @@ func eventually(t *testing.T, ok func() bool) {
 
 // TestConversionWebhook stores in one version and reads in another that a webhook
 // makes.
+//
+// Covers: api.custom-versions
 func TestConversionWebhook(t *testing.T) {
 	hook := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var review v1.ConversionReview
@@ -515,6 +519,8 @@ spec:
 }
 
 // TestAggregation hands requests of a group version on to another server.
+//
+// Covers: api.aggregation
 func TestAggregation(t *testing.T) {
 	now := time.Now()
 	ca, err := pki.NewCA("other", pki.Algorithms()[0], now, time.Hour)

@@ -144,6 +144,8 @@ func served(t *testing.T, s *apiservertest.Server) (main map[schema.GroupVersion
 }
 
 // TestEveryKind takes an object of every kind through its life.
+//
+// Covers: api.every-kind
 func TestEveryKind(t *testing.T) {
 	t.Parallel()
 	s := apiservertest.Start(t, func(c *apiserver.Config) { c.RuntimeConfig = map[string]bool{"api/beta": true} })

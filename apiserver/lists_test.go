@@ -34,6 +34,8 @@ func namespace(t *testing.T, c kubernetes.Interface, name string) string {
 
 // TestLists asks for lists in every combination of resourceVersion, match,
 // limit and continue.
+//
+// Covers: api.selectors, api.list-pages
 func TestLists(t *testing.T) {
 	t.Parallel()
 	s := apiservertest.Start(t, nil)
@@ -215,6 +217,8 @@ func expect(t *testing.T, w watch.Interface, want ...string) {
 }
 
 // TestWatches follows changes in every way that a client can ask for them.
+//
+// Covers: api.watch
 func TestWatches(t *testing.T) {
 	t.Parallel()
 	s := apiservertest.Start(t, nil)

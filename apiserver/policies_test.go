@@ -14,6 +14,8 @@ import (
 )
 
 // What admission adds to an object gets its defaults before it is validated.
+//
+// Covers: api.webhooks, api.policies
 func TestAdmissionIsDefaulted(t *testing.T) {
 	t.Parallel()
 	s := apiservertest.Start(t, nil)

@@ -123,6 +123,8 @@ func start(t *testing.T, change func(*apiserver.Config)) *running {
 }
 
 // TestServer drives a server over TLS as any client would.
+//
+// Covers: api.health, api.fresh-cluster
 func TestServer(t *testing.T) {
 	r := start(t, nil)
 	ctx := t.Context()

@@ -31,6 +31,8 @@ func pod(name string) *corev1.Pod {
 }
 
 // TestPodSubresources binds, evicts, resizes and debugs.
+//
+// Covers: api.logs-proxy, api.streams
 func TestPodSubresources(t *testing.T) {
 	t.Parallel()
 	s := apiservertest.Start(t, nil)

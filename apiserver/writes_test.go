@@ -33,6 +33,8 @@ func deployment(name string) *appsv1.Deployment {
 }
 
 // TestPatches changes objects by every kind of patch.
+//
+// Covers: api.patch
 func TestPatches(t *testing.T) {
 	t.Parallel()
 	s := apiservertest.Start(t, nil)
@@ -164,6 +166,8 @@ func TestPatches(t *testing.T) {
 }
 
 // TestDeletes removes objects in every way.
+//
+// Covers: api.delete
 func TestDeletes(t *testing.T) {
 	t.Parallel()
 	s := apiservertest.Start(t, nil)
@@ -338,6 +342,8 @@ func TestDeletes(t *testing.T) {
 }
 
 // TestWriting is about what goes in: names, dry runs, fields, formats.
+//
+// Covers: api.update
 func TestWriting(t *testing.T) {
 	t.Parallel()
 	s := apiservertest.Start(t, nil)

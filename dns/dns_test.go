@@ -168,6 +168,7 @@ func ask(t *testing.T, s *Server, network, name string, kind uint16) (code strin
 	return mdns.RcodeToString[reply.Rcode], answers
 }
 
+// Covers: dns.records
 func TestAnswers(t *testing.T) {
 	a := newAPI()
 	s := start(t, a)

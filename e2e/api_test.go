@@ -9,6 +9,7 @@ import (
 	"time"
 )
 
+// Covers: api.health
 func serverAnswers(s *space) {
 	s.says([]string{"Server Version: v1.37."}, "version")
 	s.says([]string{"Kubernetes control plane", "is running at"}, "cluster-info")
@@ -22,6 +23,7 @@ func serverAnswers(s *space) {
 	s.refused("no", "auth", "can-i", "create", "pods", "--as", "system:serviceaccount:default:default")
 }
 
+// Covers: kubectl.discovery
 func discoveryAndExplain(s *space) {
 	s.says([]string{"pods", "deployments", "leases", "validatingadmissionpolicies", "endpointslices"}, "api-resources", "-o", "name")
 	s.says([]string{"apps/v1", "batch/v1", "networking.k8s.io/v1", "v1"}, "api-versions")
@@ -30,6 +32,8 @@ func discoveryAndExplain(s *space) {
 }
 
 // everyKind takes objects of many kinds through their life.
+//
+// Covers: api.every-kind, kubectl.describe
 func everyKind(s *space) {
 	b, err := os.ReadFile("../testdata/manifests/kinds.yaml")
 	if err != nil {
@@ -58,6 +62,7 @@ func everyKind(s *space) {
 	}
 }
 
+// Covers: kubectl.get
 func outputFormats(s *space) {
 	s.run("create", "configmap", "cm", "--from-literal=a=1", "--from-literal=b=2")
 	s.says([]string{"NAME", "DATA", "AGE", "cm", "2"}, "get", "configmap", "cm")
@@ -74,6 +79,7 @@ func outputFormats(s *space) {
 	s.says([]string{"configmap/cm"}, "get", "configmaps", "-o", "name", "--chunk-size=1")
 }
 
+// Covers: kubectl.patch-edit, api.patch
 func patches(s *space) {
 	s.run("create", "configmap", "cm", "--from-literal=a=1")
 	s.run("patch", "configmap", "cm", "-p", `{"data":{"b":"2"}}`)
@@ -95,6 +101,7 @@ func patches(s *space) {
 	}
 }
 
+// Covers: api.apply, kubectl.patch-edit
 func serverSideApply(s *space) {
 	manifest := func(value string) string {
 		return "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: cm}\ndata: {a: \"" + value + "\"}\n"
@@ -115,6 +122,7 @@ func serverSideApply(s *space) {
 	}
 }
 
+// Covers: api.watch
 func watch(s *space) {
 	s.run("create", "configmap", "cm")
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
@@ -145,6 +153,8 @@ func watch(s *space) {
 }
 
 // refusals are the errors that a user meets.
+//
+// Covers: kubectl.refusals
 func refusals(s *space) {
 	s.refused(`pods "nothing" not found`, "get", "pod", "nothing")
 	s.run("create", "configmap", "cm")

@@ -6,6 +6,8 @@ import (
 )
 
 // TestBackup brings a cluster back from the backup of one that was removed.
+//
+// Covers: backup
 func TestBackup(t *testing.T) {
 	c := prepare(t)
 	c.Nodes = 1

@@ -4,6 +4,8 @@ import "testing"
 
 // TestCluster drives one cluster through every case, the basic ones first. Each
 // case has a namespace of its own.
+//
+// Covers: up.two-nodes, up.root
 func TestCluster(t *testing.T) {
 	c := start(t)
 	for _, each := range []struct {

@@ -5,6 +5,7 @@ import (
 	"time"
 )
 
+// Covers: api.custom-schema, api.custom-conditions
 func customResources(s *space) {
 	const definition = `apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition

@@ -12,6 +12,8 @@ import (
 
 // TestJoin sets up a control plane with init, joins a second machine to it, and
 // takes it away again.
+//
+// Covers: join.worker, join.wrong-hash, join.expired-token, init.taint, token
 func TestJoin(t *testing.T) {
 	c := prepare(t)
 	c.Nodes = 1

@@ -14,6 +14,8 @@ import (
 
 // TestSecondMaster joins a second master to a cluster whose state is in
 // PostgreSQL, and kills the first while objects are made through the second.
+//
+// Covers: join.second-master
 func TestSecondMaster(t *testing.T) {
 	c := prepare(t)
 	store := pgtest.Start(t).Database(t)

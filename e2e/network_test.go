@@ -8,6 +8,8 @@ import (
 )
 
 // serviceLoadBalancer asks a LoadBalancer Service at the addresses it was given.
+//
+// Covers: service.load-balancer
 func serviceLoadBalancer(s *space) {
 	s.web()
 	s.run("patch", "service", "web", "-p", `{"spec":{"type":"LoadBalancer"}}`)
@@ -32,6 +34,8 @@ func serviceLoadBalancer(s *space) {
 
 // networkPolicy closes the pods of a Service, opens them to one client and opens
 // them to all again.
+//
+// Covers: net.policy
 func networkPolicy(s *space) {
 	s.web()
 	s.apply(pod("friend", `"sleep"`, ""))

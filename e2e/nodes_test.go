@@ -9,6 +9,7 @@ import (
 	"time"
 )
 
+// Covers: kubectl.top, api.metrics
 func eventsAndTop(s *space) {
 	s.apply(pod("busy", "", ""))
 	s.ready("pod/busy")
@@ -17,6 +18,7 @@ func eventsAndTop(s *space) {
 	s.says([]string{"NAME", "CPU(cores)", "MEMORY(bytes)"}, "top", "nodes")
 }
 
+// Covers: kubectl.drain
 func drain(s *space) {
 	s.run("create", "deployment", "web", "--image=probe", "--replicas=2")
 	s.run("rollout", "status", "deployment/web", "--timeout=60s")
@@ -44,6 +46,8 @@ func drain(s *space) {
 }
 
 // secondUpRefused starts what runs already.
+//
+// Covers: up.again
 func secondUpRefused(s *space) {
 	out, err := exec.Command(s.Bin, "up", "--root", s.Root).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "runs already, as process") {
@@ -53,6 +57,8 @@ func secondUpRefused(s *space) {
 }
 
 // sigkill kills skiff itself; no container may notice.
+//
+// Covers: sigkill, node.restart
 func sigkill(s *space) {
 	s.run("create", "deployment", "web", "--image=probe", "--replicas=3")
 	s.run("rollout", "status", "deployment/web", "--timeout=60s")

@@ -35,6 +35,7 @@ func (s *space) ready(what ...string) {
 	s.run(append([]string{"wait", "--for=condition=Ready", "--timeout=60s"}, what...)...)
 }
 
+// Covers: image.pull, image.missing, kubectl.describe
 func podFromRegistry(s *space) {
 	s.run("run", "web", "--image=nginx")
 	s.ready("pod/web")
@@ -50,6 +51,7 @@ func podFromRegistry(s *space) {
 	s.run("delete", "pod", "missing", "--force", "--grace-period=0")
 }
 
+// Covers: kubectl.logs, kubectl.exec
 func podLogsExecCopy(s *space) {
 	s.apply(pod("tool", `"count", "100000", "200ms"`, ""))
 	s.ready("pod/tool")
@@ -112,6 +114,8 @@ func (s *space) follows(pod string) {
 }
 
 // podTerminalAttach needs a terminal, which script(1) gives to kubectl.
+//
+// Covers: kubectl.exec
 func podTerminalAttach(s *space) {
 	s.apply(strings.Replace(pod("shell", `"sleep", "1h"`, "      command: [/bin/busybox]\n"), "image: probe", "image: busybox", 1))
 	s.apply(pod("talks", `"count", "100000", "100ms"`, ""))
@@ -149,6 +153,7 @@ func podTerminalAttach(s *space) {
 	}
 }
 
+// Covers: kubectl.port-forward
 func podPortForward(s *space) {
 	s.apply(pod("web", "", ""))
 	s.ready("pod/web")
@@ -197,6 +202,7 @@ func fetch(url string) (string, error) {
 	return string(b), err
 }
 
+// Covers: workload.deployment, node.volumes
 func podConfigMapSecret(s *space) {
 	s.run("create", "configmap", "settings", "--from-literal=colour=blue", "--from-literal=file.txt=from the map")
 	s.run("create", "secret", "generic", "keys", "--from-literal=password=hush")
@@ -241,6 +247,7 @@ spec:
 	}
 }
 
+// Covers: pod.restart, kubectl.logs
 func podRestart(s *space) {
 	s.apply(pod("web", "", ""))
 	s.ready("pod/web")
@@ -261,6 +268,7 @@ func podRestart(s *space) {
 	s.run("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/done", "--timeout=30s")
 }
 
+// Covers: pod.readiness, node.probes
 func podProbes(s *space) {
 	s.apply(pod("web", "", `      livenessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1, failureThreshold: 2}
       readinessProbe: {httpGet: {path: /readyz, port: 8080}, periodSeconds: 1, failureThreshold: 1}
@@ -301,6 +309,7 @@ func (s *space) endpoints(service string, n int) {
 	})
 }
 
+// Covers: kubectl.delete, node.hooks
 func podGracefulEnd(s *space) {
 	s.apply(pod("polite", `"sleep", "1h"`, ""))
 	s.apply(strings.Replace(pod("stubborn", `"stubborn"`, ""), "Seconds: 5", "Seconds: 1", 1))

@@ -43,6 +43,7 @@ spec:
 	s.endpoints("web", 3)
 }
 
+// Covers: service.dns, service.ready-only
 func serviceClusterIP(s *space) {
 	s.web()
 	ip := s.field("service/web", ".spec.clusterIP")
@@ -80,6 +81,8 @@ func serviceClusterIP(s *space) {
 }
 
 // serviceWithoutLostRequests replaces all pods of a Service while a client asks.
+//
+// Covers: service.rolling
 func serviceWithoutLostRequests(s *space) {
 	s.apply(`apiVersion: apps/v1
 kind: Deployment
@@ -126,6 +129,8 @@ spec:
 }
 
 // serviceAcrossNodes asks each pod from a pod of each other node.
+//
+// Covers: service.across-nodes, net.overlay
 func serviceAcrossNodes(s *space) {
 	if s.Nodes < 2 {
 		s.t.Skip("want two nodes")
@@ -162,6 +167,7 @@ spec:
 	}
 }
 
+// Covers: service.node-port
 func serviceNodePort(s *space) {
 	s.web()
 	port := s.field("service/web", `.spec.ports[?(@.name=="http")].nodePort`)
@@ -178,6 +184,7 @@ func serviceNodePort(s *space) {
 	}
 }
 
+// Covers: workload.service-account
 func serviceAccountInPod(s *space) {
 	s.run("create", "serviceaccount", "reader")
 	s.run("create", "role", "reader", "--verb=list", "--resource=configmaps")
@@ -200,6 +207,8 @@ func serviceAccountInPod(s *space) {
 
 // serviceDebianServers runs servers that are not ours: Debian's redis behind its
 // Service, with its data on a claim, and Debian's nginx.
+//
+// Covers: service.dns, workload.statefulset
 func serviceDebianServers(s *space) {
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		s.t.Skip("want redis-server and nginx of Debian's packages in PATH")

@@ -11,6 +11,8 @@ import (
 
 // TestUpgrade takes a node from an older build to the one under test. Its
 // containers may not notice.
+//
+// Covers: upgrade, down
 func TestUpgrade(t *testing.T) {
 	c := prepare(t)
 	c.Nodes = 1

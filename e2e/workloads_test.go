@@ -7,6 +7,7 @@ import (
 	"time"
 )
 
+// Covers: kubectl.scale-rollout, kubectl.expose-label
 func deploymentRollout(s *space) {
 	s.run("create", "deployment", "web", "--image=nginx:1.26", "--replicas=3", "--port=80")
 	s.run("rollout", "status", "deployment/web", "--timeout=90s")
@@ -51,6 +52,7 @@ func deploymentRollout(s *space) {
 	})
 }
 
+// Covers: workload.job
 func job(s *space) {
 	s.apply(`apiVersion: batch/v1
 kind: Job
@@ -91,6 +93,8 @@ spec:
 
 // cronJob starts a job by hand from one that is never due, then waits for one
 // that is due each minute.
+//
+// Covers: workload.job
 func cronJob(s *space) {
 	s.run("create", "cronjob", "tick", "--image=probe", "--schedule=* * * * *", "--", "/probe", "echo", "tick")
 	s.run("create", "job", "by-hand", "--from=cronjob/tick")
@@ -105,6 +109,7 @@ func cronJob(s *space) {
 	})
 }
 
+// Covers: workload.daemonset
 func daemonSet(s *space) {
 	s.apply(`apiVersion: apps/v1
 kind: DaemonSet
@@ -124,6 +129,7 @@ spec:
 	}
 }
 
+// Covers: workload.statefulset, node.volumes-local
 func statefulSetWithVolumes(s *space) {
 	s.apply(`apiVersion: v1
 kind: Service

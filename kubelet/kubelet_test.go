@@ -171,6 +171,7 @@ func TestPodRunsAndIsDeleted(t *testing.T) {
 	}
 }
 
+// Covers: pod.restart
 func TestCrashLoop(t *testing.T) {
 	rt := critest.New("img:1")
 	rt.Script = func(*runtimeapi.ContainerConfig) critest.Process { return critest.Process{Exit: ptr.To[int32](3)} }
@@ -190,6 +191,7 @@ func TestCrashLoop(t *testing.T) {
 	}
 }
 
+// Covers: node.lifecycle
 func TestPodOutcomes(t *testing.T) {
 	exit := func(code int32) func(*runtimeapi.ContainerConfig) critest.Process {
 		return func(*runtimeapi.ContainerConfig) critest.Process { return critest.Process{Exit: &code} }
@@ -283,6 +285,7 @@ func TestPodOutcomes(t *testing.T) {
 	}
 }
 
+// Covers: node.restart
 func TestRestartedKubeletAdoptsPods(t *testing.T) {
 	h := start(t, critest.New("img:1"), newPod("a"))
 	before := h.wait("a", "ready", ready)

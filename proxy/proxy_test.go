@@ -141,6 +141,7 @@ func must(t *testing.T) func(any, error) {
 	}
 }
 
+// Covers: proxy.traffic-policy
 func TestHealth(t *testing.T) {
 	p, _ := newProxy(t, fake.NewClientset())
 	if err := p.watch(); err != nil {

@@ -36,6 +36,7 @@ type sink struct{ got []*auditv1.Event }
 
 func (s *sink) Record(_ context.Context, e *auditv1.Event) { s.got = append(s.got, e) }
 
+// Covers: api.audit
 func TestWrap(t *testing.T) {
 	p, err := ParsePolicy([]byte(testPolicy))
 	if err != nil {

@@ -85,6 +85,7 @@ func secretLister(t *testing.T, secrets ...*corev1.Secret) corev1listers.SecretN
 	return corev1listers.NewSecretLister(ix).Secrets("kube-system")
 }
 
+// Covers: api.authn-x509
 func TestAuthenticateRequest(t *testing.T) {
 	ca, caKey, caPEM := testCA(t, "ca")
 	other, otherKey, _ := testCA(t, "other")
@@ -204,6 +205,7 @@ func TestCABundleReloads(t *testing.T) {
 	}
 }
 
+// Covers: api.authn-tokens
 func TestBootstrapGroups(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	good := map[string]string{"token-id": "abcdef", "token-secret": "0123456789abcdef", "usage-bootstrap-authentication": "true"}

@@ -80,6 +80,7 @@ func upgrade(t *testing.T, s *httptest.Server, path string) (net.Conn, *http.Res
 	return conn, resp, r
 }
 
+// Covers: api.streams
 func TestUpgradePassesBothWays(t *testing.T) {
 	backend, closed := kubelet(t)
 	conn, resp, r := upgrade(t, front(t, backend, true, ""), "/exec/ok")
@@ -94,6 +95,7 @@ func TestUpgradePassesBothWays(t *testing.T) {
 	<-closed // the kubelet's side ends with the client's
 }
 
+// Covers: api.streams
 func TestRefusedUpgradeIsAStatus(t *testing.T) {
 	backend, _ := kubelet(t)
 	_, resp, _ := upgrade(t, front(t, backend, true, ""), "/exec/refused")
@@ -106,6 +108,7 @@ func TestRefusedUpgradeIsAStatus(t *testing.T) {
 	}
 }
 
+// Covers: api.logs-proxy
 func TestProxyKeepsCredentialsAndRedirectsToItself(t *testing.T) {
 	backend, _ := kubelet(t)
 	prefix := "/api/v1/namespaces/a/pods/p/proxy"

@@ -107,6 +107,8 @@ func named(v any) (any, bool) {
 }
 
 // TestPublished compares every document with upstream's.
+//
+// Covers: api.discovery
 func TestPublished(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join(specDir, "*.json"))
 	if err != nil || len(files) == 0 {

@@ -27,6 +27,7 @@ func secrets(t *testing.T, providers string) store.Transformer {
 	return e.For("", "secrets")
 }
 
+// Covers: api.encryption
 func TestProviders(t *testing.T) {
 	ctx := context.Background()
 	for name, tc := range map[string]struct{ provider, prefix string }{

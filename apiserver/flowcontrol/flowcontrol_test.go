@@ -48,6 +48,7 @@ func get(name string) *http.Request {
 	return r.WithContext(request.WithUser(ctx, &user.DefaultInfo{Name: name}))
 }
 
+// Covers: api.flow-control
 func TestRejectsOverTheLimit(t *testing.T) {
 	c := controllerOf(1, flowcontrolv1.LimitResponse{Type: flowcontrolv1.LimitResponseTypeReject})
 	var second *httptest.ResponseRecorder
@@ -72,6 +73,8 @@ func TestRejectsOverTheLimit(t *testing.T) {
 }
 
 // TestQueuesAreFair: a flow with one request does not wait behind all of another's.
+//
+// Covers: api.flow-control
 func TestQueuesAreFair(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := controllerOf(1, flowcontrolv1.LimitResponse{Type: flowcontrolv1.LimitResponseTypeQueue,

@@ -13,6 +13,7 @@ import (
 
 const applied = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: a\ndata:\n"
 
+// Covers: api.apply
 func TestApply(t *testing.T) {
 	s := newServer(t)
 	apply := func(code int, manager, data string, more ...string) answer {
@@ -56,6 +57,7 @@ func TestApplyKeepsDefaultsAndGenerations(t *testing.T) {
 	}
 }
 
+// Covers: api.apply
 func TestApplyRefuses(t *testing.T) {
 	s := newServer(t)
 	for _, tc := range []struct {
@@ -81,6 +83,7 @@ func TestApplyRefuses(t *testing.T) {
 	}
 }
 
+// Covers: api.apply
 func TestApplyTakesOverFromUpdate(t *testing.T) {
 	s := newServer(t)
 	s.must(http.StatusCreated, "POST", maps, `{"metadata":{"name":"a"},"data":{"x":"1"}}`)

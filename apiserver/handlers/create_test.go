@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
+// Covers: api.status-errors
 func TestCreateRefuses(t *testing.T) {
 	s := newServer(t)
 	s.must(http.StatusCreated, "POST", maps, `{"metadata":{"name":"there"}}`)
@@ -50,6 +51,7 @@ func TestCreateRefuses(t *testing.T) {
 	}
 }
 
+// Covers: api.generate-name
 func TestCreateSetsMetadata(t *testing.T) {
 	s := newServer(t)
 	got := s.must(http.StatusCreated, "POST", deploys, strings.Replace(deployBody, `"name":"d"`, `"generateName":"d-","uid":"mine","generation":7,"resourceVersion":"","creationTimestamp":"2001-01-01T00:00:00Z","deletionTimestamp":"2001-01-01T00:00:00Z","selfLink":"x"`, 1)).doc(t)
@@ -74,6 +76,7 @@ func TestCreateSetsMetadata(t *testing.T) {
 	}
 }
 
+// Covers: api.field-validation
 func TestUnknownFieldsWarn(t *testing.T) {
 	s := newServer(t)
 	for _, tc := range []struct {
@@ -105,6 +108,7 @@ func TestDuplicateOwnersAreDropped(t *testing.T) {
 	}
 }
 
+// Covers: api.dry-run
 func TestDryRunStoresNothing(t *testing.T) {
 	s := newServer(t)
 	rev, err := s.kine.Revision(t.Context())

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
+// Covers: api.delete
 func TestDelete(t *testing.T) {
 	s := newServer(t)
 	was := s.must(http.StatusCreated, "POST", maps, `{"metadata":{"name":"a"}}`).doc(t)
@@ -29,6 +30,7 @@ func TestDelete(t *testing.T) {
 	s.must(http.StatusUnprocessableEntity, "DELETE", maps+"/a?propagationPolicy=Sometimes", "")
 }
 
+// Covers: api.delete
 func TestPropagationSetsFinalizers(t *testing.T) {
 	s := newServer(t)
 	for _, tc := range []struct {
@@ -80,6 +82,7 @@ func TestLastFinalizerEndsInOneRevision(t *testing.T) {
 	s.must(http.StatusNotFound, "GET", maps+"/a", "")
 }
 
+// Covers: api.delete
 func TestPodsEndGracefully(t *testing.T) {
 	s := newServer(t)
 	s.must(http.StatusCreated, "POST", pods, podBody)
@@ -126,6 +129,7 @@ func TestNamespaceWaitsForItsContents(t *testing.T) {
 	s.must(http.StatusNotFound, "GET", "/api/v1/namespaces/n", "")
 }
 
+// Covers: api.delete
 func TestDeleteCollection(t *testing.T) {
 	s := newServer(t)
 	for i := range 5 {

@@ -27,6 +27,8 @@ const (
 )
 
 // Everything that goes in as one format comes out the same as any other.
+//
+// Covers: api.encodings
 func TestFormats(t *testing.T) {
 	s := newServer(t)
 	in := &corev1.Secret{TypeMeta: metav1.TypeMeta{Kind: "Secret", APIVersion: "v1"}, Type: corev1.SecretTypeOpaque, Data: map[string][]byte{"k": {0, 1, 0xfe, 0xff}}}
@@ -114,6 +116,7 @@ func TestFormats(t *testing.T) {
 	s.must(http.StatusNotAcceptable, "GET", secrets, "", "Accept", "text/html")
 }
 
+// Covers: api.tables
 func TestTables(t *testing.T) {
 	s := newServer(t)
 	s.makeMaps(2)
@@ -149,6 +152,7 @@ func TestTables(t *testing.T) {
 	}
 }
 
+// Covers: api.tables
 func TestMetadataOnly(t *testing.T) {
 	s := newServer(t)
 	s.must(http.StatusCreated, "POST", maps, `{"metadata":{"name":"a","labels":{"x":"y"}},"data":{"k":"v"}}`)
@@ -185,6 +189,7 @@ func TestCustomResourcesHaveNoProtobuf(t *testing.T) {
 	s.must(http.StatusNotAcceptable, "GET", "/apis/example.com/v1/widgets", "", "Accept", protoType)
 }
 
+// Covers: api.encodings
 func TestBigAnswersAreCompressed(t *testing.T) {
 	s := newServer(t)
 	s.must(http.StatusCreated, "POST", maps, `{"metadata":{"name":"a"},"data":{"k":"`+strings.Repeat("x", 200<<10)+`"}}`)

@@ -32,6 +32,7 @@ func (s *server) makeMaps(n int) (revisions []string) {
 	return revisions
 }
 
+// Covers: api.list-versions
 func TestListAtVersions(t *testing.T) {
 	s := newServer(t)
 	rv := s.makeMaps(3)
@@ -79,6 +80,7 @@ func TestListAtVersions(t *testing.T) {
 	}
 }
 
+// Covers: api.list-pages
 func TestListInPages(t *testing.T) {
 	s := newServer(t)
 	rv := s.makeMaps(5)
@@ -103,6 +105,7 @@ func TestListInPages(t *testing.T) {
 	s.must(http.StatusBadRequest, "GET", maps+"?resourceVersion=1&continue="+url.QueryEscape(token), "")
 }
 
+// Covers: api.list-pages
 func TestPagesAfterCompaction(t *testing.T) {
 	s := newServer(t)
 	rv := s.makeMaps(4)
@@ -128,6 +131,7 @@ func TestPagesAfterCompaction(t *testing.T) {
 	}
 }
 
+// Covers: api.watch-expired
 func TestVersionsThatAreNotYet(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for the freshness timeout")

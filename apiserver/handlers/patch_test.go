@@ -17,6 +17,7 @@ const (
 	applyYAML  = "application/apply-patch+yaml"
 )
 
+// Covers: api.patch
 func TestPatch(t *testing.T) {
 	s := newServer(t)
 	s.must(http.StatusCreated, "POST", maps, `{"metadata":{"name":"a"},"data":{"k":"1","gone":"x"}}`)
@@ -38,6 +39,7 @@ func TestPatch(t *testing.T) {
 	}
 }
 
+// Covers: api.patch
 func TestStrategicMergeByKey(t *testing.T) {
 	s := newServer(t)
 	s.must(http.StatusCreated, "POST", deploys, deployBody)

@@ -10,6 +10,7 @@ import (
 	"skiff/apiserver/request"
 )
 
+// Covers: api.delete-unreadable
 func TestUnreadableObjectIsPurged(t *testing.T) {
 	s := newServer(t)
 	if _, err := s.kine.Create(t.Context(), "/registry/configmaps/ns/broken", []byte("k8s\x00garbage"), 0); err != nil {

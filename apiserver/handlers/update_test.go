@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
+// Covers: api.update
 func TestUpdate(t *testing.T) {
 	s := newServer(t)
 	first := s.must(http.StatusCreated, "POST", maps, `{"metadata":{"name":"a"},"data":{"k":"1"}}`).doc(t)
@@ -41,6 +42,7 @@ func TestUpdate(t *testing.T) {
 	}
 }
 
+// Covers: api.update
 func TestUnconditionalUpdateNeedsLeave(t *testing.T) {
 	s := newServer(t)
 	s.must(http.StatusCreated, "POST", "/apis/example.com/v1/namespaces/ns/widgets", `{"apiVersion":"example.com/v1","kind":"Widget","metadata":{"name":"w"}}`)
@@ -50,6 +52,7 @@ func TestUnconditionalUpdateNeedsLeave(t *testing.T) {
 	}
 }
 
+// Covers: api.update
 func TestCreateOnUpdate(t *testing.T) {
 	s := newServer(t)
 	const lease = "/apis/coordination.k8s.io/v1/namespaces/ns/leases/l"

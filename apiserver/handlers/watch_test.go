@@ -78,6 +78,7 @@ func expectEvents(t *testing.T, r *bufio.Reader, want ...string) {
 	}
 }
 
+// Covers: api.watch, api.watch-initial
 func TestWatch(t *testing.T) {
 	s := newServer(t)
 	rv := s.makeMaps(3)
@@ -129,6 +130,7 @@ func TestDeletedEventHasTheVersionOfTheDelete(t *testing.T) {
 	}
 }
 
+// Covers: api.watch-expired, api.watch
 func TestWatchEnds(t *testing.T) {
 	s := newServer(t)
 	// What was before the cache was filled cannot be watched.
@@ -185,6 +187,7 @@ func TestWatchAsProtobuf(t *testing.T) {
 	}
 }
 
+// Covers: api.tables
 func TestWatchAsTableAndMetadata(t *testing.T) {
 	s := newServer(t)
 	rv := s.makeMaps(2)
@@ -205,6 +208,7 @@ func TestWatchAsTableAndMetadata(t *testing.T) {
 	}
 }
 
+// Covers: api.watch
 func TestWatchOverWebSocket(t *testing.T) {
 	s := newServer(t)
 	s.makeMaps(1)

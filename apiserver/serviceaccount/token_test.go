@@ -40,6 +40,7 @@ func ecKey(t *testing.T) *ecdsa.PrivateKey {
 	return k
 }
 
+// Covers: api.authn-tokens
 func TestTokens(t *testing.T) {
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -167,6 +168,7 @@ func testTokens(t *testing.T, key crypto.Signer) {
 	}
 }
 
+// Covers: api.authn-tokens
 func TestForgedTokens(t *testing.T) {
 	ours, theirs := ecKey(t), ecKey(t)
 	sa := &corev1.ServiceAccount{ObjectMeta: meta("ns", "sa", "sa")}

@@ -123,6 +123,8 @@ func TestProtoWithoutDecoding(t *testing.T) {
 
 // Clients that list and watch end equal to a list, whatever happens on the way:
 // compaction, a cache that is dropped, errors.
+//
+// Covers: api.informers
 func TestWatchersEndEqualToLists(t *testing.T) {
 	s, k := newStore(t, nil)
 	ctx := t.Context()

@@ -102,6 +102,7 @@ func TestEnsureRefusesWhatDoesNotFit(t *testing.T) {
 	}
 }
 
+// Covers: certs
 func TestRenewDueRenewsAfterTwoThirds(t *testing.T) {
 	dir := t.TempDir()
 	if err := Ensure(dir, Config{APIServerNames: []string{"node-1"}}, now); err != nil {

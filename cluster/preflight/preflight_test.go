@@ -39,6 +39,7 @@ func TestRunCollectsAndIgnores(t *testing.T) {
 	}
 }
 
+// Covers: init.preflight
 func TestMachineChecks(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -55,6 +55,8 @@ func TestRefusedConfig(t *testing.T) {
 }
 
 // TestAgainstCluster runs small work against the cluster of SKIFF_BENCH.
+//
+// Covers: bench
 func TestAgainstCluster(t *testing.T) {
 	kubeconfig := os.Getenv("SKIFF_BENCH")
 	if kubeconfig == "" {

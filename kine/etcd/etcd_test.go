@@ -45,6 +45,8 @@ func startEtcd(t testing.TB) string {
 }
 
 // The suite holds for the original too: what it demands is what etcd does.
+//
+// Covers: store.contract
 func TestContractOnEtcd(t *testing.T) {
 	endpoint := startEtcd(t)
 	kinetest.Run(t, func(t *testing.T) kine.Store {

@@ -55,6 +55,8 @@ func run(t testing.TB, s *etcdserver.Server) {
 }
 
 // The whole contract, through both sides of the protocol.
+//
+// Covers: store.etcd-face
 func TestContractThroughTheFace(t *testing.T) {
 	kinetest.Run(t, func(t *testing.T) kine.Store {
 		s, err := etcd.New(etcd.Config{Endpoints: []string{serve(t)}, Log: slog.New(slog.DiscardHandler)})
@@ -76,6 +78,7 @@ func client(t *testing.T, url string) *clientv3.Client {
 	return c
 }
 
+// Covers: store.etcd-face
 func TestRangeShapes(t *testing.T) {
 	c := client(t, serve(t))
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -150,6 +153,7 @@ func TestProgressOfManyWatches(t *testing.T) {
 	}
 }
 
+// Covers: store.etcd-face
 func TestMaintenance(t *testing.T) {
 	url := serve(t)
 	c := client(t, url)

@@ -25,6 +25,7 @@ func newStore(t testing.TB, url string) *Store {
 	return s
 }
 
+// Covers: store.contract, store.linearizable
 func TestPostgres(t *testing.T) {
 	server := pgtest.Start(t)
 	t.Run("contract", func(t *testing.T) {
@@ -222,6 +223,8 @@ func wentBack(t *testing.T, url string) {
 const killURL = "SKIFF_POSTGRES_TEST_URL"
 
 // TestKilledWriter is the child of the test of a killed process.
+//
+// Covers: store.kill
 func TestKilledWriter(t *testing.T) {
 	url := os.Getenv(killURL)
 	if url == "" {
@@ -324,6 +327,7 @@ func lostConnections(t *testing.T, server *pgtest.Server) {
 	}
 }
 
+// Covers: store.credentials
 func TestBadURLs(t *testing.T) {
 	for _, c := range []struct{ name, url, want string }{
 		{"no scheme", "host/db", "want postgres://"},

@@ -34,6 +34,7 @@ func smallDisk(t *testing.T) string {
 	return dir
 }
 
+// Covers: store.disk-full
 func TestFullDisk(t *testing.T) {
 	dir := smallDisk(t)
 	ctx := context.Background()
@@ -146,6 +147,7 @@ func filled(t *testing.T) (path string, want kine.ReadResult) {
 	return crashed, want
 }
 
+// Covers: store.corrupt
 func TestTornLogIsCutOff(t *testing.T) {
 	path, want := filled(t)
 	f, err := os.OpenFile(path+"-wal", os.O_APPEND|os.O_WRONLY, 0)
@@ -164,6 +166,7 @@ func TestTornLogIsCutOff(t *testing.T) {
 	}
 }
 
+// Covers: store.corrupt
 func TestTruncatedDatabaseIsRefused(t *testing.T) {
 	path, _ := filled(t)
 	s := newStore(t, path)

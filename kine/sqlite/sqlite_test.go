@@ -26,6 +26,7 @@ func newStore(t testing.TB, path string) *Store {
 	return s
 }
 
+// Covers: store.contract, store.linearizable
 func TestContract(t *testing.T) {
 	kinetest.Run(t, func(t *testing.T) kine.Store {
 		s := newStore(t, filepath.Join(t.TempDir(), "state.db"))
@@ -48,6 +49,7 @@ func TestRestart(t *testing.T) {
 	kinetest.Restart(t, func(t *testing.T) kine.Runner { return newStore(t, path) })
 }
 
+// Covers: store.kill
 func TestKilledProcessLosesNothing(t *testing.T) {
 	const env = "SKIFF_SQLITE_TEST_DIR"
 	dir := os.Getenv(env)
@@ -108,6 +110,7 @@ func TestCleaningRemovesOldRows(t *testing.T) {
 	}
 }
 
+// Covers: store.two-servers, store.corrupt
 func TestOpenRefuses(t *testing.T) {
 	for _, c := range []struct {
 		name, want string
@@ -183,6 +186,8 @@ func nothing(*mvcc.Batch) error { return nil }
 
 // A store under churn stays near its live data: what is compacted is removed
 // and the space goes back to the file system.
+//
+// Covers: store.compaction
 func TestChurnStaysBounded(t *testing.T) {
 	ctx := context.Background()
 	path := filepath.Join(t.TempDir(), "state.db")
@@ -231,6 +236,8 @@ func TestChurnStaysBounded(t *testing.T) {
 
 // At its quota the store refuses puts and nothing else; deletes and a compaction
 // make room again.
+//
+// Covers: store.quota
 func TestQuota(t *testing.T) {
 	ctx := context.Background()
 	s, err := New(Config{Path: filepath.Join(t.TempDir(), "state.db"), QuotaBytes: 2 << 20, Log: slog.New(slog.DiscardHandler)})

@@ -70,6 +70,7 @@ func inState(name string, state podstate.State, exit int32) podstate.Container {
 	}
 }
 
+// Covers: node.lifecycle
 func TestCompute(t *testing.T) {
 	startupProbe := func(p *v1.Pod) { p.Spec.InitContainers[0].StartupProbe = &v1.Probe{} }
 	restartAll := func(p *v1.Pod) {

@@ -26,6 +26,7 @@ const (
 	created = runtimeapi.ContainerState_CONTAINER_CREATED
 )
 
+// Covers: node.cri
 func TestPodLife(t *testing.T) {
 	n := newNode(t)
 	n.pull()
@@ -163,6 +164,7 @@ func TestExits(t *testing.T) {
 	})
 }
 
+// Covers: node.restart
 func TestRestartKeepsContainers(t *testing.T) {
 	n := newNode(t)
 	n.pull()
@@ -221,6 +223,7 @@ func TestShimKilled(t *testing.T) {
 	}
 }
 
+// Covers: node.crash
 func TestCrashLeftovers(t *testing.T) {
 	n := newNode(t)
 	n.pull()

@@ -13,6 +13,7 @@ import (
 
 func port(n uint16) string { return strconv.Itoa(int(n)) }
 
+// Covers: node.containers
 func TestSecurityContext(t *testing.T) {
 	n := newNode(t)
 	n.pull()
@@ -77,6 +78,7 @@ func TestSecurityContext(t *testing.T) {
 	}
 }
 
+// Covers: node.containers
 func TestNamespaces(t *testing.T) {
 	n := newNode(t)
 	n.pull()

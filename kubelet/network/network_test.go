@@ -265,6 +265,7 @@ func node(name string, h *host) *v1.Node {
 	}
 }
 
+// Covers: net.ipam
 func TestAddresses(t *testing.T) {
 	dir := t.TempDir()
 	small := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/29"), netip.MustParsePrefix("fd00::/125")}
@@ -304,6 +305,7 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
+// Covers: net.cni
 func TestCNIConfiguration(t *testing.T) {
 	dir := t.TempDir()
 	conf, bin := filepath.Join(dir, "net.d"), filepath.Join(dir, "bin")

@@ -9,6 +9,7 @@ import (
 	"skiff/proxy/packettest"
 )
 
+// Covers: proxy.iptables
 func TestPackets(t *testing.T) {
 	if _, err := exec.LookPath("iptables-save"); err != nil {
 		t.Skip("needs the package iptables")

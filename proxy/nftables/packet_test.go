@@ -9,6 +9,7 @@ import (
 	"skiff/proxy/packettest"
 )
 
+// Covers: proxy.nftables
 func TestPackets(t *testing.T) {
 	if _, err := exec.LookPath("nft"); err != nil {
 		t.Skip("needs the package nftables")

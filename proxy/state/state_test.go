@@ -86,6 +86,7 @@ func addrs(eps []Endpoint) string {
 	return strings.Join(out, " ")
 }
 
+// Covers: proxy.traffic-policy, proxy.terminating
 func TestEndpointsOfPolicies(t *testing.T) {
 	ending, down := condition(false, true, true), condition(false, false, false)
 	for name, tc := range map[string]struct {

@@ -92,6 +92,7 @@ func TestPodIsCompleted(t *testing.T) {
 	}
 }
 
+// Covers: api.admission-default, api.pod-security
 func TestRefusals(t *testing.T) {
 	hard := v1.ResourceList{v1.ResourcePods: resource.MustParse("1")}
 	for _, tt := range []struct {
@@ -128,6 +129,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// Covers: api.quota
 func TestQuotaIsBookedAndGivenBack(t *testing.T) {
 	hard := v1.ResourceList{v1.ResourcePods: resource.MustParse("2")}
 	c, client := chain(t, nil, &v1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Name: "q", Namespace: "ns"}, Spec: v1.ResourceQuotaSpec{Hard: hard},
@@ -155,6 +157,7 @@ func TestQuotaIsBookedAndGivenBack(t *testing.T) {
 	}
 }
 
+// Covers: api.webhooks
 func TestWebhookPatchesAndRefuses(t *testing.T) {
 	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var rev admissionv1.AdmissionReview
@@ -192,6 +195,7 @@ func TestWebhookPatchesAndRefuses(t *testing.T) {
 	}
 }
 
+// Covers: api.policies
 func TestValidatingPolicyRefuses(t *testing.T) {
 	c, _ := chain(t, nil,
 		&arv1.ValidatingAdmissionPolicy{ObjectMeta: metav1.ObjectMeta{Name: "pol"}, Spec: arv1.ValidatingAdmissionPolicySpec{
@@ -209,6 +213,7 @@ func TestValidatingPolicyRefuses(t *testing.T) {
 	}
 }
 
+// Covers: api.policies
 func TestMutatingPolicyChanges(t *testing.T) {
 	expression := func(kind arv1.PatchType, text string) arv1.Mutation {
 		if kind == arv1.PatchTypeJSONPatch {
@@ -276,6 +281,7 @@ func TestMutatingPolicyChanges(t *testing.T) {
 	}
 }
 
+// Covers: api.node-authorizer
 func TestNodeMayNotTouchOtherNodes(t *testing.T) {
 	c, _ := chain(t, nil)
 	n := &v1.Node{ObjectMeta: metav1.ObjectMeta{Name: "other"}}

@@ -120,6 +120,7 @@ func (f fixture) push(t *testing.T, repo string, image v1.Image) {
 	}
 }
 
+// Covers: node.images
 func TestPull(t *testing.T) {
 	needRoot(t)
 	f := newFixture(t)
@@ -198,6 +199,7 @@ func TestPull(t *testing.T) {
 	}
 }
 
+// Covers: node.images-hostile
 func TestPullFailures(t *testing.T) {
 	needRoot(t)
 	f := newFixture(t)
@@ -304,6 +306,7 @@ func needRoot(t *testing.T) {
 	}
 }
 
+// Covers: node.images
 func TestEndpoints(t *testing.T) {
 	r := &Registries{
 		Mirrors: map[string]Mirror{

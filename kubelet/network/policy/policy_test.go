@@ -130,6 +130,8 @@ func rulesFor(s *state, mapName, ip string) []string {
 }
 
 // TestPackets sends packets between two namespaces through one with the rules.
+//
+// Covers: net.policy
 func TestPackets(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root")

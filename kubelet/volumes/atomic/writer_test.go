@@ -37,6 +37,7 @@ func read(t *testing.T, dir string) map[string]string {
 	return out
 }
 
+// Covers: node.volumes
 func TestWriteReplacesTheWholeSet(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "v")
 	steps := []struct {

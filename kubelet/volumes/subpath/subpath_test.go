@@ -9,6 +9,7 @@ import (
 	"k8s.io/mount-utils"
 )
 
+// Covers: node.subpath
 func TestPrepare(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
