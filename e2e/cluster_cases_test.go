@@ -22,6 +22,7 @@ func TestCluster(t *testing.T) {
 		{"refusals", refusals},
 		{"custom-resources", customResources},
 		{"pod-from-registry", podFromRegistry},
+		{"images-command", imagesCommand},
 		{"pod-logs-exec-copy", podLogsExecCopy},
 		{"pod-terminal-attach", podTerminalAttach},
 		{"pod-port-forward", podPortForward},

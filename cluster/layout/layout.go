@@ -79,6 +79,9 @@ func (l Layout) State() string { return l.Path("var/lib/skiff") }
 // NodeConfig is what `skiff run` runs.
 func (l Layout) NodeConfig() string { return filepath.Join(l.State(), "node.yaml") }
 
+// CRI is the folder of the container runtime's state.
+func (l Layout) CRI() string { return filepath.Join(l.State(), "cri") }
+
 // Database is the SQLite store.
 func (l Layout) Database() string { return filepath.Join(l.State(), "store", "state.db") }
 

@@ -40,7 +40,7 @@ func root() *cobra.Command {
 	cmd.PersistentFlags().IntVarP(&verbosity, "v", "v", 0, "how much is logged: 0 is what an operator needs, 4 is for debugging")
 	cmd.AddCommand(
 		upCommand(), downCommand(), runCommand(), initCommand(), joinCommand(), resetCommand(), tokenCommand(), certsCommand(),
-		kubeconfigCommand(), configCommand(), kubectlCommand(), versionCommand(), backupCommand(), restoreCommand(), upgradeCommand(), apiserverCommand(),
+		kubeconfigCommand(), configCommand(), imagesCommand(), kubectlCommand(), versionCommand(), backupCommand(), restoreCommand(), upgradeCommand(), apiserverCommand(),
 		schedulerCommand(), controllersCommand(), kubeletCommand(), cloudCommand(), proxyCommand(), dnsCommand(), kineCommand(), benchCommand(),
 	)
 	// Called by the name of a part, through a link, the binary is that part.

@@ -57,7 +57,7 @@ func nodeParts(l layout.Layout, c *node.Config, kubeletFile string, api *rest.Co
 		}
 	}
 	runtime, err := cri.New(cri.Config{
-		StateDir: filepath.Join(l.State(), "cri"), RunDir: filepath.Join(l.Run(), "pods"), Socket: l.CRISocket(), CgroupRoot: l.CgroupRoot(),
+		StateDir: l.CRI(), RunDir: filepath.Join(l.Run(), "pods"), Socket: l.CRISocket(), CgroupRoot: l.CgroupRoot(),
 		Registries: l.Registries(), Network: &network.Auto{CNI: cni, BuiltIn: ptp, Dir: filepath.Join(l.State(), "cni-pods")},
 		SeccompDir: filepath.Join(l.Kubelet(), "seccomp"), Version: strings.TrimPrefix(version.Version, "v"),
 	})

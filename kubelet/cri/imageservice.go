@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -91,4 +92,19 @@ func (r *Runtime) ImageFsInfo(context.Context) (*runtimeapi.ImageFsInfoResponse,
 	return &runtimeapi.ImageFsInfoResponse{
 		ImageFilesystems: []*runtimeapi.FilesystemUsage{image}, ContainerFilesystems: []*runtimeapi.FilesystemUsage{containers},
 	}, nil
+}
+
+// ImportImages implements imagearchive.Store.
+func (r *Runtime) ImportImages(ctx context.Context, archive io.Reader, pinned bool) ([]string, error) {
+	taken, err := r.images.Import(ctx, archive, images.ImportOptions{Pinned: pinned})
+	var names []string
+	for _, i := range taken {
+		names = append(names, i.Name())
+	}
+	return names, err
+}
+
+// ExportImages implements imagearchive.Store.
+func (r *Runtime) ExportImages(w io.Writer, names []string) error {
+	return r.images.Export(w, names...)
 }

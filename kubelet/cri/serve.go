@@ -12,6 +12,8 @@ import (
 
 	"google.golang.org/grpc"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"skiff/kubelet/cri/imagearchive"
 )
 
 // serveSocket serves the CRI until the returned function is called.
@@ -34,6 +36,7 @@ func (r *Runtime) serveSocket(group *sync.WaitGroup, errs chan<- error) (func(),
 	s := grpc.NewServer(grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage))
 	runtimeapi.RegisterRuntimeServiceServer(s, &runtimeServer{r: r})
 	runtimeapi.RegisterImageServiceServer(s, &imageServer{r: r})
+	imagearchive.Register(s, r)
 	group.Go(func() {
 		if err := s.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 			errs <- fmt.Errorf("cri: serve %s: %w", r.cfg.Socket, err)

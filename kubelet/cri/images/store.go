@@ -56,6 +56,17 @@ type Image struct {
 	Pinned bool   `json:"pinned,omitempty"`
 }
 
+// Name is what a person calls the image: its first tag, or else its first
+// digest, or its ID.
+func (i *Image) Name() string {
+	for _, names := range [][]string{i.Tags, i.Digests} {
+		if len(names) > 0 {
+			return names[0]
+		}
+	}
+	return i.ID
+}
+
 // Store is the image store. Its methods may run at the same time.
 type Store struct {
 	cfg    Config
