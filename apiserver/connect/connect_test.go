@@ -80,6 +80,22 @@ func upgrade(t *testing.T, s *httptest.Server, path string) (net.Conn, *http.Res
 	return conn, resp, r
 }
 
+// say sends a text and reads what comes until the end.
+func say(t *testing.T, address, text string) string {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprint(conn, text)
+	b, err := io.ReadAll(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
 // Covers: api.streams
 func TestUpgradePassesBothWays(t *testing.T) {
 	backend, closed := kubelet(t)

@@ -84,17 +84,7 @@ func (c *connectors) pass(w http.ResponseWriter, r *http.Request, p passing) {
 func (p passing) answered(resp *http.Response) error {
 	switch {
 	case p.upgradeOnly && resp.StatusCode != http.StatusSwitchingProtocols:
-		// Closing the body ends the connection to the kubelet.
-		body, _ := io.ReadAll(io.LimitReader(resp.Body, maxRefusal))
-		resp.Body.Close()
-		code := resp.StatusCode
-		if code < 400 {
-			code = http.StatusInternalServerError
-		}
-		return &apierrors.StatusError{ErrStatus: metav1.Status{
-			Status: metav1.StatusFailure, Code: int32(code), Reason: reasonOf(code),
-			Message: fmt.Sprintf("unable to upgrade connection: %s", strings.TrimSpace(string(body))),
-		}}
+		return refused(resp)
 	case p.text && resp.StatusCode >= 400:
 		body, _ := io.ReadAll(io.LimitReader(resp.Body, maxRefusal))
 		resp.Body.Close()
@@ -109,6 +99,21 @@ func (p passing) answered(resp *http.Response) error {
 		p.relocate(resp)
 	}
 	return nil
+}
+
+// refused is the error of a kubelet that did not upgrade a connection, and ends
+// the connection to it.
+func refused(resp *http.Response) error {
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxRefusal))
+	resp.Body.Close()
+	code := resp.StatusCode
+	if code < 400 {
+		code = http.StatusInternalServerError
+	}
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: int32(code), Reason: reasonOf(code),
+		Message: fmt.Sprintf("unable to upgrade connection: %s", strings.TrimSpace(string(body))),
+	}}
 }
 
 func reasonOf(code int) metav1.StatusReason {

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/streaming/pkg/httpstream/wsstream"
 
 	"skiff/apiserver/handlers"
 )
@@ -142,6 +143,10 @@ func (c *connectors) stream(w http.ResponseWriter, r *http.Request, t *handlers.
 		handlers.WriteError(w, r, err)
 		return
 	}
+	if wsstream.IsWebSocketRequestWithStreamCloseProtocol(r) {
+		c.translate(w, r, u)
+		return
+	}
 	c.pass(w, r, passing{to: u, transport: c.Dialer.kubeletTransport(), upgradeOnly: true})
 }
 
@@ -169,6 +174,10 @@ func (c *connectors) portForward(w http.ResponseWriter, r *http.Request, t *hand
 	}
 	if err != nil {
 		handlers.WriteError(w, r, err)
+		return
+	}
+	if wsstream.IsWebSocketRequestWithTunnelingProtocol(r) {
+		c.tunnel(w, r, u)
 		return
 	}
 	c.pass(w, r, passing{to: u, transport: c.Dialer.kubeletTransport(), upgradeOnly: true})
