@@ -169,4 +169,3 @@ func (c endTellingConn) Close() error {
 	c.gone()
 	return c.Conn.Close()
 }
-
