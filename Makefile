@@ -8,10 +8,12 @@ SHIM := kubelet/cri/shimbin/files/shim
 SHIM_SOURCES := $(wildcard kubelet/cri/shim/*.go kubelet/cri/shimapi/*.go) go.mod
 RACE := ./kine/mvcc/... ./kine/watchhub/... ./apiserver/store/... ./controllers/loop/... ./scheduler/queue/... ./scheduler/cache/...
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+# What make test-vm runs.
+VM_CASES ?= TestCluster/(server-answers|pod-from-registry)$$
 # Where `make up` puts the cluster; empty is the machine itself.
 ROOT ?=
 
-.PHONY: help build deps test-deps up down reset kubectl test unit race e2e lint bench images clean
+.PHONY: help build deps test-deps up down reset kubectl test unit race e2e test-vm lint bench images clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -51,6 +53,10 @@ race: ## run the concurrent packages under the race detector
 e2e: build ## drive real clusters with the kubectl in PATH, or else with our own
 	@command -v kubectl >/dev/null || $(MAKE) kubectl
 	PATH="$$PATH:$(CURDIR)/bin" SKIFF_E2E=$(CURDIR)/bin/skiff $(GO) test -count=1 -p 1 -parallel 8 -timeout 20m ./e2e ./e2e/conformance
+
+test-vm: build ## run a pod on two nodes in a virtual machine with cgroup v2 (slow: software emulation)
+	$(GO) test -c -o bin/e2e.test ./e2e
+	cd e2e && SKIFF_E2E=$(CURDIR)/bin/skiff VM_MEMORY=6000 ../scripts/vm ../bin/e2e.test -test.v -test.run '$(VM_CASES)'
 
 lint: ## gofmt, vet and staticcheck
 	@test -z "$$(gofmt -l . )" || { gofmt -l . ; echo "run gofmt -w on these"; exit 1; }
