@@ -40,7 +40,7 @@ func (p *Plugin) SetUp(ctx context.Context, r *volume.Request) (*volume.Mounted,
 	if err != nil {
 		return nil, err
 	}
-	return &volume.Mounted{Path: r.Dir}, atomic.Write(r.Dir, files, r.FSGroup())
+	return &volume.Mounted{Path: r.Dir, ReadOnly: true}, atomic.Write(r.Dir, files, r.FSGroup())
 }
 
 // Files maps a ConfigMap's keys to files.

@@ -31,7 +31,10 @@ func (p *Plugin) SetUp(_ context.Context, r *volume.Request) (*volume.Mounted, e
 	if err != nil {
 		return nil, err
 	}
-	return &volume.Mounted{Path: r.Dir}, atomic.Write(r.Dir, files, r.FSGroup())
+	if err := volume.Memory(p.Mounter, r.Dir); err != nil {
+		return nil, err
+	}
+	return &volume.Mounted{Path: r.Dir, ReadOnly: true}, atomic.Write(r.Dir, files, r.FSGroup())
 }
 
 // Files answers the items.
@@ -67,5 +70,5 @@ func Files(items []v1.DownwardAPIVolumeFile, pod *v1.Pod, mode *int32, allocatab
 
 // TearDown implements volume.Plugin.
 func (p *Plugin) TearDown(_ context.Context, dir string) error {
-	return volume.RemoveAllOneFS(p.Mounter, dir)
+	return volume.Discard(p.Mounter, dir)
 }

@@ -42,11 +42,11 @@ func (p *Plugin) SetUp(_ context.Context, r *volume.Request) (*volume.Mounted, e
 	switch {
 	case mounted, src.Medium == v1.StorageMediumDefault:
 	case src.Medium == v1.StorageMediumMemory:
-		options := []string{}
+		var options []string
 		if size := p.size(r); size > 0 {
 			options = append(options, fmt.Sprintf("size=%d", size))
 		}
-		if err := p.Mounter.MountSensitiveWithoutSystemd("tmpfs", r.Dir, "tmpfs", options, nil); err != nil {
+		if err := volume.Memory(p.Mounter, r.Dir, options...); err != nil {
 			return nil, err
 		}
 	default:
@@ -117,12 +117,5 @@ func hugePage(medium v1.StorageMedium) (string, bool) {
 
 // TearDown implements volume.Plugin.
 func (p *Plugin) TearDown(_ context.Context, dir string) error {
-	mounted, err := volume.MountPoint(p.Mounter, dir)
-	if err != nil {
-		return err
-	}
-	if mounted {
-		return volume.UnmountAndRemove(p.Mounter, dir)
-	}
-	return volume.RemoveAllOneFS(p.Mounter, dir)
+	return volume.Discard(p.Mounter, dir)
 }

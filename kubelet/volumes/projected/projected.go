@@ -14,7 +14,6 @@ import (
 	"skiff/kubelet/volumes/atomic"
 	"skiff/kubelet/volumes/configmap"
 	"skiff/kubelet/volumes/downwardapi"
-	"skiff/kubelet/volumes/secret"
 	"skiff/kubelet/volumes/volume"
 )
 
@@ -41,10 +40,10 @@ func (p *Plugin) SetUp(ctx context.Context, r *volume.Request) (*volume.Mounted,
 	if err != nil {
 		return nil, err
 	}
-	if err := secret.Memory(p.Mounter, r.Dir); err != nil {
+	if err := volume.Memory(p.Mounter, r.Dir); err != nil {
 		return nil, err
 	}
-	return &volume.Mounted{Path: r.Dir}, atomic.Write(r.Dir, files, r.FSGroup())
+	return &volume.Mounted{Path: r.Dir, ReadOnly: true}, atomic.Write(r.Dir, files, r.FSGroup())
 }
 
 func (p *Plugin) collect(ctx context.Context, r *volume.Request) (map[string]atomic.File, error) {
@@ -142,6 +141,6 @@ func onlyUser(pod *v1.Pod) *int64 {
 }
 
 // TearDown implements volume.Plugin.
-func (p *Plugin) TearDown(ctx context.Context, dir string) error {
-	return (&secret.Plugin{Mounter: p.Mounter}).TearDown(ctx, dir)
+func (p *Plugin) TearDown(_ context.Context, dir string) error {
+	return volume.Discard(p.Mounter, dir)
 }

@@ -3,7 +3,6 @@ package secret
 
 import (
 	"context"
-	"os"
 
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -41,32 +40,13 @@ func (p *Plugin) SetUp(ctx context.Context, r *volume.Request) (*volume.Mounted,
 	if err != nil {
 		return nil, err
 	}
-	if err := Memory(p.Mounter, r.Dir); err != nil {
+	if err := volume.Memory(p.Mounter, r.Dir); err != nil {
 		return nil, err
 	}
-	return &volume.Mounted{Path: r.Dir}, atomic.Write(r.Dir, files, r.FSGroup())
-}
-
-// Memory makes dir a memory file system, so that secrets stay off the disk.
-func Memory(m mount.Interface, dir string) error {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return err
-	}
-	mounted, err := volume.MountPoint(m, dir)
-	if err != nil || mounted {
-		return err
-	}
-	return m.MountSensitiveWithoutSystemd("tmpfs", dir, "tmpfs", nil, nil)
+	return &volume.Mounted{Path: r.Dir, ReadOnly: true}, atomic.Write(r.Dir, files, r.FSGroup())
 }
 
 // TearDown implements volume.Plugin.
 func (p *Plugin) TearDown(_ context.Context, dir string) error {
-	mounted, err := volume.MountPoint(p.Mounter, dir)
-	if err != nil {
-		return err
-	}
-	if mounted {
-		return volume.UnmountAndRemove(p.Mounter, dir)
-	}
-	return volume.RemoveAllOneFS(p.Mounter, dir)
+	return volume.Discard(p.Mounter, dir)
 }

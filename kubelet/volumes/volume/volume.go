@@ -53,7 +53,8 @@ type Mounted struct {
 	Block bool
 	// Image, when set, makes the runtime mount the image instead of Path.
 	Image string
-	// ReadOnly forces read-only mounts.
+	// ReadOnly forces read-only mounts. What the kubelet writes into a volume
+	// is so: a container could else plant links for the kubelet to follow.
 	ReadOnly bool
 }
 
