@@ -142,7 +142,7 @@ func (k *Kubelet) mount(pod *v1.Pod, c *v1.Container, index int, v volume.Mounte
 		return out, nil
 	}
 	if path != "" {
-		host, err := k.volumes.SubPath(pod.UID, v, m.Name, c.Name, path, index, m.ReadOnly)
+		host, err := k.volumes.SubPath(pod.UID, v, m.Name, c.Name, path, index)
 		if err != nil {
 			return nil, fmt.Errorf("failed to prepare subPath for volumeMount %q of container %q: %w", m.Name, c.Name, err)
 		}

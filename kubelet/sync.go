@@ -56,7 +56,8 @@ func (k *Kubelet) sync(ctx context.Context, r *record) (time.Duration, error) {
 		k.recorder.Event(pod, v1.EventTypeWarning, "NetworkNotReady", "network is not ready: "+message)
 		return time.Second, errQuiet
 	}
-	if err := k.prepare(ctx, pod); err != nil {
+	stale, err := k.prepare(ctx, pod)
+	if err != nil {
 		return 0, err
 	}
 	plan := containers.Compute(pod, state, k.probes)
@@ -85,6 +86,9 @@ func (k *Kubelet) sync(ctx context.Context, r *record) (time.Duration, error) {
 		soonest(max(time.Until(deadline), time.Millisecond))
 	}
 	soonest(k.tokens.RenewIn(pod.UID))
+	if stale {
+		soonest(staleRetry)
+	}
 	if out.Err != nil && out.Retry > 0 {
 		// Each container's failure has its event and waits out its back-off.
 		return again, nil
@@ -160,34 +164,45 @@ func (k *Kubelet) ownNode() *v1.Node {
 	return node
 }
 
-// prepare makes the pod's cgroup, folders and volumes.
-func (k *Kubelet) prepare(ctx context.Context, pod *v1.Pod) error {
+// staleRetry is how long a volume that could not be brought up to date waits.
+const staleRetry = 30 * time.Second
+
+// prepare makes the pod's cgroup, folders and volumes. stale tells of a volume
+// that shows what it did before; the pod goes on with it.
+func (k *Kubelet) prepare(ctx context.Context, pod *v1.Pod) (stale bool, err error) {
 	if k.cgroups != nil {
 		if err := k.cgroups.EnsurePod(pod); err != nil {
 			k.recorder.Event(pod, v1.EventTypeWarning, "FailedCreatePodContainer", fmt.Sprintf("unable to ensure pod container exists: %v", err))
-			return err
+			return false, err
 		}
 	}
 	dir := k.volumes.PodDir(pod.UID)
 	for _, d := range []string{"volumes", "plugins", "containers"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o750); err != nil {
 			k.recorder.Event(pod, v1.EventTypeWarning, "Failed", fmt.Sprintf("error making pod data directories: %v", err))
-			return err
+			return false, err
 		}
 	}
 	_, failures := k.volumes.SetUp(ctx, pod)
 	if len(failures) == 0 {
-		return nil
+		return false, nil
 	}
 	if ctx.Err() != nil {
-		return ctx.Err()
+		return false, ctx.Err()
 	}
 	var texts []string
 	for _, f := range failures {
 		k.recorder.Event(pod, v1.EventTypeWarning, "FailedMount", f.Message)
+		if f.Stale {
+			stale = true
+			continue
+		}
 		texts = append(texts, f.Message)
 	}
-	return errors.New(strings.Join(texts, "; "))
+	if len(texts) == 0 {
+		return stale, nil
+	}
+	return false, errors.New(strings.Join(texts, "; "))
 }
 
 // pullSecrets are the pod's pull secrets that exist.

@@ -55,6 +55,9 @@ type Error struct {
 	Volume string
 	// Message is the event's text.
 	Message string
+	// Stale says that the volume is there as it was, and only was not brought
+	// up to date.
+	Stale bool
 }
 
 func (e *Error) Error() string { return e.Message }
@@ -62,9 +65,10 @@ func (e *Error) Error() string { return e.Message }
 // PodDir is the pod's folder.
 func (m *Manager) PodDir(uid types.UID) string { return filepath.Join(m.cfg.PodsDir, string(uid)) }
 
-// SetUp makes all of the pod's volumes ready, or says which are not.
+// SetUp makes all of the pod's volumes ready, or says which are not. One that
+// was ready before stays, also when what it shows is gone.
 func (m *Manager) SetUp(ctx context.Context, pod *v1.Pod) (map[string]volume.Mounted, []*Error) {
-	used := usedVolumes(pod)
+	used, before := usedVolumes(pod), m.Mounted(pod.UID)
 	out := map[string]volume.Mounted{}
 	var errs []*Error
 	for i := range pod.Spec.Volumes {
@@ -75,6 +79,10 @@ func (m *Manager) SetUp(ctx context.Context, pod *v1.Pod) (map[string]volume.Mou
 		mounted, err := m.setUp(ctx, pod, v)
 		if err != nil {
 			errs = append(errs, err)
+			if was, ok := before[v.Name]; ok {
+				err.Stale = true
+				out[v.Name] = was
+			}
 			continue
 		}
 		out[v.Name] = *mounted
@@ -117,18 +125,18 @@ func (m *Manager) setUp(ctx context.Context, pod *v1.Pod, v *v1.Volume) (*volume
 	name := v.Name
 	if claim := claimName(pod, v); claim != "" {
 		if err := m.bound(ctx, r, claim); err != nil {
-			return nil, &Error{v.Name, fmt.Sprintf("Unable to attach or mount volumes: unmounted volumes=[%s], unattached volumes=[], failed to process volumes=[%s]: error processing PVC %s/%s: %v", v.Name, v.Name, pod.Namespace, claim, err)}
+			return nil, &Error{Volume: v.Name, Message: fmt.Sprintf("Unable to attach or mount volumes: unmounted volumes=[%s], unattached volumes=[], failed to process volumes=[%s]: error processing PVC %s/%s: %v", v.Name, v.Name, pod.Namespace, claim, err)}
 		}
 		name = r.PV.Name
 	}
 	plugin := m.find(r)
 	if plugin == nil {
-		return nil, &Error{v.Name, fmt.Sprintf("MountVolume.SetUp failed for volume %q : no volume plugin matched", name)}
+		return nil, &Error{Volume: v.Name, Message: fmt.Sprintf("MountVolume.SetUp failed for volume %q : no volume plugin matched", name)}
 	}
 	r.Dir = filepath.Join(m.PodDir(pod.UID), "volumes", volume.Escape(plugin.Name()), name)
 	mounted, err := plugin.SetUp(ctx, r)
 	if err != nil {
-		return nil, &Error{v.Name, fmt.Sprintf("MountVolume.SetUp failed for volume %q : %v", name, err)}
+		return nil, &Error{Volume: v.Name, Message: fmt.Sprintf("MountVolume.SetUp failed for volume %q : %v", name, err)}
 	}
 	return mounted, nil
 }
@@ -201,10 +209,9 @@ func (m *Manager) Groups(uid types.UID) []int64 {
 }
 
 // SubPath prepares a part of a volume for a container.
-func (m *Manager) SubPath(uid types.UID, v volume.Mounted, name, container, path string, index int, readOnly bool) (string, error) {
+func (m *Manager) SubPath(uid types.UID, v volume.Mounted, name, container, path string, index int) (string, error) {
 	return subpath.Prepare(m.cfg.Mounter, subpath.Request{
 		VolumePath: v.Path, SubPath: path, PodDir: m.PodDir(uid), VolumeName: name, Container: container, Index: index,
-		Create: !v.ReadOnly || !readOnly,
 	})
 }
 

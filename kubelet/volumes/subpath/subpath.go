@@ -26,14 +26,13 @@ type Request struct {
 	// PodDir, VolumeName, Container and Index name the mount.
 	PodDir, VolumeName, Container string
 	Index                         int
-	// Create makes folders that are missing.
-	Create bool
 }
 
 // Root is the folder of a pod's subPath mounts.
 func Root(podDir string) string { return filepath.Join(podDir, "volume-subpaths") }
 
-// Prepare returns a path that is the wanted part of the volume for good.
+// Prepare returns a path that is the wanted part of the volume for good; it
+// makes the folders that are missing.
 func Prepare(m mount.Interface, r Request) (string, error) {
 	if filepath.IsAbs(r.SubPath) || strings.Contains("/"+r.SubPath+"/", "/../") {
 		return "", fmt.Errorf("subPath %q: must be a relative path without '..'", r.SubPath)
@@ -44,7 +43,7 @@ func Prepare(m mount.Interface, r Request) (string, error) {
 	}
 	defer func() { _ = unix.Close(root) }()
 	fd, err := openBeneath(root, r.SubPath, unix.O_PATH)
-	if errors.Is(err, unix.ENOENT) && r.Create {
+	if errors.Is(err, unix.ENOENT) {
 		if err := mkdirBeneath(root, r.SubPath); err != nil {
 			return "", fmt.Errorf("create subPath %q: %w", r.SubPath, err)
 		}
@@ -62,8 +61,13 @@ func openBeneath(root int, path string, flags uint64) (int, error) {
 }
 
 // mkdirBeneath makes the missing folders of a path, one by one, each in a
-// folder that is held open.
+// folder that is held open. They are as accessible as the volume itself.
 func mkdirBeneath(root int, path string) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(root, &st); err != nil {
+		return err
+	}
+	mode := st.Mode & (0o777 | unix.S_ISGID)
 	at, err := unix.Dup(root)
 	if err != nil {
 		return err
@@ -73,9 +77,11 @@ func mkdirBeneath(root int, path string) error {
 	for _, part := range strings.Split(filepath.Clean(path), "/") {
 		if err := unix.Mkdirat(at, part, 0o750); err == nil {
 			if fd, err := unix.Openat(at, part, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); err == nil {
-				// Any user of the pod may use it; the umask does not apply.
-				_ = unix.Fchmod(fd, 0o777)
+				err := unix.Fchmod(fd, mode) // the umask does not apply
 				_ = unix.Close(fd)
+				if err != nil {
+					return err
+				}
 			}
 		} else if !errors.Is(err, unix.EEXIST) {
 			return err

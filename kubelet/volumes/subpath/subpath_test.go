@@ -39,7 +39,7 @@ func TestPrepare(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			got, err := Prepare(m, Request{VolumePath: volume, SubPath: tc.path, PodDir: pod, VolumeName: "v", Container: "c", Create: true})
+			got, err := Prepare(m, Request{VolumePath: volume, SubPath: tc.path, PodDir: pod, VolumeName: "v", Container: "c"})
 			if (err != nil) != tc.wantErr {
 				t.Fatalf("error %v, want one: %v", err, tc.wantErr)
 			}
