@@ -279,7 +279,7 @@ func (c *Controller) bind(ctx context.Context, v *v1.PersistentVolume, claim *v1
 			return err
 		}
 	}
-	if tied, err = c.volumeStatus(ctx, tied, v1.VolumeBound, ""); err != nil {
+	if tied, err = c.volumeStatus(ctx, tied, v1.VolumeBound); err != nil {
 		return err
 	}
 	next := claim.DeepCopy()
@@ -323,15 +323,13 @@ func (c *Controller) claimStatus(ctx context.Context, claim *v1.PersistentVolume
 	return c.parts.Client.CoreV1().PersistentVolumeClaims(claim.Namespace).UpdateStatus(ctx, next, metav1.UpdateOptions{})
 }
 
-func (c *Controller) volumeStatus(ctx context.Context, v *v1.PersistentVolume, phase v1.PersistentVolumePhase, message string) (*v1.PersistentVolume, error) {
-	if v.Status.Phase == phase && v.Status.Message == message {
-		return v, nil
+func (c *Controller) volumeStatus(ctx context.Context, v *v1.PersistentVolume, phase v1.PersistentVolumePhase) (*v1.PersistentVolume, error) {
+	if v.Status.Phase == phase {
+		return v, nil // what others wrote of it stays
 	}
 	next := v.DeepCopy()
-	next.Status.Phase, next.Status.Message = phase, message
-	if v.Status.Phase != phase {
-		now := metav1.NewTime(c.parts.Clock.Now())
-		next.Status.LastPhaseTransitionTime = &now
-	}
+	next.Status.Phase, next.Status.Message = phase, ""
+	now := metav1.NewTime(c.parts.Clock.Now())
+	next.Status.LastPhaseTransitionTime = &now
 	return c.parts.Client.CoreV1().PersistentVolumes().UpdateStatus(ctx, next, metav1.UpdateOptions{})
 }

@@ -63,10 +63,10 @@ func (c *Controller) syncVolume(ctx context.Context, v *v1.PersistentVolume) err
 	}
 	switch Judge(v, claim) {
 	case Available:
-		_, err := c.volumeStatus(ctx, v, v1.VolumeAvailable, "")
+		_, err := c.volumeStatus(ctx, v, v1.VolumeAvailable)
 		return err
 	case Bound:
-		_, err := c.volumeStatus(ctx, v, v1.VolumeBound, "")
+		_, err := c.volumeStatus(ctx, v, v1.VolumeBound)
 		return err
 	case Waiting:
 		c.Add(claimPrefix + ref.Namespace + "/" + ref.Name)
@@ -74,7 +74,7 @@ func (c *Controller) syncVolume(ctx context.Context, v *v1.PersistentVolume) err
 		if v.Status.Phase == v1.VolumeFailed {
 			return nil
 		}
-		_, err := c.volumeStatus(ctx, v, v1.VolumeReleased, "")
+		_, err := c.volumeStatus(ctx, v, v1.VolumeReleased)
 		return err
 	case Unbind:
 		return c.unbind(ctx, v)
@@ -96,6 +96,6 @@ func (c *Controller) unbind(ctx context.Context, v *v1.PersistentVolume) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.volumeStatus(ctx, next, v1.VolumeAvailable, "")
+	_, err = c.volumeStatus(ctx, next, v1.VolumeAvailable)
 	return err
 }
