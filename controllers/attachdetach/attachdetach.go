@@ -5,6 +5,7 @@ package attachdetach
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -108,6 +109,14 @@ func AttachmentName(handle, driver, node string) string {
 	return fmt.Sprintf("csi-%x", sum)
 }
 
+// Made says whether a name is one that AttachmentName gives: attachments of
+// other names are their makers' to delete.
+func Made(name string) bool {
+	sum, ok := strings.CutPrefix(name, "csi-")
+	b, err := hex.DecodeString(sum)
+	return ok && err == nil && len(b) == sha256.Size
+}
+
 // UniqueName is how kubelets name a CSI volume in their node's status.
 func UniqueName(driver, handle string) v1.UniqueVolumeName {
 	return v1.UniqueVolumeName("kubernetes.io/csi/" + driver + "^" + handle)
@@ -206,7 +215,7 @@ func (c *Controller) sync(ctx context.Context, name string) error {
 		errs = append(errs, c.attach(ctx, v, name))
 	}
 	for volume, a := range have {
-		if slices.ContainsFunc(wanted, func(v *v1.PersistentVolume) bool { return v.Name == volume }) || a.DeletionTimestamp != nil {
+		if slices.ContainsFunc(wanted, func(v *v1.PersistentVolume) bool { return v.Name == volume }) || a.DeletionTimestamp != nil || !Made(a.Name) {
 			continue
 		}
 		if !gone && c.inUse(node, volume) {
