@@ -109,9 +109,9 @@ func (s *space) exec(pod, container string, command ...string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var out bytes.Buffer
-	err = e.StreamWithContext(s.ctx, remotecommand.StreamOptions{Stdout: &out, Stderr: &out})
-	return out.String(), err
+	var out, errs bytes.Buffer // one would lose what is read into it by two
+	err = e.StreamWithContext(s.ctx, remotecommand.StreamOptions{Stdout: &out, Stderr: &errs})
+	return out.String() + errs.String(), err
 }
 
 // mustExec runs a command that must succeed.
