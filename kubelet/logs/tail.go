@@ -19,14 +19,19 @@ func Tail(path string, lines int, maxBytes int64) string {
 	defer func() { _ = f.Close() }()
 	// Lines carry some forty bytes of their own.
 	window := maxBytes * 4
+	cut := false
 	if info, err := f.Stat(); err == nil && info.Size() > window {
 		if _, err := f.Seek(-window, io.SeekEnd); err != nil {
 			return ""
 		}
+		cut = true
 	}
 	var out []string
 	scanner := bufio.NewScanner(f)
 	scanner.Buffer(make([]byte, 64<<10), 1<<20)
+	if cut {
+		scanner.Scan() // the window begins amid a line
+	}
 	for scanner.Scan() {
 		parts := bytes.SplitN(scanner.Bytes(), []byte(" "), 4)
 		if len(parts) < 4 {

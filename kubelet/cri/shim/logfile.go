@@ -92,7 +92,8 @@ type liner struct {
 }
 
 // records returns the records that data completes; they are valid until the
-// next call. At the end of the stream last is true and the rest is given.
+// next call. At the end of the stream last is true and the rest is given, as a
+// part of a line: readers give back what the container wrote, with no line feed.
 func (n *liner) records(out, data []byte, now time.Time, last bool) []byte {
 	for {
 		i := bytes.IndexByte(data, '\n')
@@ -115,7 +116,7 @@ func (n *liner) records(out, data []byte, now time.Time, last bool) []byte {
 	}
 	n.pending = append(n.pending, data...)
 	if last && len(n.pending) > 0 {
-		out = n.record(out, now, 'F', nil)
+		out = n.record(out, now, 'P', nil)
 	}
 	return out
 }
