@@ -37,6 +37,9 @@ type container struct {
 
 	started time.Time
 
+	// configured keeps processes from being started while limits change.
+	configured sync.RWMutex
+
 	mu   sync.Mutex
 	exit *shimapi.Exit // nil while running; guarded by mu
 }
@@ -264,10 +267,16 @@ func (c *container) update(data json.RawMessage) error {
 	if err := json.Unmarshal(data, &r); err != nil {
 		return fmt.Errorf("resources: %w", err)
 	}
+	c.configured.Lock()
+	defer c.configured.Unlock()
 	config := c.lc.Config()
 	set := config.Cgroups.Resources
 	before := *set
 	applyResources(set, &r)
+	// The devices that a container may use never change while it runs; but no
+	// process is started with this set.
+	set.SkipDevices = true
+	defer func() { set.SkipDevices = false }()
 	if err := c.lc.Set(config); err != nil {
 		*set = before
 		return fmt.Errorf("set resources: %w", err)

@@ -130,6 +130,8 @@ func (p *pod) startExec(c *container, streams *shimapi.Streams, files []*os.File
 			process.Stderr = f
 		}
 	}
+	c.configured.RLock()
+	defer c.configured.RUnlock()
 	p.reaper.starting.RLock()
 	defer p.reaper.starting.RUnlock()
 	if err := c.lc.Run(process); err != nil {

@@ -15,8 +15,6 @@ import (
 
 // applyResources lays the given limits over the ones that are set.
 func applyResources(set *cgroups.Resources, r *specs.LinuxResources) {
-	// The devices a container may use never change while it runs.
-	set.SkipDevices = true
 	if cpu := r.CPU; cpu != nil {
 		if cpu.Shares != nil {
 			set.CpuShares = *cpu.Shares
