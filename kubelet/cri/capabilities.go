@@ -24,17 +24,17 @@ var defaultCapabilities = [...]string{
 	"NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE",
 }
 
-// capabilities computes a container's: the defaults, or all of them when it is
-// privileged, with the pod's additions and removals.
-func capabilities(sc *runtimeapi.LinuxContainerSecurityContext) *specs.LinuxCapabilities {
+// capabilities computes a container's: the defaults, or all that are held when it
+// is privileged, with the pod's additions and removals.
+func capabilities(sc *runtimeapi.LinuxContainerSecurityContext, held []string) *specs.LinuxCapabilities {
 	have := slices.Clone(defaultCapabilities[:])
 	if sc.Privileged {
-		have = slices.Clone(allCapabilities[:])
+		have = slices.Clone(held)
 	}
 	add, drop := capNames(sc.GetCapabilities().GetAddCapabilities()), capNames(sc.GetCapabilities().GetDropCapabilities())
 	if !sc.Privileged {
 		if slices.Contains(add, "ALL") {
-			have = slices.Clone(allCapabilities[:])
+			have = slices.Clone(held)
 		}
 		if slices.Contains(drop, "ALL") {
 			have = nil

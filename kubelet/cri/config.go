@@ -58,6 +58,7 @@ type Runtime struct {
 	shims      *shims
 	usage      *usageCache
 	layout     cgroupLayout
+	own        privileges
 	ready      chan struct{} // closed when the state on disk is known
 	background background
 
@@ -121,6 +122,9 @@ func New(cfg Config) (*Runtime, error) {
 		}
 	}
 	var err error
+	if r.own, err = findPrivileges(); err != nil {
+		return nil, fmt.Errorf("cri: %w", err)
+	}
 	r.images, err = images.New(images.Config{
 		Root:       filepath.Join(cfg.StateDir, "images"),
 		Registries: cfg.Registries,

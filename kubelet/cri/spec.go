@@ -61,13 +61,13 @@ func (b *specBuilder) build() (*specs.Spec, error) {
 		Cwd:             firstOf(cfg.WorkingDir, b.image.Config.WorkingDir, "/"),
 		User:            specs.User{UID: uint32(usr.UID), GID: uint32(usr.GID)},
 		NoNewPrivileges: sc.NoNewPrivs && !sc.Privileged,
-		Capabilities:    capabilities(sc),
+		Capabilities:    capabilities(sc, b.runtime.own.capabilities),
 		Rlimits:         nil,
 	}
 	for _, g := range usr.Groups {
 		process.User.AdditionalGids = append(process.User.AdditionalGids, uint32(g))
 	}
-	score := int(cfg.GetLinux().GetResources().GetOomScoreAdj())
+	score := max(int(cfg.GetLinux().GetResources().GetOomScoreAdj()), b.runtime.own.lowestOOMScore)
 	process.OOMScoreAdj = &score
 	if process.ApparmorProfile, err = apparmorProfile(sc); err != nil {
 		return nil, err
