@@ -30,10 +30,12 @@ func (c *Controller) advance(ctx context.Context, key string, job *batch.Job, po
 		}
 	}
 	freed := c.freedPods(key)
-	t := Count(job, pods, freed, false)
+	t := Count(job, pods, freed, "")
 	end := Ending(job, t, pods, now)
+	var ending batch.JobConditionType
 	if end != nil {
-		t = Count(job, pods, freed, true)
+		ending = end.Type
+		t = Count(job, pods, freed, ending)
 	}
 	var failure error
 	if settled {
@@ -62,7 +64,7 @@ func (c *Controller) advance(ctx context.Context, key string, job *batch.Job, po
 	}
 	// With the finalizers off, the counters can take over at once.
 	freed = c.freedPods(key)
-	t = Count(job, pods, freed, end != nil)
+	t = Count(job, pods, freed, ending)
 	t.Status.Active, t.Status.Ready, t.Status.Terminating = job.Status.Active, job.Status.Ready, job.Status.Terminating
 	if u := t.Status.UncountedTerminatedPods; end != nil && len(u.Succeeded)+len(u.Failed) == 0 && t.Status.Active == 0 && ptr.Deref(t.Status.Terminating, 0) == 0 {
 		c.finish(job, &t.Status, end)

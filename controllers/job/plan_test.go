@@ -52,18 +52,27 @@ func TestCountWaitsForFinalizers(t *testing.T) {
 	j := newJob(nil)
 	done, lost := newPod("done", v1.PodSucceeded, -1), newPod("lost", v1.PodFailed, -1)
 	pods := []*v1.Pod{done, lost, newPod("run", v1.PodRunning, -1)}
-	first := Count(j, pods, nil, false)
+	first := Count(j, pods, nil, "")
 	if first.Status.Succeeded != 0 || first.Succeeded != 1 || first.Failed != 1 || first.Status.Active != 1 || len(first.Free) != 2 {
 		t.Fatalf("first count: %+v", first)
 	}
 	j.Status = first.Status
-	second := Count(j, pods, map[types.UID]bool{"done": true, "lost": true}, false)
+	second := Count(j, pods, map[types.UID]bool{"done": true, "lost": true}, "")
 	if second.Status.Succeeded != 1 || second.Status.Failed != 1 || len(second.Status.UncountedTerminatedPods.Succeeded) != 0 {
 		t.Fatalf("second count: %+v", second.Status)
 	}
 	j.Status = second.Status
-	if third := Count(j, pods, map[types.UID]bool{"done": true, "lost": true}, false); third.Succeeded != 1 || third.Failed != 1 {
+	if third := Count(j, pods, map[types.UID]bool{"done": true, "lost": true}, ""); third.Succeeded != 1 || third.Failed != 1 {
 		t.Fatalf("a pod was counted twice: %+v", third.Status)
+	}
+}
+
+func TestCountAtTheEnd(t *testing.T) {
+	pods := []*v1.Pod{newPod("lost", v1.PodFailed, -1), newPod("run", v1.PodRunning, -1)}
+	for end, want := range map[batch.JobConditionType]int32{batch.JobFailureTarget: 2, batch.JobSuccessCriteriaMet: 1} {
+		if got := Count(newJob(nil), pods, nil, end); got.Failed != want || len(got.Free) != 2 {
+			t.Errorf("%s: %d failed and %d let go, want %d and 2", end, got.Failed, len(got.Free), want)
+		}
 	}
 }
 
@@ -98,7 +107,7 @@ func TestEnding(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := ""
-			if c := Ending(tc.job, Count(tc.job, tc.pods, nil, false), tc.pods, now); c != nil {
+			if c := Ending(tc.job, Count(tc.job, tc.pods, nil, ""), tc.pods, now); c != nil {
 				got = string(c.Type) + "/" + c.Reason
 			}
 			if got != tc.want {
@@ -134,7 +143,7 @@ func TestMakePlan(t *testing.T) {
 		"too many":         {newJob(func(s *batch.JobSpec) { s.Completions = ptr.To[int32](5) }), []*v1.Pod{newPod("a", v1.PodRunning, -1), newPod("b", v1.PodRunning, -1)}, result{Delete: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := MakePlan(tc.job, Count(tc.job, tc.pods, nil, false), tc.pods, false, now)
+			p := MakePlan(tc.job, Count(tc.job, tc.pods, nil, ""), tc.pods, false, now)
 			if diff := cmp.Diff(tc.want, result{p.Create, p.Indexes, len(p.Delete), p.Wait}); diff != "" {
 				t.Error(diff)
 			}

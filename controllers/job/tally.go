@@ -37,8 +37,10 @@ func tracked(p *v1.Pod, freed map[types.UID]bool) bool {
 }
 
 // Count tallies the pods; freed are those whose finalizer is already off.
-// ending says that the Job ends now: then every pod is to be let go.
-func Count(j *batch.Job, pods []*v1.Pod, freed map[types.UID]bool, ending bool) Tally {
+// end is the condition by which the Job ends now, or empty: then every pod is to
+// be let go, and those that a failed Job cuts off have failed.
+func Count(j *batch.Job, pods []*v1.Pod, freed map[types.UID]bool, end batch.JobConditionType) Tally {
+	ending := end != ""
 	t := Tally{Status: *j.Status.DeepCopy()}
 	s := &t.Status
 	held := map[types.UID]bool{}
@@ -108,7 +110,7 @@ func Count(j *batch.Job, pods []*v1.Pod, freed map[types.UID]bool, ending bool) 
 				u.Succeeded = append(u.Succeeded, p.UID)
 			}
 			t.Free = append(t.Free, p)
-		case isFailed:
+		case isFailed, end == batch.JobFailureTarget:
 			if keep[p.UID] {
 				continue
 			}
@@ -119,7 +121,7 @@ func Count(j *batch.Job, pods []*v1.Pod, freed map[types.UID]bool, ending bool) 
 				u.Failed = append(u.Failed, p.UID)
 			}
 			t.Free = append(t.Free, p)
-		case ending || j.DeletionTimestamp != nil && p.DeletionTimestamp != nil:
+		case ending, j.DeletionTimestamp != nil && p.DeletionTimestamp != nil:
 			t.Free = append(t.Free, p)
 		}
 	}
