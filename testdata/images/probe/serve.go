@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -29,6 +31,7 @@ func serve(ctx context.Context, args []string) error {
 	httpAddr := f.String("http", ":8080", "where HTTP is served")
 	udpAddr := f.String("udp", ":8081", "where UDP is echoed; empty for nowhere")
 	tcpAddr := f.String("tcp", ":8082", "where TCP is echoed; empty for nowhere")
+	tlsAddr := f.String("https", "", "where HTTPS is served; empty for nowhere")
 	page := f.String("page", "", "what / answers; empty for the host name")
 	delay := f.Duration("ready-after", 0, "how long /readyz fails at first")
 	linger := f.Duration("linger", 0, "how long to serve on after SIGTERM")
@@ -38,7 +41,7 @@ func serve(ctx context.Context, args []string) error {
 	s := &server{page: *page, started: time.Now(), delay: *delay}
 	s.healthy.Store(true)
 	s.ready.Store(true)
-	failed := make(chan error, 3)
+	failed := make(chan error, 4)
 	if *udpAddr != "" {
 		c, err := net.ListenPacket("udp", *udpAddr)
 		if err != nil {
@@ -52,6 +55,9 @@ func serve(ctx context.Context, args []string) error {
 			return err
 		}
 		go func() { failed <- echoStreams(l) }()
+	}
+	if *tlsAddr != "" {
+		go func() { failed <- serveTLS(*tlsAddr, s.routes()) }()
 	}
 	h := &http.Server{Addr: *httpAddr, Handler: s.routes()}
 	go func() { failed <- h.ListenAndServe() }()
@@ -81,6 +87,9 @@ func (s *server) routes() http.Handler {
 		}
 		hostname(w)
 	})
+	// What else comes to / and all below /echo/ is told what it asked.
+	m.HandleFunc("/{$}", echoRequest)
+	m.HandleFunc("/echo/", echoRequest)
 	m.HandleFunc("GET /hostname", func(w http.ResponseWriter, _ *http.Request) { hostname(w) })
 	m.HandleFunc("GET /client", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, r.RemoteAddr) })
 	m.HandleFunc("GET /env", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, strings.Join(os.Environ(), "\n")) })
@@ -119,6 +128,18 @@ func (s *server) routes() http.Handler {
 		answer(w, body, err)
 	})
 	return m
+}
+
+// echoRequest answers with the method, path, query and body as JSON.
+func echoRequest(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Method", r.Method)
+	_ = json.NewEncoder(w).Encode(map[string]string{"method": r.Method, "path": r.URL.Path, "query": r.URL.RawQuery, "body": string(body)}) // it has hung up
 }
 
 func hostname(w io.Writer) {
@@ -162,7 +183,13 @@ func echoPackets(c net.PacketConn) error {
 		if err != nil {
 			return err
 		}
-		if _, err := c.WriteTo(b[:n], from); err != nil && !errors.Is(err, net.ErrClosed) {
+		answer := b[:n]
+		if string(answer) == "hostname" { // as /hostname over HTTP
+			var name bytes.Buffer
+			hostname(&name)
+			answer = name.Bytes()
+		}
+		if _, err := c.WriteTo(answer, from); err != nil && !errors.Is(err, net.ErrClosed) {
 			fmt.Println("probe: udp:", err)
 		}
 	}

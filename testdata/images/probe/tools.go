@@ -25,6 +25,7 @@ var tools = map[string]func(context.Context, []string) error{
 	"count":    count,
 	"create":   create,
 	"echo":     func(_ context.Context, a []string) error { fmt.Println(strings.Join(a, " ")); return nil },
+	"dig":      dig,
 	"env":      env,
 	"exit":     exit,
 	"get":      getAll,
@@ -36,6 +37,7 @@ var tools = map[string]func(context.Context, []string) error{
 	"mounts":   func(ctx context.Context, _ []string) error { return cat(ctx, []string{"/proc/self/mounts"}) },
 	"sleep":    sleep,
 	"stubborn": stubborn,
+	"packet":   packet,
 	"tcp":      func(ctx context.Context, a []string) error { return exchange(ctx, "tcp", a) },
 	"udp":      func(ctx context.Context, a []string) error { return exchange(ctx, "udp", a) },
 	"write":    write,
@@ -268,4 +270,45 @@ func exchange(ctx context.Context, network string, args []string) error {
 	}
 	fmt.Println(string(b))
 	return nil
+}
+
+// packet sends a UDP packet and prints the answer, N times when told, each from a
+// port of its own.
+func packet(ctx context.Context, args []string) error {
+	if err := need(args, 2, "packet ADDRESS TEXT [N]"); err != nil {
+		return err
+	}
+	n := 1
+	if len(args) > 2 {
+		var err error
+		if n, err = strconv.Atoi(args[2]); err != nil {
+			return err
+		}
+	}
+	for range n {
+		answer, err := onePacket(ctx, args[0], args[1])
+		if err != nil {
+			return err
+		}
+		fmt.Println(strings.TrimSpace(answer))
+	}
+	return nil
+}
+
+func onePacket(ctx context.Context, address, text string) (string, error) {
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "udp", address)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
+		return "", err
+	}
+	if _, err := io.WriteString(c, text); err != nil {
+		return "", err
+	}
+	b := make([]byte, 64<<10)
+	k, err := c.Read(b)
+	return string(b[:k]), err
 }
