@@ -30,6 +30,11 @@ func kubeletConfigDoc(cluster *config.Cluster, given []byte) ([]byte, error) {
 	setMissing(doc, "clusterDomain", cluster.Networking.DNSDomain)
 	setMissing(doc, "rotateCertificates", true)
 	setMissing(doc, "cgroupDriver", "cgroupfs")
+	// Of today's disks the kubelet's own 10 and 15 percent are tens of GiB: a
+	// machine with much else on it would lose its pods.
+	setMissing(doc, "evictionHard", map[string]any{
+		"memory.available": "100Mi", "nodefs.available": "5%", "nodefs.inodesFree": "5%", "imagefs.available": "5%", "imagefs.inodesFree": "5%",
+	})
 	return yaml.Marshal(doc)
 }
 
