@@ -54,7 +54,7 @@ func New(address string, o Options) (kine.Runner, error) {
 	}
 	switch scheme {
 	case "sqlite":
-		path, err := sqlitePath(rest)
+		path, err := filePath(scheme, rest)
 		if err != nil {
 			return nil, err
 		}
@@ -67,10 +67,7 @@ func New(address string, o Options) (kine.Runner, error) {
 			HistoryWindow: o.HistoryWindow, CompactInterval: o.CompactInterval, Limits: o.Limits, Log: o.Log,
 		})
 	case "http", "https", "unix":
-		return etcd.New(etcd.Config{
-			Endpoints: strings.Split(address, ","), TLS: o.TLS, Username: o.Username, Password: o.Password,
-			HistoryWindow: o.HistoryWindow, CompactInterval: o.CompactInterval, Limits: o.Limits, Log: o.Log,
-		})
+		return etcd.New(etcdConfig(address, o))
 	}
 	return nil, fmt.Errorf("the store's URL has the scheme %q: %s", scheme, wanted)
 }
@@ -93,19 +90,20 @@ func Redact(address string) string {
 	return strings.Join(parts, ",")
 }
 
-func sqlitePath(rest string) (string, error) {
+// filePath is the path of scheme:rest.
+func filePath(scheme, rest string) (string, error) {
 	path, slashes := strings.CutPrefix(rest, "//")
 	if !slashes {
 		path = rest
 	}
 	if path == "" || strings.HasSuffix(path, "/") {
-		return "", errors.New("the store's URL names no file: want sqlite:///PATH, such as sqlite:///var/lib/skiff/store/state.db")
+		return "", fmt.Errorf("the store's URL names no file: want %s:///PATH, such as %s:///var/lib/skiff/store/state.db", scheme, scheme)
 	}
 	if strings.ContainsAny(path, "?#") {
-		return "", errors.New("the store's URL has options, which a SQLite store does not take: want sqlite:///PATH")
+		return "", fmt.Errorf("the store's URL has options, which a file does not take: want %s:///PATH", scheme)
 	}
 	if slashes && !strings.HasPrefix(path, "/") {
-		return "", fmt.Errorf("the store's URL names the host %q: a SQLite store is a local file, want sqlite:///PATH with three slashes", strings.Split(path, "/")[0])
+		return "", fmt.Errorf("the store's URL names the host %q: a %s store is a local file, want %s:///PATH with three slashes", strings.Split(path, "/")[0], scheme, scheme)
 	}
 	return filepath.Clean(path), nil
 }

@@ -6,13 +6,14 @@ import (
 
 	"skiff/kine"
 	"skiff/kine/etcd"
+	"skiff/kine/etcd/etcdtest"
 	"skiff/kine/kinetest"
 )
 
 // BenchmarkStore is etcd itself, for comparison.
 func BenchmarkStore(b *testing.B) {
 	kinetest.Bench(b, func(b *testing.B) kine.Store {
-		s, err := etcd.New(etcd.Config{Endpoints: []string{startEtcd(b)}, Log: slog.New(slog.DiscardHandler)})
+		s, err := etcd.New(etcd.Config{Endpoints: []string{etcdtest.Start(b)}, Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -3,52 +3,21 @@ package etcd_test
 import (
 	"context"
 	"log/slog"
-	"net/url"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"go.etcd.io/etcd/server/v3/embed"
-
 	"skiff/kine"
 	"skiff/kine/etcd"
+	"skiff/kine/etcd/etcdtest"
 	"skiff/kine/kinetest"
 )
-
-// startEtcd runs a real etcd of one member on sockets in a temporary folder.
-func startEtcd(t testing.TB) string {
-	t.Helper()
-	dir := t.TempDir()
-	cfg := embed.NewConfig()
-	cfg.Dir = filepath.Join(dir, "data")
-	cfg.LogLevel = "fatal"
-	cfg.LogOutputs = []string{"/dev/null"}
-	client := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
-	peer := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
-	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
-	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
-	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
-	e, err := embed.StartEtcd(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(e.Close)
-	select {
-	case <-e.Server.ReadyNotify():
-	case err := <-e.Err():
-		t.Fatal(err)
-	case <-time.After(30 * time.Second):
-		t.Fatal("etcd did not become ready")
-	}
-	return "http://" + e.Clients[0].Addr().String()
-}
 
 // The suite holds for the original too: what it demands is what etcd does.
 //
 // Covers: store.contract
 func TestContractOnEtcd(t *testing.T) {
-	endpoint := startEtcd(t)
+	endpoint := etcdtest.Start(t)
 	kinetest.Run(t, func(t *testing.T) kine.Store {
 		s, err := etcd.New(etcd.Config{Endpoints: []string{endpoint}, Log: slog.New(slog.DiscardHandler)})
 		if err != nil {

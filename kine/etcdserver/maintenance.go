@@ -11,6 +11,7 @@ import (
 
 	"skiff/kine"
 	"skiff/kine/etcdwire"
+	"skiff/kine/transfer"
 )
 
 type maintenanceServer struct {
@@ -87,46 +88,29 @@ func (s *maintenanceServer) HashKV(ctx context.Context, r *pb.HashKVRequest) (*p
 
 // hash is a checksum of the state at a revision.
 func (s *maintenanceServer) hash(ctx context.Context, at int64) (hash uint32, revision int64, err error) {
+	if revision, err = s.cfg.Store.Revision(ctx); err != nil {
+		return 0, 0, err
+	}
+	if at == 0 {
+		at = revision
+	}
 	sum := crc32.New(crc32.MakeTable(crc32.Castagnoli))
 	var n [32]byte
-	revision, err = s.each(ctx, at, func(kv *kine.KeyValue) error {
+	for kv, err := range transfer.Keys(ctx, s.cfg.Store, at) {
+		if err != nil {
+			return 0, 0, err
+		}
 		binary.BigEndian.PutUint64(n[0:], uint64(kv.CreateRevision))
 		binary.BigEndian.PutUint64(n[8:], uint64(kv.ModRevision))
 		binary.BigEndian.PutUint64(n[16:], uint64(kv.Version))
 		binary.BigEndian.PutUint64(n[24:], uint64(len(kv.Value)))
 		for _, b := range [][]byte{[]byte(kv.Key), {0}, n[:], kv.Value} {
 			if _, err := sum.Write(b); err != nil {
-				return err
+				return 0, 0, err
 			}
 		}
-		return nil
-	})
-	return sum.Sum32(), revision, err
-}
-
-// each calls fn with every key at a revision (0: the newest), page by page, and
-// returns the revision.
-func (s *maintenanceServer) each(ctx context.Context, at int64, fn func(*kine.KeyValue) error) (int64, error) {
-	const page = 1000
-	r := kine.Range{Start: "\x00", End: kine.Unbounded}
-	for {
-		res, err := s.cfg.Store.List(ctx, r, kine.ReadOptions{Revision: at, Limit: page})
-		if err != nil {
-			return 0, err
-		}
-		if at == 0 {
-			at = res.Revision
-		}
-		for i := range res.KVs {
-			if err := fn(&res.KVs[i]); err != nil {
-				return 0, err
-			}
-		}
-		if !res.More {
-			return at, nil
-		}
-		r.Start = res.KVs[len(res.KVs)-1].Key + "\x00"
 	}
+	return sum.Sum32(), revision, nil
 }
 
 type clusterServer struct {

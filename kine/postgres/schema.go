@@ -18,7 +18,10 @@ const channel = "skiff_kine"
 // key order, and prev is the position of the write that it replaced, or 0.
 // current points from each key that exists to its newest write. meta has one
 // row: its lock is what orders the writes of all servers. cleaner's row is for
-// whoever removes old rows, and says up to where that is done.
+// whoever removes old rows, and says up to where that is done. oldest is where the
+// kept history begins, thinned up to where it was looked through, and moment says
+// when a revision was the newest. source names where an unfinished transfer into
+// these tables comes from.
 var migrations = [][]string{{
 	`CREATE TABLE skiff_meta (
 		id       integer PRIMARY KEY CHECK (id = 1),
@@ -46,6 +49,13 @@ var migrations = [][]string{{
 	)`,
 	`CREATE INDEX skiff_current_lease ON skiff_current (lease) WHERE lease <> 0`,
 	`CREATE TABLE skiff_lease (id bigint PRIMARY KEY, ttl bigint NOT NULL, expires timestamptz NOT NULL)`,
+}, {
+	`ALTER TABLE skiff_meta ADD COLUMN oldest bigint NOT NULL DEFAULT 0`,
+	`ALTER TABLE skiff_meta ADD COLUMN source text NOT NULL DEFAULT ''`,
+	`ALTER TABLE skiff_cleaner ADD COLUMN thinned bigint NOT NULL DEFAULT 0`,
+	`UPDATE skiff_meta SET oldest = compact`,
+	`UPDATE skiff_cleaner SET thinned = removed`,
+	`CREATE TABLE skiff_moment (revision bigint PRIMARY KEY, at timestamptz NOT NULL)`,
 }}
 
 // migrate brings the tables to this program's version. Servers that start

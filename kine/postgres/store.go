@@ -136,8 +136,12 @@ func (s *Store) prepare(ctx context.Context) (revision int64, err error) {
 		return 0, err
 	}
 	var compact int64
-	if err := s.readers.QueryRowContext(ctx, `SELECT revision, compact FROM skiff_meta WHERE id = 1`).Scan(&revision, &compact); err != nil {
+	var from string
+	if err := s.readers.QueryRowContext(ctx, `SELECT revision, compact, source FROM skiff_meta WHERE id = 1`).Scan(&revision, &compact, &from); err != nil {
 		return 0, err
+	}
+	if from != "" {
+		return 0, &unfinishedError{from}
 	}
 	s.compact.Store(compact)
 	var n int

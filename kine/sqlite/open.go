@@ -127,11 +127,14 @@ func (s *Store) prepareSchema(ctx context.Context) error {
 	if err := s.db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema").Scan(&tables); err != nil {
 		return err
 	}
+	steps := []string{schema}
 	switch {
 	case version > schemaVersion && app == applicationID:
-		return fmt.Errorf("was written by a newer skiff (schema %d, this one knows %d): run that version, or restore a backup made before the upgrade", version, schemaVersion)
+		return newerSchema(version)
 	case version == schemaVersion && app == applicationID:
 		return nil
+	case version > 0 && app == applicationID:
+		steps = upgrades[version-1:]
 	case tables > 0:
 		return errors.New("is a database of another program: `skiff migrate --from` reads the ones of k3s' kine; choose another path for the new store")
 	}
@@ -140,12 +143,16 @@ func (s *Store) prepareSchema(ctx context.Context) error {
 		return err
 	}
 	defer tx.Rollback()
-	for _, text := range []string{schema, fmt.Sprintf("PRAGMA user_version=%d", schemaVersion), fmt.Sprintf("PRAGMA application_id=%d", applicationID)} {
+	for _, text := range append(steps, stamp()) {
 		if _, err := tx.ExecContext(ctx, text); err != nil {
 			return err
 		}
 	}
 	return tx.Commit()
+}
+
+func newerSchema(version int) error {
+	return fmt.Errorf("was written by a newer skiff (schema %d, this one knows %d): run that version, or restore a backup made before the upgrade", version, schemaVersion)
 }
 
 // load fills the index: the state at the compact revision, then the log after it.
