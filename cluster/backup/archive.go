@@ -1,6 +1,7 @@
 // Package backup writes and reads the archive of a control-plane node: its
-// certificates, kubeconfigs, configuration and, for the embedded store, a
-// snapshot of the database. It holds keys, so it is readable by root alone.
+// certificates, encryption keys, kubeconfigs, configuration, and the state of its
+// store. It holds keys, so it is readable by root alone. Place is where archives
+// are kept: a folder or a bucket.
 package backup
 
 import (
@@ -21,6 +22,10 @@ import (
 // Database is the name of the store's snapshot in an archive.
 const Database = "store/state.db"
 
+// outside is the folder of an archive with files from anywhere on the machine,
+// by their absolute paths.
+const outside = "outside"
+
 // maxFile bounds a file of an archive: more is no backup of skiff's.
 const maxFile = 64 << 30
 
@@ -32,9 +37,10 @@ func sources(l layout.Layout) map[string]string {
 	}
 }
 
-// Write makes an archive at out with the snapshot of the database, which is left
-// out when empty. The file appears whole or not at all.
-func Write(l layout.Layout, snapshot, out string) (err error) {
+// Write makes an archive at out with the snapshot of the database and the files
+// that the configuration names outside of the node's folders. The file appears
+// whole or not at all.
+func Write(l layout.Layout, snapshot string, files []string, out string) (err error) {
 	if _, err := os.Stat(out); !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s exists already: name a new file", out)
 	}
@@ -56,10 +62,16 @@ func Write(l layout.Layout, snapshot, out string) (err error) {
 			return fmt.Errorf("back up %s: %w", from, err)
 		}
 	}
-	if snapshot != "" {
-		if err := add(t, Database, snapshot); err != nil {
-			return fmt.Errorf("back up the database: %w", err)
+	for _, file := range files {
+		if _, err := os.Stat(file); err != nil {
+			return fmt.Errorf("back up a file that the configuration names: %w", err)
 		}
+		if err := add(t, path.Join(outside, filepath.ToSlash(file)), file); err != nil {
+			return fmt.Errorf("back up %s: %w", file, err)
+		}
+	}
+	if err := add(t, Database, snapshot); err != nil {
+		return fmt.Errorf("back up the database: %w", err)
 	}
 	for _, step := range []func() error{t.Close, z.Close, f.Sync} {
 		if err := step(); err != nil {
@@ -100,44 +112,85 @@ func add(t *tar.Writer, name, from string) error {
 	})
 }
 
-// Read unpacks an archive to a node that does not exist yet. A registries.yaml
-// that is there stays. It returns whether the archive had a database.
-func Read(l layout.Layout, in string) (hasDatabase bool, err error) {
+// Read unpacks an archive to a node that does not exist yet, the state to where
+// the embedded store is. Files that are shared with others, registries.yaml and
+// those outside of the node's folders, stay when they are there.
+func Read(l layout.Layout, in string) error {
 	for _, p := range []string{l.NodeConfig(), l.Database(), filepath.Join(l.PKI(), "ca.crt")} {
 		if _, err := os.Stat(p); err == nil {
-			return false, fmt.Errorf("%s exists: a node was set up here; `skiff reset` removes it, or choose another place with --root", p)
+			return fmt.Errorf("%s exists: a node was set up here; `skiff reset` removes it, or choose another place with --root", p)
 		}
 	}
+	// All of it is looked at before anything is written.
+	state := false
+	err := each(l, in, func(h *tar.Header, _ string, _ io.Reader) error {
+		state = state || h.Name == Database
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if !state {
+		return fmt.Errorf("%s holds no state of a cluster: take a newer backup, or restore the store by its own tools", in)
+	}
+	return each(l, in, func(h *tar.Header, to string, from io.Reader) error {
+		if shared(l, h.Name, to) {
+			if _, err := os.Stat(to); err == nil {
+				return nil
+			}
+		}
+		if err := extract(from, to, fs.FileMode(h.Mode).Perm()); err != nil {
+			return fmt.Errorf("restore %s: %w", to, err)
+		}
+		return nil
+	})
+}
+
+// shared tells whether a file is not the node's alone.
+func shared(l layout.Layout, name, to string) bool {
+	return to == l.Registries() || strings.HasPrefix(name, outside+"/")
+}
+
+// Undo removes what Read has unpacked, so that it can be done again.
+func Undo(l layout.Layout, in string) error {
+	var errs []error
+	err := each(l, in, func(h *tar.Header, to string, _ io.Reader) error {
+		if !shared(l, h.Name, to) {
+			if err := os.Remove(to); !errors.Is(err, fs.ErrNotExist) {
+				errs = append(errs, err)
+			}
+		}
+		return nil
+	})
+	return errors.Join(append(errs, err)...)
+}
+
+// each calls fn with every file of an archive and where it belongs.
+func each(l layout.Layout, in string, fn func(h *tar.Header, to string, from io.Reader) error) error {
 	f, err := os.Open(in)
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer f.Close()
 	z, err := gzip.NewReader(f)
 	if err != nil {
-		return false, fmt.Errorf("%s is no backup of skiff: %w", in, err)
+		return fmt.Errorf("%s is no backup of skiff: %w", in, err)
 	}
 	t := tar.NewReader(z)
 	for {
 		h, err := t.Next()
 		if errors.Is(err, io.EOF) {
-			return hasDatabase, nil
+			return nil
 		}
 		if err != nil {
-			return hasDatabase, fmt.Errorf("%s is damaged: %w", in, err)
+			return fmt.Errorf("%s is damaged: %w", in, err)
 		}
 		to, ok := target(l, h.Name)
 		if !ok || h.Typeflag != tar.TypeReg || h.Size > maxFile {
-			return hasDatabase, fmt.Errorf("%s is no backup of skiff: it holds %q", in, h.Name)
+			return fmt.Errorf("%s is no backup of skiff: it holds %q", in, h.Name)
 		}
-		hasDatabase = hasDatabase || h.Name == Database
-		if to == l.Registries() {
-			if _, err := os.Stat(to); err == nil {
-				continue // an administrator's file, which reset leaves: the one that is here counts
-			}
-		}
-		if err := extract(t, to, fs.FileMode(h.Mode).Perm()); err != nil {
-			return hasDatabase, fmt.Errorf("restore %s: %w", to, err)
+		if err := fn(h, to, t); err != nil {
+			return err
 		}
 	}
 }
@@ -149,6 +202,9 @@ func target(l layout.Layout, name string) (string, bool) {
 	}
 	if name == Database {
 		return l.Database(), true
+	}
+	if rest, ok := strings.CutPrefix(name, outside+"/"); ok {
+		return "/" + rest, true
 	}
 	for prefix, to := range sources(l) {
 		if name == prefix {

@@ -37,23 +37,37 @@ func TestArchiveHoldsTheNode(t *testing.T) {
 	snapshot := filepath.Join(t.TempDir(), "snap.db")
 	put(t, snapshot, "database")
 	out := filepath.Join(t.TempDir(), "backup.tar.gz")
-	if err := Write(from, snapshot, out); err != nil {
+	keys := filepath.Join(t.TempDir(), "keys", "encryption.yaml")
+	put(t, keys, "keys")
+	if err := Write(from, snapshot, []string{keys}, out); err != nil {
+		t.Fatal(err)
+	}
+	if err := Write(from, snapshot, []string{keys + ".missing"}, out+"2"); err == nil || !strings.Contains(err.Error(), "the configuration names") {
+		t.Errorf("without a file that is named: %v", err)
+	}
+	// A clean machine has none of it.
+	if err := os.RemoveAll(filepath.Dir(keys)); err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(out); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the archive has mode %v, %v", info.Mode(), err)
 	}
-	has, err := Read(to, out)
-	if err != nil || !has {
-		t.Fatalf("read: database %v, %v", has, err)
+	if err := Read(to, out); err != nil {
+		t.Fatal(err)
 	}
-	for path, want := range map[string]string{filepath.Join(to.PKI(), "ca.key"): "key", to.NodeConfig(): "node", to.Database(): "database"} {
+	for path, want := range map[string]string{filepath.Join(to.PKI(), "ca.key"): "key", to.NodeConfig(): "node", to.Database(): "database", keys: "keys"} {
 		if got, err := os.ReadFile(path); err != nil || string(got) != want {
 			t.Errorf("%s: %q, %v; want %q", path, got, err, want)
 		}
 	}
-	if _, err := Read(to, out); err == nil || !strings.Contains(err.Error(), "a node was set up here") {
+	if err := Read(to, out); err == nil || !strings.Contains(err.Error(), "a node was set up here") {
 		t.Errorf("a second restore: %v", err)
+	}
+	if err := Undo(to, out); err != nil {
+		t.Fatal(err)
+	}
+	if err := Read(to, out); err != nil {
+		t.Errorf("a restore after one that was undone: %v", err)
 	}
 }
 
@@ -76,7 +90,7 @@ func TestReadRefusesForeignNames(t *testing.T) {
 			w.Close()
 			z.Close()
 			f.Close()
-			if _, err := Read(at(t), in); err == nil || !strings.Contains(err.Error(), "no backup of skiff") {
+			if err := Read(at(t), in); err == nil || !strings.Contains(err.Error(), "no backup of skiff") {
 				t.Errorf("got %v", err)
 			}
 		})

@@ -13,6 +13,7 @@ import (
 
 	"sigs.k8s.io/yaml"
 
+	"skiff/cluster/backup"
 	"skiff/cluster/config"
 	"skiff/cluster/layout"
 )
@@ -44,6 +45,8 @@ type Config struct {
 	CloudProvider string `json:"cloudProvider,omitempty"`
 	// ProxyMode is iptables, nftables or ipvs; empty is iptables.
 	ProxyMode string `json:"proxyMode,omitempty"`
+	// Backup is the schedule of a control-plane node's backups; empty is none.
+	Backup *backup.Schedule `json:"backup,omitempty"`
 	// Kubelet and Proxy are the component configurations as YAML; empty is defaults.
 	Kubelet string `json:"kubelet,omitempty"`
 	Proxy   string `json:"proxy,omitempty"`

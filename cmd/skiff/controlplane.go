@@ -43,13 +43,9 @@ type controlPlane struct {
 func newControlPlane(l layout.Layout, c *node.Config) (*controlPlane, error) {
 	dir := l.PKI()
 	file := func(name string) string { return filepath.Join(dir, name) }
-	opts := backend.Options{Log: slog.Default().With("part", "store")}
-	if e := c.Cluster.Etcd.External; e != nil && e.CertFile != "" {
-		t, err := clientTLS(e.CAFile, e.CertFile, e.KeyFile)
-		if err != nil {
-			return nil, err
-		}
-		opts.TLS = t
+	opts, err := storeOptions(c.Cluster.Etcd.External)
+	if err != nil {
+		return nil, err
 	}
 	store, err := backend.New(strings.Join(c.StoreURLs(l), ","), opts)
 	if err != nil {

@@ -39,9 +39,32 @@ func root() *cobra.Command {
 	}
 	cmd.PersistentFlags().IntVarP(&verbosity, "v", "v", 0, "how much is logged: 0 is what an operator needs, 4 is for debugging")
 	cmd.AddCommand(
-		upCommand(), downCommand(), runCommand(), initCommand(), joinCommand(), resetCommand(), tokenCommand(), certsCommand(),
-		kubeconfigCommand(), configCommand(), imagesCommand(), kubectlCommand(), versionCommand(), backupCommand(), restoreCommand(), upgradeCommand(), apiserverCommand(),
-		schedulerCommand(), controllersCommand(), kubeletCommand(), cloudCommand(), proxyCommand(), dnsCommand(), kineCommand(), benchCommand(),
+		upCommand(),
+		downCommand(),
+		runCommand(),
+		initCommand(),
+		joinCommand(),
+		resetCommand(),
+		tokenCommand(),
+		certsCommand(),
+		kubeconfigCommand(),
+		configCommand(),
+		imagesCommand(),
+		kubectlCommand(),
+		versionCommand(),
+		backupCommand(),
+		restoreCommand(),
+		upgradeCommand(),
+		apiserverCommand(),
+		schedulerCommand(),
+		controllersCommand(),
+		kubeletCommand(),
+		cloudCommand(),
+		proxyCommand(),
+		dnsCommand(),
+		kineCommand(),
+		benchCommand(),
+		migrateCommand(),
 	)
 	// Called by the name of a part, through a link, the binary is that part.
 	names := map[string]string{

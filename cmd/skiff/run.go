@@ -79,6 +79,7 @@ func runMaster(ctx context.Context, l layout.Layout, c *node.Config) error {
 		return err
 	}
 	parts = append(parts, nodes...)
+	parts = append(parts, part{"backup", false, func(ctx context.Context) error { return scheduledBackups(ctx, l) }})
 	parts = append(parts, part{"certificates", false, func(ctx context.Context) error {
 		tick := time.NewTicker(12 * time.Hour)
 		defer tick.Stop()

@@ -19,6 +19,7 @@ import (
 
 	"github.com/lib/pq"
 
+	"skiff/kine/history"
 	"skiff/kine/mvcc"
 )
 
@@ -37,6 +38,9 @@ type Config struct {
 	HistoryWindow time.Duration
 	// CompactInterval is how often the window is moved on; default 1 minute.
 	CompactInterval time.Duration
+	// Keep is what is kept of the past for the history commands; servers of one
+	// database have the same.
+	Keep history.Retention
 	// QuotaBytes is the size of the tables at which puts are refused; 0 for none.
 	QuotaBytes int64
 	// Connections bounds the connections of the readers; default 8. The writer,
@@ -65,6 +69,9 @@ func (c Config) complete() (Config, error) {
 		errs = append(errs, fmt.Errorf("postgres: %w", err))
 	}
 	c.Limits = c.Limits.WithDefaults()
+	if err := c.Keep.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("postgres: %w", err))
+	}
 	for _, n := range []struct {
 		name  string
 		value *time.Duration

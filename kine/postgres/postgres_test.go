@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"skiff/kine"
+	"skiff/kine/history"
 	"skiff/kine/kinetest"
 	"skiff/kine/postgres/pgtest"
 )
@@ -39,6 +41,17 @@ func TestPostgres(t *testing.T) {
 		url := server.Database(t)
 		kinetest.Restart(t, func(t *testing.T) kine.Runner { return newStore(t, url) })
 	})
+	t.Run("history", func(t *testing.T) {
+		url := server.Database(t)
+		kinetest.History(t, func(t *testing.T, keep history.Retention) kine.Runner {
+			s, err := New(Config{URL: url, Keep: keep, CompactInterval: 20 * time.Millisecond, Log: slog.New(slog.DiscardHandler)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		})
+	})
+	t.Run("history yields to its bound", func(t *testing.T) { bounded(t, server.Database(t)) })
 	t.Run("two servers", func(t *testing.T) { twoServers(t, server.Database(t)) })
 	t.Run("cleaning", func(t *testing.T) { cleaning(t, server.Database(t)) })
 	t.Run("database that lost writes", func(t *testing.T) { wentBack(t, server.Database(t)) })
@@ -166,16 +179,45 @@ func cleaning(t *testing.T, url string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for left := int64(1); left > 0; {
-		if left, err = s.cleanStep(ctx); err != nil {
+	kinetest.Eventually(t, "the newest rows of /a and /b alone are left", func() bool {
+		var n int
+		if err := s.readers.QueryRow(`SELECT count(*) FROM skiff_log`).Scan(&n); err != nil {
 			t.Fatal(err)
 		}
+		return n == 2
+	})
+}
+
+// bounded is a store whose history must make room.
+func bounded(t *testing.T, url string) {
+	ctx := context.Background()
+	s, err := New(Config{URL: url, Keep: history.Retention{Window: time.Hour, Bytes: 2 << 20}, CompactInterval: 20 * time.Millisecond, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
 	}
-	// The background's own step may hold the row; it is done when it let go.
-	var n int
-	err = s.readers.QueryRow(`SELECT count(*) FROM skiff_log, (SELECT removed FROM skiff_cleaner FOR UPDATE) r`).Scan(&n)
-	if err != nil || n != 2 {
-		t.Errorf("%d rows are left, %v; want the newest of /a and /b", n, err)
+	kinetest.Start(t, s)
+	var rev int64
+	value := make([]byte, 50_000)
+	for i := range 200 {
+		rand.Read(value) // it does not compress
+		res, err := s.Txn(ctx, kine.Txn{Success: []kine.Op{{Type: kine.OpPut, Range: kine.Range{Start: fmt.Sprintf("/k/%d", i%10)}, Value: value}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		rev = res.Revision
+	}
+	if err := s.Compact(ctx, rev); err != nil {
+		t.Fatal(err)
+	}
+	kinetest.Eventually(t, "the rows are within the bound of the history", func() bool {
+		var bytes int64
+		if err := s.readers.QueryRow(`SELECT sum(` + rowBytes + `)::bigint FROM skiff_log`).Scan(&bytes); err != nil {
+			t.Fatal(err)
+		}
+		return bytes < 2<<20
+	})
+	if res, err := s.Count(ctx, kine.PrefixRange("/k/"), kine.ReadOptions{}); err != nil || res.Count != 10 {
+		t.Errorf("%d keys, %v", res.Count, err)
 	}
 }
 

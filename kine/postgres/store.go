@@ -37,7 +37,9 @@ type Store struct {
 	size atomic.Int64
 	// leaseChange wakes the one who ends leases.
 	leaseChange chan struct{}
-	now         group.Shared
+	// dirty wakes the one who cleans.
+	dirty chan struct{}
+	now   group.Shared
 }
 
 // New checks the configuration. Nothing is opened before Run.
@@ -46,7 +48,7 @@ func New(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{cfg: cfg, leaseChange: make(chan struct{}, 1)}
+	s := &Store{cfg: cfg, leaseChange: make(chan struct{}, 1), dirty: make(chan struct{}, 1)}
 	s.Queue = group.NewQueue(cfg.Limits)
 	s.now.Read = s.readRevision
 	return s, nil

@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -17,10 +16,9 @@ const (
 	maintainEvery = time.Second
 	// failPause is the pause after a failure.
 	failPause = 10 * time.Second
-	// cleanRows bounds one step of the cleaning: writes wait for it. Steps take
-	// a fifth of the time, or half of it when more than backlog revisions wait.
-	cleanRows = 1000
-	backlog   = 100_000
+	// Steps of the cleaning take a fifth of the time, or half of it when more than
+	// backlog revisions wait.
+	backlog = 100_000
 	// vacuumPages is how many free pages one step returns to the file system,
 	// and keepFreePages how many stay for the next writes.
 	vacuumPages   = 500
@@ -46,43 +44,14 @@ func (s *Store) Compact(ctx context.Context, rev int64) error {
 	})
 }
 
-// sample is the newest revision at a time.
-type sample struct {
-	at       time.Time
-	revision int64
-}
-
-// moveWindow compacts what is older than the window.
-func (s *Store) moveWindow(ctx context.Context) {
-	tick := time.NewTicker(s.cfg.CompactInterval)
-	defer tick.Stop()
-	var samples []sample
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-tick.C:
-			revision, compact := s.index.Revisions()
-			samples = append(samples, sample{now, revision})
-			target := int64(0)
-			for len(samples) > 0 && now.Sub(samples[0].at) >= s.cfg.HistoryWindow {
-				target, samples = samples[0].revision, samples[1:]
-			}
-			if target <= compact {
-				continue
-			}
-			if err := s.Compact(ctx, target); err != nil && ctx.Err() == nil {
-				s.cfg.Log.Warn("compaction failed; the next one goes further", "revision", target, "err", err)
-			}
-		}
-	}
-}
-
 // maintain is what the writer does beside writes. It returns the time until
 // the next turn.
 func (w *writer) maintain() time.Duration {
 	ctx, start := context.Background(), time.Now()
 	left, err := w.cleanStep(ctx)
+	if err == nil && left == 0 {
+		left, err = w.thinStep(ctx)
+	}
 	w.settled = err == nil && left == 0
 	if err == nil && left > 0 && time.Since(w.measured) < maintainEvery {
 		pause := 4 * time.Since(start)
@@ -94,6 +63,9 @@ func (w *writer) maintain() time.Duration {
 	w.measured = start
 	if err == nil {
 		err = w.s.usage.measure(ctx, w.s.readers)
+	}
+	if err == nil {
+		err = w.shorten(ctx)
 	}
 	if err == nil {
 		err = w.vacuum(ctx)
@@ -114,67 +86,6 @@ func (w *writer) maintain() time.Duration {
 		return min(4*time.Since(start)+time.Millisecond, maintainEvery)
 	}
 	return maintainEvery
-}
-
-// cleanStep goes through the next rows below the compact revision: what each
-// replaced is out of reach, and so is each delete itself. The compact revision's
-// own events stay, since a watch may begin there. left is how many revisions
-// are still to be looked at.
-func (w *writer) cleanStep(ctx context.Context) (left int64, err error) {
-	var removed, compact int64
-	if err := w.s.readers.QueryRowContext(ctx, "SELECT (SELECT value FROM meta WHERE name='removed'), (SELECT value FROM meta WHERE name='compact')").Scan(&removed, &compact); err != nil {
-		return 0, err
-	}
-	limit := int64(mvcc.At(compact, 0)) - 1
-	if removed >= limit {
-		return 0, nil
-	}
-	tx, err := w.s.db.BeginTx(ctx, nil)
-	if err != nil {
-		return 0, err
-	}
-	defer tx.Rollback()
-	rows, err := tx.QueryContext(ctx, "SELECT pos, prev, count FROM log WHERE pos > ? AND pos <= ? ORDER BY pos LIMIT ?", removed, limit, cleanRows)
-	if err != nil {
-		return 0, err
-	}
-	var dead []int64
-	n, last := 0, limit
-	for rows.Next() {
-		var pos, prev, count int64
-		if err := rows.Scan(&pos, &prev, &count); err != nil {
-			rows.Close()
-			return 0, err
-		}
-		if prev > 0 {
-			dead = append(dead, prev)
-		}
-		if count == 0 {
-			dead = append(dead, pos)
-		}
-		n, last = n+1, pos
-	}
-	if err := rows.Err(); err != nil {
-		return 0, err
-	}
-	rows.Close()
-	if n < cleanRows {
-		last = limit
-	}
-	if len(dead) > 0 {
-		list, err := json.Marshal(dead)
-		if err != nil {
-			return 0, err
-		}
-		if _, err := tx.ExecContext(ctx, "DELETE FROM log WHERE pos IN (SELECT value FROM json_each(?))", string(list)); err != nil {
-			return 0, err
-		}
-	}
-	if _, err := tx.ExecContext(ctx, "UPDATE meta SET value=? WHERE name='removed'", last); err != nil {
-		return 0, err
-	}
-	w.pages += len(dead)/4 + 2
-	return (mvcc.Pos(limit) - mvcc.Pos(last)).Revision(), tx.Commit()
 }
 
 // vacuum returns free pages to the file system, but for some.
@@ -221,7 +132,7 @@ func (s *Store) Status(ctx context.Context) (kine.Status, error) {
 	}
 	revision, compact := s.index.Revisions()
 	return kine.Status{
-		Revision: revision, CompactRevision: compact, OldestRevision: compact, Keys: s.index.Live(),
+		Revision: revision, CompactRevision: compact, OldestRevision: s.kept(compact, s.oldest.Load()), Keys: s.index.Live(),
 		SizeBytes: s.usage.size.Load(), FreeBytes: s.usage.freePages.Load() * s.usage.pageSize.Load(),
 		QuotaBytes: s.cfg.QuotaBytes, Backend: "sqlite",
 	}, nil

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"skiff/kine/history"
 	"skiff/kine/mvcc"
 )
 
@@ -28,6 +29,8 @@ type Config struct {
 	HistoryWindow time.Duration
 	// CompactInterval is how often the window is moved on; default 1 minute.
 	CompactInterval time.Duration
+	// Keep is what is kept of the past for the history commands.
+	Keep history.Retention
 	// QuotaBytes is the size of the file at which puts are refused; 0 for none.
 	QuotaBytes int64
 	// CacheBytes bounds the recent values that are kept in memory; default 32 MiB.
@@ -51,6 +54,9 @@ func (c Config) complete() (Config, error) {
 		errs = append(errs, fmt.Errorf("sqlite: %w", err))
 	}
 	c.Limits = c.Limits.WithDefaults()
+	if err := c.Keep.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("sqlite: %w", err))
+	}
 	if c.HistoryWindow == 0 {
 		c.HistoryWindow = 5 * time.Minute
 	}

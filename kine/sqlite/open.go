@@ -162,10 +162,12 @@ func (s *Store) load(ctx context.Context) error {
 		return err
 	}
 	defer tx.Rollback()
-	var revision, compact, newest int64
-	if err := tx.QueryRowContext(ctx, "SELECT (SELECT value FROM meta WHERE name='revision'), (SELECT value FROM meta WHERE name='compact'), (SELECT coalesce(max(pos),0) FROM log)").Scan(&revision, &compact, &newest); err != nil {
+	var revision, compact, oldest, removed, newest int64
+	if err := tx.QueryRowContext(ctx, "SELECT (SELECT value FROM meta WHERE name='revision'), (SELECT value FROM meta WHERE name='compact'), (SELECT value FROM meta WHERE name='oldest'), (SELECT value FROM meta WHERE name='removed'), (SELECT coalesce(max(pos),0) FROM log)").Scan(&revision, &compact, &oldest, &removed, &newest); err != nil {
 		return err
 	}
+	// What was removed while no history was kept is gone.
+	s.oldest.Store(max(oldest, mvcc.Pos(removed+1).Revision()))
 	revision = max(revision, mvcc.Pos(newest).Revision(), compact)
 	cut := int64(mvcc.At(compact+1, 0)) - 1
 	if compact == 0 {

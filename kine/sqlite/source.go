@@ -123,10 +123,10 @@ func keys(ctx context.Context, q querier) iter.Seq2[kine.KeyValue, error] {
 }
 
 // each turns the rows of a query into values, the error that ends them included.
-func each[T any](ctx context.Context, q querier, text string, scan func(*sql.Rows) (T, error)) iter.Seq2[T, error] {
+func each[T any](ctx context.Context, q querier, text string, scan func(*sql.Rows) (T, error), args ...any) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T
-		rows, err := q.QueryContext(ctx, text)
+		rows, err := q.QueryContext(ctx, text, args...)
 		if err != nil {
 			yield(zero, explain(err))
 			return

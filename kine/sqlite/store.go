@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"skiff/kine/group"
@@ -28,6 +29,8 @@ type Store struct {
 	leases      *leases
 	usage       usage
 	recent      *recent
+	// oldest is the revision that the kept history begins at.
+	oldest atomic.Int64
 }
 
 // New checks the configuration. Nothing is opened before Run.

@@ -70,6 +70,9 @@ type Options struct {
 	// Gap is added to the source's revision; below 0 it is none for a source that
 	// is quiet, and else the default.
 	Gap int64
+	// Warm copies what there is and leaves the target unfinished: a later run has
+	// the less to do.
+	Warm bool
 	// Progress, when set, is told now and then how many keys were looked at.
 	Progress func(keys int64)
 }
@@ -118,6 +121,10 @@ func Run(ctx context.Context, src Source, dst Target, o Options) (Report, error)
 	want := newDigest(r.KeptRevisions)
 	if err := merge(ctx, src, dst, want, o.Progress, &r); err != nil {
 		return r, err
+	}
+	if o.Warm {
+		r.Keys = want.keys
+		return r, nil
 	}
 	have := newDigest(r.KeptRevisions)
 	for kv, err := range dst.Keys(ctx) {

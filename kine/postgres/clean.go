@@ -1,0 +1,159 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+
+	"github.com/lib/pq"
+
+	"skiff/kine/mvcc"
+)
+
+// cleanRows bounds one step of the cleaning.
+const cleanRows = 1000
+
+// cleanStep goes through the next rows below what is kept: what each replaced is
+// out of reach, and so is each delete itself. The last revision's own events stay,
+// since a watch may begin there. left is how many revisions are still to be
+// looked at.
+func (s *Store) cleanStep(ctx context.Context) (left int64, err error) {
+	return s.sweep(ctx, "removed", func(p progress) (from, below int64) { return p.removed, s.kept(p.compact, p.oldest) },
+		func(_ *sql.Tx, r sweptRow) ([]int64, error) { return r.unreachable(), nil })
+}
+
+// thinStep goes through the next rows of the kept history: keys without a past
+// lose what a compaction would take, and a key that changes often loses all but
+// its newest versions.
+func (s *Store) thinStep(ctx context.Context) (left int64, err error) {
+	if s.cfg.Keep.Window == 0 {
+		return 0, nil
+	}
+	most := s.cfg.Keep.Versions
+	// Every so many versions is often enough to look at a key.
+	stride := max(most/2, 1)
+	return s.sweep(ctx, "thinned", func(p progress) (from, below int64) { return max(p.thinned, p.removed), p.compact },
+		func(tx *sql.Tx, r sweptRow) ([]int64, error) {
+			switch {
+			case s.cfg.Keep.Skips(string(r.key)):
+				return r.unreachable(), nil
+			case most > 0 && r.count > most && r.count%stride == 0:
+				return chainBeyond(ctx, tx, r.pos, most)
+			}
+			return nil, nil
+		})
+}
+
+// chainBeyond are the positions of a key's versions before the newest most.
+func chainBeyond(ctx context.Context, tx *sql.Tx, pos, most int64) (dead []int64, err error) {
+	rows, err := tx.QueryContext(ctx, `WITH RECURSIVE chain (pos, prev, n) AS (
+			SELECT pos, prev, 1::bigint FROM skiff_log WHERE pos = $1
+			UNION ALL
+			SELECT l.pos, l.prev, c.n + 1 FROM chain c JOIN skiff_log l ON l.pos = c.prev
+		) SELECT pos FROM chain WHERE n > $2`, pos, most)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := rows.Scan(&pos); err != nil {
+			return nil, err
+		}
+		dead = append(dead, pos)
+	}
+	return dead, rows.Err()
+}
+
+// progress are the revisions and positions that the cleaning goes by.
+type progress struct{ compact, oldest, removed, thinned int64 }
+
+// sweptRow is a row that a sweep passes.
+type sweptRow struct {
+	pos, prev, count int64
+	key              []byte
+}
+
+// unreachable is what no read from r on can see.
+func (r *sweptRow) unreachable() []int64 {
+	var dead []int64
+	if r.prev > 0 {
+		dead = append(dead, r.prev)
+	}
+	if r.count == 0 {
+		dead = append(dead, r.pos)
+	}
+	return dead
+}
+
+// sweep passes the next rows between the bounds, a position and a revision, and
+// removes those that dead names. name is where it is noted how far it came.
+func (s *Store) sweep(ctx context.Context, name string, bounds func(progress) (from, below int64), dead func(*sql.Tx, sweptRow) ([]int64, error)) (left int64, err error) {
+	const look = `SELECT m.compact, m.oldest, c.removed, c.thinned FROM skiff_cleaner c JOIN skiff_meta m ON m.id = c.id`
+	var p progress
+	// There is nothing to lock when there is nothing to do.
+	if err := s.readers.QueryRowContext(ctx, look).Scan(&p.compact, &p.oldest, &p.removed, &p.thinned); err != nil {
+		return 0, err
+	}
+	from, below := bounds(p)
+	limit := int64(mvcc.At(below, 0)) - 1
+	if from >= limit {
+		return 0, nil
+	}
+	tx, err := s.readers.BeginTx(ctx, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer tx.Rollback()
+	err = tx.QueryRowContext(ctx, `SELECT removed, thinned FROM skiff_cleaner WHERE id = 1 FOR UPDATE SKIP LOCKED`).Scan(&p.removed, &p.thinned)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil // another server is at it
+	}
+	if err != nil {
+		return 0, err
+	}
+	if from, _ = bounds(p); from >= limit {
+		return 0, nil
+	}
+	swept, err := sweptRows(ctx, tx, from, limit)
+	if err != nil {
+		return 0, err
+	}
+	last := limit
+	if len(swept) == cleanRows {
+		last = swept[len(swept)-1].pos
+	}
+	var gone pq.Int64Array
+	for _, r := range swept {
+		positions, err := dead(tx, r)
+		if err != nil {
+			return 0, err
+		}
+		gone = append(gone, positions...)
+	}
+	if len(gone) > 0 {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM skiff_log WHERE pos = ANY($1::bigint[])`, gone); err != nil {
+			return 0, err
+		}
+	}
+	if _, err := tx.ExecContext(ctx, `UPDATE skiff_cleaner SET `+name+` = $1 WHERE id = 1`, last); err != nil {
+		return 0, err
+	}
+	return (mvcc.Pos(limit) - mvcc.Pos(last)).Revision(), tx.Commit()
+}
+
+func sweptRows(ctx context.Context, tx *sql.Tx, from, limit int64) ([]sweptRow, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT pos, prev, count, key FROM skiff_log WHERE pos > $1 AND pos <= $2 ORDER BY pos LIMIT $3`, from, limit, cleanRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []sweptRow
+	for rows.Next() {
+		var r sweptRow
+		if err := rows.Scan(&r.pos, &r.prev, &r.count, &r.key); err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return out, rows.Err()
+}

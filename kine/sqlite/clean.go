@@ -1,0 +1,168 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+
+	"skiff/kine/mvcc"
+)
+
+// cleanRows bounds one step of the cleaning: writes wait for it.
+const cleanRows = 1000
+
+// kept is where the log begins that is kept whole but for thinning.
+func (s *Store) kept(compact, oldest int64) int64 {
+	if s.cfg.Keep.Window == 0 {
+		return compact
+	}
+	return min(oldest, compact)
+}
+
+// progress are the revisions and positions that the cleaning goes by.
+type progress struct{ compact, oldest, removed, thinned int64 }
+
+func (s *Store) progress(ctx context.Context) (p progress, err error) {
+	err = s.readers.QueryRowContext(ctx, `SELECT (SELECT value FROM meta WHERE name='compact'), (SELECT value FROM meta WHERE name='oldest'),
+		(SELECT value FROM meta WHERE name='removed'), (SELECT value FROM meta WHERE name='thinned')`).Scan(&p.compact, &p.oldest, &p.removed, &p.thinned)
+	return p, err
+}
+
+// cleanStep goes through the next rows below what is kept: what each replaced is
+// out of reach, and so is each delete itself. The last revision's own events stay,
+// since a watch may begin there. left is how many revisions are still to be
+// looked at.
+func (w *writer) cleanStep(ctx context.Context) (left int64, err error) {
+	p, err := w.s.progress(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return w.sweep(ctx, "removed", p.removed, w.s.kept(p.compact, p.oldest), func(_ *sql.Tx, r sweptRow) ([]int64, error) {
+		return r.unreachable(), nil
+	})
+}
+
+// thinStep goes through the next rows of the kept history: keys without a past
+// lose what a compaction would take, and a key that changes often loses all but
+// its newest versions.
+func (w *writer) thinStep(ctx context.Context) (left int64, err error) {
+	if w.s.cfg.Keep.Window == 0 {
+		return 0, nil
+	}
+	p, err := w.s.progress(ctx)
+	if err != nil {
+		return 0, err
+	}
+	most := w.s.cfg.Keep.Versions
+	// Every so many versions is often enough to look at a key.
+	stride := max(most/2, 1)
+	return w.sweep(ctx, "thinned", max(p.thinned, p.removed), p.compact, func(tx *sql.Tx, r sweptRow) ([]int64, error) {
+		switch {
+		case w.s.cfg.Keep.Skips(r.key):
+			return r.unreachable(), nil
+		case most > 0 && r.count > most && r.count%stride == 0:
+			return chainBeyond(ctx, tx, r.pos, most)
+		}
+		return nil, nil
+	})
+}
+
+// chainBeyond are the positions of a key's versions before the newest most.
+func chainBeyond(ctx context.Context, tx *sql.Tx, pos, most int64) ([]int64, error) {
+	var dead []int64
+	for n := int64(1); ; n++ {
+		err := tx.QueryRowContext(ctx, "SELECT prev FROM log WHERE pos=?", pos).Scan(&pos)
+		if errors.Is(err, sql.ErrNoRows) {
+			if len(dead) > 0 {
+				dead = dead[:len(dead)-1] // it was gone already
+			}
+			return dead, nil
+		}
+		if err != nil || pos == 0 {
+			return dead, err
+		}
+		if n >= most {
+			dead = append(dead, pos)
+		}
+	}
+}
+
+// sweptRow is a row that a sweep passes.
+type sweptRow struct {
+	pos, prev, count int64
+	key              string
+}
+
+// unreachable is what no read from r on can see.
+func (r *sweptRow) unreachable() []int64 {
+	var dead []int64
+	if r.prev > 0 {
+		dead = append(dead, r.prev)
+	}
+	if r.count == 0 {
+		dead = append(dead, r.pos)
+	}
+	return dead
+}
+
+// sweep passes the next rows after a position and below a revision, and removes
+// those that dead names. name is where it is noted how far it came.
+func (w *writer) sweep(ctx context.Context, name string, from, below int64, dead func(*sql.Tx, sweptRow) ([]int64, error)) (left int64, err error) {
+	limit := int64(mvcc.At(below, 0)) - 1
+	if from >= limit {
+		return 0, nil
+	}
+	tx, err := w.s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer tx.Rollback()
+	swept, err := sweptRows(ctx, tx, from, limit)
+	if err != nil {
+		return 0, err
+	}
+	last := limit
+	if len(swept) == cleanRows {
+		last = swept[len(swept)-1].pos
+	}
+	var gone []int64
+	for _, r := range swept {
+		positions, err := dead(tx, r)
+		if err != nil {
+			return 0, err
+		}
+		gone = append(gone, positions...)
+	}
+	if len(gone) > 0 {
+		list, err := json.Marshal(gone)
+		if err != nil {
+			return 0, err
+		}
+		if _, err := tx.ExecContext(ctx, "DELETE FROM log WHERE pos IN (SELECT value FROM json_each(?))", string(list)); err != nil {
+			return 0, err
+		}
+	}
+	if _, err := tx.ExecContext(ctx, "UPDATE meta SET value=? WHERE name=?", last, name); err != nil {
+		return 0, err
+	}
+	w.pages += len(gone)/4 + 2
+	return (mvcc.Pos(limit) - mvcc.Pos(last)).Revision(), tx.Commit()
+}
+
+func sweptRows(ctx context.Context, tx *sql.Tx, from, limit int64) ([]sweptRow, error) {
+	rows, err := tx.QueryContext(ctx, "SELECT pos, prev, count, key FROM log WHERE pos > ? AND pos <= ? ORDER BY pos LIMIT ?", from, limit, cleanRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []sweptRow
+	for rows.Next() {
+		var r sweptRow
+		if err := rows.Scan(&r.pos, &r.prev, &r.count, &r.key); err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return out, rows.Err()
+}
