@@ -125,7 +125,14 @@ func (w *watcher) forward(ctx context.Context) error {
 				// The header is ahead of what this response has.
 				out.Revision = resp.Events[n-1].Kv.ModRevision
 				for _, e := range resp.Events {
-					out.Events = append(out.Events, etcdwire.FromEvent(e))
+					// A client that was told of progress before a watch's start goes on
+					// from there when the connection breaks.
+					if e.Kv.ModRevision >= w.from {
+						out.Events = append(out.Events, etcdwire.FromEvent(e))
+					}
+				}
+				if len(out.Events) == 0 {
+					continue
 				}
 			} else if !resp.IsProgressNotify() || !w.s.progress {
 				continue

@@ -29,9 +29,6 @@ type watchStream struct {
 	mu      sync.Mutex
 	watches map[int64]*openWatch
 	lastID  int64
-	// progress is the revision that the client wants to be told of once every
-	// watch has delivered everything before it; 0 for none.
-	progress int64
 	// closed tells that no watch is opened any more.
 	closed bool
 	wg     sync.WaitGroup
@@ -45,9 +42,12 @@ type openWatch struct {
 	opts   kine.WatchOptions
 	// notify tells that the client asked for progress notifications of its own.
 	notify, fragment bool
-	watcher          kine.Watcher
-	// delivered is the watermark that was sent; of the stream's mu.
-	delivered int64
+	// start is the revision that the client asked for.
+	start   int64
+	watcher kine.Watcher
+	// asked is the revision that the client wants to be told of once the watch has
+	// delivered everything before it; 0 for none. Of the stream's mu.
+	asked int64
 }
 
 // Watch serves one client's watches until it or the server ends.
@@ -108,7 +108,7 @@ func (st *watchStream) create(r *pb.WatchCreateRequest) error {
 	w := &openWatch{
 		keys:   etcdwire.FromRange(key, r.RangeEnd),
 		opts:   kine.WatchOptions{Revision: max(r.StartRevision, 0), PrevKV: r.PrevKv, ProgressNotify: r.ProgressNotify},
-		notify: r.ProgressNotify, fragment: r.Fragment,
+		notify: r.ProgressNotify, fragment: r.Fragment, start: max(r.StartRevision, 0),
 	}
 	for _, f := range r.Filters {
 		switch f {
@@ -205,7 +205,11 @@ func (st *watchStream) forward(ctx context.Context, w *openWatch) {
 		}
 		st.mu.Lock()
 		w.watcher = next
+		asked := w.asked
 		st.mu.Unlock()
+		if asked > 0 && next.RequestProgress(ctx) != nil {
+			continue // it ends by itself
+		}
 	}
 }
 
@@ -227,18 +231,27 @@ func (st *watchStream) ended(ctx context.Context, w *openWatch, err error) {
 	_ = st.send(resp) // a broken stream ends by itself
 }
 
-// deliver sends one response of a watch, and the stream's progress when that
-// completes it.
+// deliver sends one response of a watch, and progress where it was asked for.
 func (st *watchStream) deliver(w *openWatch, resp kine.WatchResponse) error {
-	if len(resp.Events) > 0 || w.notify {
+	if len(resp.Events) > 0 {
 		if err := st.sendEvents(w, resp); err != nil {
 			return err
 		}
 	}
+	// Progress before a watch's start would make clients go on from there.
+	if resp.Revision+1 < w.start {
+		return nil
+	}
 	st.mu.Lock()
-	w.delivered = max(w.delivered, resp.Revision)
+	due := len(resp.Events) == 0 && w.notify
+	if w.asked > 0 && w.asked <= resp.Revision {
+		due, w.asked = true, 0
+	}
 	st.mu.Unlock()
-	return st.tellProgress()
+	if !due {
+		return nil
+	}
+	return st.send(&pb.WatchResponse{Header: header(resp.Revision), WatchId: w.id})
 }
 
 func (st *watchStream) sendEvents(w *openWatch, resp kine.WatchResponse) error {
@@ -258,48 +271,28 @@ func (st *watchStream) sendEvents(w *openWatch, resp kine.WatchResponse) error {
 	return st.send(out)
 }
 
-// requestProgress makes the stream say, once it is true, that every watch has
-// delivered everything up to now.
+// requestProgress makes each watch of the stream say, once it is true, that it has
+// delivered everything up to now. One answer for all of them could be behind what
+// some have sent already, and would take their clients back.
 func (st *watchStream) requestProgress() error {
 	revision, err := st.cfg.Store.Revision(st.ctx)
 	if err != nil {
 		return etcdwire.Error(err)
 	}
 	st.mu.Lock()
-	st.progress = max(st.progress, revision)
-	var behind []kine.Watcher
+	var all []kine.Watcher
 	for _, w := range st.watches {
-		if w.delivered < revision {
-			behind = append(behind, w.watcher)
-		}
+		w.asked = max(w.asked, revision)
+		all = append(all, w.watcher)
 	}
 	st.mu.Unlock()
-	for _, w := range behind {
+	if len(all) == 0 {
+		return st.send(&pb.WatchResponse{Header: header(revision), WatchId: -1})
+	}
+	for _, w := range all {
 		if err := w.RequestProgress(st.ctx); err != nil {
 			return etcdwire.Error(err)
 		}
 	}
-	return st.tellProgress()
-}
-
-func (st *watchStream) tellProgress() error {
-	// Held over the send, so that no later event overtakes the progress that
-	// was found to be true, and none of before is sent after it.
-	st.sending.Lock()
-	defer st.sending.Unlock()
-	st.mu.Lock()
-	revision := st.progress
-	for _, w := range st.watches {
-		if w.delivered < revision {
-			revision = 0
-		}
-	}
-	if revision > 0 {
-		st.progress = 0
-	}
-	st.mu.Unlock()
-	if revision == 0 {
-		return nil
-	}
-	return st.grpc.Send(&pb.WatchResponse{Header: header(revision), WatchId: -1})
+	return nil
 }
