@@ -252,6 +252,8 @@ type Status struct {
 	// Revision is the newest revision, CompactRevision the newest that the
 	// protocol cannot read any more, OldestRevision the oldest kept for history.
 	Revision, CompactRevision, OldestRevision int64
+	// PendingRevisions is how many compacted revisions are still to be cleaned.
+	PendingRevisions int64
 	// Keys is the number of live keys.
 	Keys int64
 	// SizeBytes is what the store takes on disk, FreeBytes the part of it that

@@ -13,6 +13,7 @@ import (
 
 	"skiff/kine"
 	"skiff/kine/etcd"
+	"skiff/kine/history"
 	"skiff/kine/mvcc"
 	"skiff/kine/postgres"
 	"skiff/kine/sqlite"
@@ -33,6 +34,8 @@ type Options struct {
 	// HistoryWindow is how long every revision stays readable, and
 	// CompactInterval is how often that window is moved on.
 	HistoryWindow, CompactInterval time.Duration
+	// Keep is what is kept of the past for the history commands. etcd keeps none.
+	Keep history.Retention
 	// Limits of a request.
 	Limits mvcc.Limits
 	Log    *slog.Logger
@@ -59,12 +62,12 @@ func New(address string, o Options) (kine.Runner, error) {
 			return nil, err
 		}
 		return sqlite.New(sqlite.Config{
-			Path: path, QuotaBytes: o.QuotaBytes, HistoryWindow: o.HistoryWindow, CompactInterval: o.CompactInterval, Limits: o.Limits, Log: o.Log,
+			Path: path, QuotaBytes: o.QuotaBytes, HistoryWindow: o.HistoryWindow, CompactInterval: o.CompactInterval, Keep: o.Keep, Limits: o.Limits, Log: o.Log,
 		})
 	case "postgres", "postgresql":
 		return postgres.New(postgres.Config{
 			URL: address, ListenURL: o.ListenURL, QuotaBytes: o.QuotaBytes,
-			HistoryWindow: o.HistoryWindow, CompactInterval: o.CompactInterval, Limits: o.Limits, Log: o.Log,
+			HistoryWindow: o.HistoryWindow, CompactInterval: o.CompactInterval, Keep: o.Keep, Limits: o.Limits, Log: o.Log,
 		})
 	case "http", "https", "unix":
 		return etcd.New(etcdConfig(address, o))

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 
+	"skiff/kine"
 	"skiff/kine/etcd"
 	"skiff/kine/etcdfile"
 	"skiff/kine/postgres"
@@ -63,6 +64,23 @@ func Target(address string, o Options) (transfer.Target, error) {
 		}), nil
 	}
 	return etcd.NewTarget(etcdConfig(address, o))
+}
+
+// Inspect describes a store, which servers may have in use.
+func Inspect(ctx context.Context, address string, o Options) (st kine.Status, err error) {
+	scheme, path, err := parseMove(address)
+	if err != nil {
+		return st, err
+	}
+	switch scheme {
+	case "sqlite":
+		return sqlite.Inspect(ctx, path)
+	case "postgres", "postgresql":
+		return postgres.Inspect(ctx, address, o.Log)
+	case "http", "https", "unix":
+		return etcd.Inspect(ctx, etcdConfig(address, o))
+	}
+	return st, fmt.Errorf("a file of the scheme %q is no store: move its state into one with `skiff migrate`", scheme)
 }
 
 // parseMove is the scheme of an address, and the path of one that names a file.

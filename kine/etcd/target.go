@@ -59,6 +59,21 @@ func OpenSource(ctx context.Context, cfg Config) (transfer.Source, error) {
 	return transfer.FromStore(ctx, s, t.Close)
 }
 
+// Inspect describes a cluster.
+func Inspect(ctx context.Context, cfg Config) (st kine.Status, err error) {
+	cfg.CompactInterval = -1
+	s, err := New(cfg)
+	if err != nil {
+		return st, err
+	}
+	t := &target{s: s}
+	if err := t.run(ctx); err != nil {
+		return st, err
+	}
+	defer func() { err = errors.Join(err, t.Close()) }()
+	return s.Status(ctx)
+}
+
 func (t *target) run(ctx context.Context) error {
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	t.cancel, t.done = cancel, make(chan error, 1)

@@ -116,6 +116,8 @@ type recorder struct {
 
 	mu      sync.Mutex
 	history []porcupine.Operation
+	// refused are the writes that the store says have changed nothing.
+	refused []call
 }
 
 // do runs one operation. What it returned is added to the history, but for
@@ -125,7 +127,10 @@ func (r *recorder) do(ctx context.Context, client int, c call) answer {
 	a, err := r.run(ctx, c)
 	to := time.Since(r.start).Nanoseconds()
 	if err != nil && !a.unknown {
-		return a // refused: it is not part of the history
+		r.mu.Lock()
+		r.refused = append(r.refused, c)
+		r.mu.Unlock()
+		return a // it is not part of the history
 	}
 	if a.unknown {
 		if c.kind == "get" {

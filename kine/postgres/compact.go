@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"time"
 
-	"skiff/kine"
 	"skiff/kine/group"
 	"skiff/kine/mvcc"
 )
@@ -71,20 +70,4 @@ func (s *Store) wakeCleaner() {
 	case s.dirty <- struct{}{}:
 	default:
 	}
-}
-
-// Status implements kine.Store.
-func (s *Store) Status(ctx context.Context) (kine.Status, error) {
-	if err := s.Serving(ctx); err != nil {
-		return kine.Status{}, err
-	}
-	st := kine.Status{QuotaBytes: s.cfg.QuotaBytes, Backend: "postgres"}
-	err := s.readers.QueryRowContext(ctx, `SELECT revision, compact, `+oldestKept+`, (SELECT count(*) FROM skiff_current) FROM skiff_meta m WHERE m.id = 1`).Scan(&st.Revision, &st.CompactRevision, &st.OldestRevision, &st.Keys)
-	if err != nil {
-		return kine.Status{}, readError(ctx, err)
-	}
-	st.OldestRevision = s.kept(st.CompactRevision, st.OldestRevision)
-	s.measure(ctx)
-	st.SizeBytes = s.size.Load()
-	return st, nil
 }

@@ -113,6 +113,7 @@ func (w *writer) sweep(ctx context.Context, name string, from, below int64, dead
 	if from >= limit {
 		return 0, nil
 	}
+	w.s.at(BeforeClean)
 	tx, err := w.s.db.BeginTx(ctx, nil)
 	if err != nil {
 		return 0, err
@@ -147,7 +148,12 @@ func (w *writer) sweep(ctx context.Context, name string, from, below int64, dead
 		return 0, err
 	}
 	w.pages += len(gone)/4 + 2
-	return (mvcc.Pos(limit) - mvcc.Pos(last)).Revision(), tx.Commit()
+	w.s.at(InClean)
+	if err := tx.Commit(); err != nil {
+		return 0, err
+	}
+	w.s.at(AfterClean)
+	return (mvcc.Pos(limit) - mvcc.Pos(last)).Revision(), nil
 }
 
 func sweptRows(ctx context.Context, tx *sql.Tx, from, limit int64) ([]sweptRow, error) {

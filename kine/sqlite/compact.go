@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"skiff/kine"
 	"skiff/kine/group"
 	"skiff/kine/mvcc"
 )
@@ -94,6 +93,7 @@ func (w *writer) vacuum(ctx context.Context) error {
 		return nil
 	}
 	w.settled = false
+	w.s.at(BeforeVacuum)
 	// The pragma frees a page for each row that is fetched.
 	rows, err := w.s.db.QueryContext(ctx, fmt.Sprintf("PRAGMA incremental_vacuum(%d)", vacuumPages))
 	if err != nil {
@@ -109,6 +109,8 @@ func (w *writer) vacuum(ctx context.Context) error {
 // checkpoint copies the write-ahead log into the database. The modes are
 // SQLite's: PASSIVE waits for nobody, RESTART and TRUNCATE for readers.
 func (w *writer) checkpoint(mode string) {
+	w.s.at(BeforeCopying)
+	defer w.s.at(AfterCopying)
 	var busy, log, done int
 	if err := w.s.db.QueryRow("PRAGMA wal_checkpoint("+mode+")").Scan(&busy, &log, &done); err != nil {
 		w.s.cfg.Log.Warn("the write-ahead log could not be copied into the database; it is tried again", "err", explain(err))
@@ -123,17 +125,4 @@ func (w *writer) checkpoint(mode string) {
 	if mode == "TRUNCATE" && busy == 0 {
 		w.length = 0
 	}
-}
-
-// Status implements kine.Store.
-func (s *Store) Status(ctx context.Context) (kine.Status, error) {
-	if err := s.Serving(ctx); err != nil {
-		return kine.Status{}, err
-	}
-	revision, compact := s.index.Revisions()
-	return kine.Status{
-		Revision: revision, CompactRevision: compact, OldestRevision: s.kept(compact, s.oldest.Load()), Keys: s.index.Live(),
-		SizeBytes: s.usage.size.Load(), FreeBytes: s.usage.freePages.Load() * s.usage.pageSize.Load(),
-		QuotaBytes: s.cfg.QuotaBytes, Backend: "sqlite",
-	}, nil
 }

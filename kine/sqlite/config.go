@@ -37,8 +37,38 @@ type Config struct {
 	CacheBytes int
 	// Progress is how often idle watchers are told the revision; default 5 s.
 	Progress time.Duration
+	// At, when set, is told of each Point that the writer passes: for tests that
+	// end the process there.
+	At func(Point)
 	// Log; default slog.Default.
 	Log *slog.Logger
+}
+
+// Point is a place in the writer's work.
+type Point string
+
+// The points, in the order in which a write passes them.
+const (
+	BeforeCommit  Point = "before-commit"
+	AfterCommit   Point = "after-commit"
+	AfterPublish  Point = "after-publish"
+	BeforeClean   Point = "before-clean"
+	InClean       Point = "in-clean"
+	AfterClean    Point = "after-clean"
+	BeforeVacuum  Point = "before-vacuum"
+	AfterCopying  Point = "after-checkpoint"
+	BeforeCopying Point = "before-checkpoint"
+)
+
+// Points are all of them.
+func Points() []Point {
+	return []Point{BeforeCommit, AfterCommit, AfterPublish, BeforeClean, InClean, AfterClean, BeforeVacuum, BeforeCopying, AfterCopying}
+}
+
+func (s *Store) at(p Point) {
+	if s.cfg.At != nil {
+		s.cfg.At(p)
+	}
 }
 
 func (c Config) complete() (Config, error) {

@@ -157,9 +157,11 @@ func (w *writer) commit(writes []mvcc.Write, extras []func(group.Exec) error) er
 	if err := w.write(ctx, tx, writes, extras); err != nil {
 		return errors.Join(unavailable(err), ignoreDone(tx.Rollback()))
 	}
+	w.s.at(BeforeCommit)
 	if err := tx.Commit(); err != nil {
 		return w.settle(ctx, tx, writes, err)
 	}
+	w.s.at(AfterCommit)
 	return nil
 }
 
@@ -278,4 +280,5 @@ func (w *writer) publish(writes []mvcc.Write) {
 		pointers[i] = &events[i]
 	}
 	w.s.hub.Publish(revision, pointers, prev)
+	w.s.at(AfterPublish)
 }
