@@ -10,10 +10,12 @@ RACE := ./kine/mvcc/... ./kine/watchhub/... ./apiserver/store/... ./controllers/
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # What make test-vm runs.
 VM_CASES ?= TestCluster/(server-answers|pod-from-registry)$$
+# How many minutes each of the chaos tests runs.
+CHAOS_MINUTES ?= 5
 # Where `make up` puts the cluster; empty is the machine itself.
 ROOT ?=
 
-.PHONY: help build deps test-deps up down reset kubectl test unit race e2e test-vm lint bench images clean
+.PHONY: help build deps test-deps up down reset kubectl test unit race e2e test-vm chaos lint bench images clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -49,6 +51,10 @@ unit: build ## run the unit tests
 
 race: ## run the concurrent packages under the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 10m $(RACE)
+
+chaos: test-deps ## break the store for CHAOS_MINUTES (5) in each of many ways; the unit tests have the short form
+	SKIFF_CHAOS_MINUTES=$(CHAOS_MINUTES) $(GO) test -count=1 -p 1 -timeout $$(( $(CHAOS_MINUTES) * 10 + 30 ))m -run 'TestChaos|TestFailover|TestKilled|TestPaused|TestPowerLoss|TestEtcdMembersDie' -v \
+		./kine/sqlite ./kine/postgres ./kine/chaos
 
 e2e: build ## drive real clusters with the kubectl in PATH, or else with our own
 	@command -v kubectl >/dev/null || $(MAKE) kubectl

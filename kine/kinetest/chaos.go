@@ -30,8 +30,9 @@ type Chaos struct {
 	// are done, and what it broke works again when it returns.
 	Disturb func(ctx context.Context)
 	// MayForget tells that the trouble can lose acknowledged writes: then the store
-	// must say so, by a revision that goes on and a past that is compacted.
-	MayForget bool
+	// must say so, by a revision that goes on and a past that is compacted. With
+	// MustForget it is an error when that did not happen.
+	MayForget, MustForget bool
 }
 
 // ChaosMinutes is how long the long form of a test may take; 0 is the short form.
@@ -250,6 +251,9 @@ func (c Chaos) verify(t *testing.T, w *truth, r *recorder, observations []*obser
 	c.verifyState(t, w)
 	acked := c.verifyHistory(t, w, r)
 	t.Logf("%d operations, %d acknowledged writes, %d events, %d watches with %d events, %d resets", len(r.history), acked, len(w.events), len(observations), told, w.resets)
+	if c.MustForget && w.resets == 0 {
+		t.Error("no watcher was told that the past is gone, and it is")
+	}
 	if acked < 20 || told < 20 {
 		t.Errorf("%d writes and %d events are too few to tell anything", acked, told)
 	}

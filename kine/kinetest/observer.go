@@ -135,7 +135,7 @@ func (o *observation) check(w *truth) error {
 		if resp.Revision < seen {
 			return fmt.Errorf("a response says revision %d and has an event at %d", resp.Revision, seen)
 		}
-		if resp.Revision < watermark && len(resp.Events) > 0 {
+		if resp.Revision < watermark && resp.Revision >= first {
 			return fmt.Errorf("a response at revision %d after one at %d", resp.Revision, watermark)
 		}
 		if resp.Revision > w.at {

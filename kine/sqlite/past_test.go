@@ -125,3 +125,34 @@ func TestUpgradeOfTheSchema(t *testing.T) {
 		t.Errorf("after the upgrade: %+v, %v", changes, err)
 	}
 }
+
+// A clock that jumps moves neither the protocol's window nor a revision. It can
+// cost history, never more.
+func TestHistoryAndAClockThatJumps(t *testing.T) {
+	ctx := context.Background()
+	s, err := New(Config{Path: filepath.Join(t.TempDir(), "state.db"), Keep: history.Retention{Window: time.Hour}, CompactInterval: time.Hour, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinetest.Start(t, s)
+	first := create(t, s, "/a", "1")
+	second, err := s.Update(ctx, "/a", []byte("2"), first, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, jump := range []time.Duration{0, -10 * 365 * 24 * time.Hour, 10 * 365 * 24 * time.Hour} {
+		revision := create(t, s, "/at/"+jump.String(), "")
+		if err := s.moveHistory(ctx, time.Now().Add(jump), revision, true); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := s.Get(ctx, "/a", kine.ReadOptions{Revision: second - 1}); err != nil || string(got.KVs[0].Value) != "1" {
+			t.Fatalf("after a jump by %v the protocol reads %v, %v", jump, got.KVs, err)
+		}
+		if rev, err := s.Revision(ctx); err != nil || rev != revision {
+			t.Fatalf("after a jump by %v the revision is %d, %v", jump, rev, err)
+		}
+	}
+	if _, compact := s.index.Revisions(); s.oldest.Load() > compact {
+		t.Errorf("the history begins at %d, above what the protocol reads", oldest)
+	}
+}

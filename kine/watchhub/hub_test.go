@@ -129,3 +129,47 @@ func TestProgress(t *testing.T) {
 		}
 	})
 }
+
+// Progress that was asked for does not fall behind events that were queued after
+// it, and a watch from the future is told of nothing before its start.
+func TestProgressNeverGoesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &memory{}
+		m.revision.Store(1)
+		h, ctx := start(t, m)
+		w, err := h.Watch(ctx, kine.PrefixRange("/k/"), kine.WatchOptions{}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		later, err := h.Watch(ctx, kine.PrefixRange("/k/"), kine.WatchOptions{Revision: 4, ProgressNotify: true}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.publish(h, 1)
+		synctest.Wait() // the first response waits to be taken
+		if err := w.RequestProgress(ctx); err != nil {
+			t.Fatal(err)
+		}
+		h.progress()
+		m.publish(h, 2)
+		last := int64(0)
+		for last < 4 || w.(*watcher).progressAt > 0 {
+			resp := <-w.Responses()
+			if resp.Revision < last {
+				t.Fatalf("a response at revision %d after %d", resp.Revision, last)
+			}
+			last = resp.Revision
+			synctest.Wait()
+		}
+		select {
+		case resp := <-w.Responses():
+			if resp.Revision < last {
+				t.Fatalf("a response at revision %d after %d", resp.Revision, last)
+			}
+		default:
+		}
+		if resp := <-later.Responses(); len(resp.Events) != 1 || resp.Events[0].KV.ModRevision != 4 {
+			t.Errorf("the watch from 4 was told %+v first", resp)
+		}
+	})
+}

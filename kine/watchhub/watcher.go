@@ -113,11 +113,12 @@ func sizes(events []*kine.Event) (n int) {
 }
 
 // notify asks for a progress notification; onlyIdle leaves out a watcher that
-// has events waiting.
+// has events waiting. One that has not begun yet is told nothing: what it would
+// be told is before its start.
 func (w *watcher) notify(revision int64, onlyIdle bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.ended || onlyIdle && len(w.queue) > 0 {
+	if w.ended || revision+1 < w.from || onlyIdle && len(w.queue) > 0 {
 		return
 	}
 	w.progressAt = max(w.progressAt, revision)
@@ -160,6 +161,7 @@ func (w *watcher) RequestProgress(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	revision = max(revision, w.from-1)
 	h := w.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -211,7 +213,8 @@ func (w *watcher) pump(ctx context.Context) {
 			w.bytes -= sizes(resp.Events)
 			w.mu.Unlock()
 		}
-		if progress > 0 && !w.send(ctx, kine.WatchResponse{Revision: progress}) {
+		// What was queued after it was asked for may have gone further.
+		if progress > 0 && !w.send(ctx, kine.WatchResponse{Revision: max(progress, w.next-1)}) {
 			return
 		}
 		if len(queue) > 0 || progress > 0 {
