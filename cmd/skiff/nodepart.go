@@ -59,7 +59,7 @@ func nodeParts(l layout.Layout, c *node.Config, kubeletFile string, api *rest.Co
 	runtime, err := cri.New(cri.Config{
 		StateDir: l.CRI(), RunDir: filepath.Join(l.Run(), "pods"), Socket: l.CRISocket(), CgroupRoot: l.CgroupRoot(),
 		Registries: l.Registries(), Network: &network.Auto{CNI: cni, BuiltIn: ptp, Dir: filepath.Join(l.State(), "cni-pods")},
-		SeccompDir: filepath.Join(l.Kubelet(), "seccomp"), Version: strings.TrimPrefix(version.Version, "v"),
+		SeccompDir: filepath.Join(l.Kubelet(), "seccomp"), CDIDirs: []string{l.Path("etc/cdi"), l.Path("var/run/cdi")}, Version: strings.TrimPrefix(version.Version, "v"),
 	})
 	if err != nil {
 		return nil, err

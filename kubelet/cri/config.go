@@ -40,6 +40,9 @@ type Config struct {
 	// StreamAddress is where exec, attach and port-forward streams are served
 	// for clients of the socket. Default 127.0.0.1:0.
 	StreamAddress string
+	// CDIDirs hold the descriptions of CDI devices; a later folder's are
+	// preferred. Default /etc/cdi and /var/run/cdi.
+	CDIDirs []string
 	// ResolvConf is the host's resolver configuration, for pods that bring
 	// none. Default /etc/resolv.conf.
 	ResolvConf string
@@ -89,6 +92,9 @@ func New(cfg Config) (*Runtime, error) {
 	}
 	if cfg.SeccompDir == "" {
 		cfg.SeccompDir = "/var/lib/kubelet/seccomp"
+	}
+	if len(cfg.CDIDirs) == 0 {
+		cfg.CDIDirs = []string{"/etc/cdi", "/var/run/cdi"}
 	}
 	if cfg.StreamAddress == "" {
 		cfg.StreamAddress = "127.0.0.1:0"

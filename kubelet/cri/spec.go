@@ -97,14 +97,15 @@ func (b *specBuilder) build() (*specs.Spec, error) {
 	}
 	linux.RootfsPropagation = propagation
 	b.stop = b.stopSignal()
-	return &specs.Spec{
+	spec := &specs.Spec{
 		Version:  specs.Version,
 		Root:     &specs.Root{Path: b.root(), Readonly: sc.ReadonlyRootfs},
 		Process:  process,
 		Mounts:   mounts,
 		Linux:    linux,
 		Hostname: "",
-	}, nil
+	}
+	return spec, injectCDI(spec, cfg, b.runtime.cfg.CDIDirs)
 }
 
 func firstOf(values ...string) string {
