@@ -26,6 +26,7 @@ import (
 
 	"skiff/kubelet/cgroups"
 	"skiff/kubelet/containers"
+	"skiff/kubelet/devices"
 	"skiff/kubelet/events"
 	"skiff/kubelet/eviction"
 	"skiff/kubelet/images"
@@ -33,6 +34,7 @@ import (
 	"skiff/kubelet/logs"
 	"skiff/kubelet/nodestatus"
 	"skiff/kubelet/objects"
+	"skiff/kubelet/pluginwatch"
 	"skiff/kubelet/podnet"
 	"skiff/kubelet/pods"
 	"skiff/kubelet/podstate"
@@ -42,6 +44,7 @@ import (
 	"skiff/kubelet/stats"
 	"skiff/kubelet/status"
 	"skiff/kubelet/tokens"
+	"skiff/kubelet/topology"
 	"skiff/kubelet/volumes"
 )
 
@@ -70,6 +73,9 @@ type Kubelet struct {
 	stats    *stats.Provider
 	eviction *eviction.Manager
 	server   *server.Server
+	devices  *devices.Manager
+	topology *topology.Manager
+	plugins  *pluginwatch.Watcher
 
 	services corelisters.ServiceLister
 	factory  informers.SharedInformerFactory
@@ -97,7 +103,7 @@ func New(cfg Config) (*Kubelet, error) {
 	if err := k.measure(); err != nil {
 		return nil, fmt.Errorf("kubelet: %w", err)
 	}
-	for _, build := range []func() error{k.buildPods, k.buildVolumes, k.buildNode, k.buildServer} {
+	for _, build := range []func() error{k.buildPods, k.buildVolumes, k.buildAllocation, k.buildNode, k.buildServer} {
 		if err := build(); err != nil {
 			return nil, fmt.Errorf("kubelet: %w", err)
 		}
@@ -218,10 +224,14 @@ func (k *Kubelet) Run(ctx context.Context) error {
 			return fmt.Errorf("kubelet: %w", err)
 		}
 	}
+	if err := k.devices.Restore(); err != nil {
+		return fmt.Errorf("kubelet: %w", err)
+	}
 	parts := []part{
 		{"events", k.recorder.Run}, {"objects", k.objects.Run}, {"runtime state", k.watchRuntime}, {"sources", k.runSources}, {"status", k.status.Run},
 		{"probes", k.probes.Run}, {"workers", k.workers.Run}, {"runtime events", k.watcher.Run}, {"node", k.node.Run}, {"log rotation", k.rotator.Run},
 		{"garbage collection", k.collect}, {"eviction", k.eviction.Run}, {"orphans", k.cleanOrphans},
+		{"device plugins", k.devices.Run}, {"plugin watcher", k.plugins.Run},
 	}
 	if *k.cfg.Kubelet.EnableServer {
 		parts = append(parts, part{"server", k.server.Run})

@@ -38,6 +38,9 @@ func (k *Kubelet) ContainerOptions(ctx context.Context, pod *v1.Pod, c *v1.Conta
 	if out.Devices, err = k.blockDevices(pod, c); err != nil {
 		return nil, err
 	}
+	if err := k.deviceOptions(ctx, pod, c, out); err != nil {
+		return nil, err
+	}
 	hasHosts := false
 	for _, m := range c.VolumeMounts {
 		hasHosts = hasHosts || filepath.Clean(m.MountPath) == "/etc/hosts"

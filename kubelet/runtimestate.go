@@ -159,6 +159,7 @@ func (k *Kubelet) nodeState(ctx context.Context) nodestatus.State {
 	s.MemoryPressure, s.DiskPressure, s.PIDPressure = k.eviction.Pressure()
 	s.Handlers, s.Features = k.runtimeState.handlers()
 	s.Images = k.nodeImages(ctx)
+	s.DeviceCapacity, s.DeviceAllocatable = k.devices.Capacity()
 	return s
 }
 

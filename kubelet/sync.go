@@ -33,7 +33,7 @@ func (k *Kubelet) sync(ctx context.Context, r *record) (time.Duration, error) {
 		return 0, err
 	}
 	if !r.admitted {
-		if refused := k.admit(r, state); refused {
+		if refused := k.admit(ctx, r, state); refused {
 			return 0, nil
 		}
 	}
@@ -127,7 +127,7 @@ func (k *Kubelet) predecessor(r *record) bool {
 }
 
 // admit decides whether the node takes the pod; true means that it refused.
-func (k *Kubelet) admit(r *record, state *podstate.Pod) bool {
+func (k *Kubelet) admit(ctx context.Context, r *record, state *podstate.Pod) bool {
 	k.admitMu.Lock()
 	defer k.admitMu.Unlock()
 	uid := r.pod.UID
@@ -136,7 +136,7 @@ func (k *Kubelet) admit(r *record, state *podstate.Pod) bool {
 		k.update(uid, func(r *record) { r.admitted, r.adopted = true, true })
 		return false
 	}
-	in := admission.Input{Pod: r.pod, Node: k.node.Node(), Others: k.ActivePods(), UnsafeSysctls: k.cfg.Kubelet.AllowedUnsafeSysctls}
+	in := admission.Input{Pod: r.pod, Node: k.node.Node(), Others: k.ActivePods(), UnsafeSysctls: k.cfg.Kubelet.AllowedUnsafeSysctls, Managed: k.devices.Managed}
 	if in.Node == nil {
 		in.Node = k.ownNode()
 	}
@@ -144,6 +144,9 @@ func (k *Kubelet) admit(r *record, state *podstate.Pod) bool {
 	refusal := admission.Check(in)
 	if refusal == nil && k.shuttingDown() {
 		refusal = &admission.Refusal{Reason: "NodeShutdown", Message: "Pod was rejected as the node is shutting down."}
+	}
+	if refusal == nil {
+		refusal = k.allocate(ctx, r.pod)
 	}
 	if refusal == nil {
 		k.update(uid, func(r *record) { r.admitted = true })

@@ -47,6 +47,7 @@ func (k *Kubelet) terminate(ctx context.Context, r *record) (time.Duration, erro
 		return 0, err
 	}
 	k.probes.Forget(pod.UID)
+	k.release(ctx, pod.UID)
 	k.status.Set(pod, st, r.static)
 	k.update(pod.UID, func(r *record) {
 		r.stage = terminated
@@ -133,6 +134,7 @@ func (k *Kubelet) orphan(ctx context.Context, uid types.UID) time.Duration {
 			if err = k.volumes.TearDown(ctx, uid); err == nil && k.cgroups != nil {
 				err = k.cgroups.RemovePod(uid)
 			}
+			k.release(ctx, uid)
 		}
 	}
 	if err != nil && ctx.Err() == nil {
@@ -178,6 +180,9 @@ func (k *Kubelet) cleanOnce(ctx context.Context) {
 		if k.snapshot(uid) == nil {
 			k.workers.Notify(uid)
 		}
+	}
+	if err := k.devices.Retain(known); err != nil {
+		log.Info("Giving back the devices of pods that are gone failed, will try again", "err", err)
 	}
 	dirs, err := k.volumes.Pods()
 	if err != nil {

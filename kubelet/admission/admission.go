@@ -24,6 +24,8 @@ type Input struct {
 	Node *v1.Node
 	// Others are the pods that the node runs already.
 	Others []*v1.Pod
+	// Managed are the resources that are allocated one by one after this check.
+	Managed func(v1.ResourceName) bool
 	// UnsafeSysctls are allowed beside the safe ones; a trailing * is a prefix.
 	UnsafeSysctls []string
 	// Pressure are the node's conditions of pressure.
@@ -185,7 +187,11 @@ func fits(in Input) *Refusal {
 	for _, n := range names {
 		name := v1.ResourceName(n)
 		want, have := requests[name], allocatable[name]
-		if want.IsZero() {
+		if _, offered := allocatable[name]; !offered && resources.Extended(name) {
+			// A resource of the whole cluster: the scheduler counts it.
+			continue
+		}
+		if want.IsZero() || in.Managed != nil && in.Managed(name) {
 			continue
 		}
 		sum := used[name]

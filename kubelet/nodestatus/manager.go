@@ -61,8 +61,9 @@ type State struct {
 	Features                                  *v1.NodeFeatures
 	VolumesInUse                              []v1.UniqueVolumeName
 	RuntimeVersion                            string
-	Extended                                  v1.ResourceList
-	ShuttingDown                              bool
+	// DeviceCapacity and DeviceAllocatable are what device plugins offer.
+	DeviceCapacity, DeviceAllocatable v1.ResourceList
+	ShuttingDown                      bool
 }
 
 // Manager keeps the node's object and Lease.
@@ -299,8 +300,8 @@ func (m *Manager) fill(node *v1.Node, s State, now metav1.Time) {
 	for k, v := range m.cfg.Allocatable {
 		st.Allocatable[k] = v
 	}
-	for k, v := range s.Extended {
-		st.Capacity[k], st.Allocatable[k] = v, v
+	for k, v := range s.DeviceCapacity {
+		st.Capacity[k], st.Allocatable[k] = v, s.DeviceAllocatable[k]
 	}
 	for k, v := range st.Capacity {
 		if _, ok := st.Allocatable[k]; !ok {

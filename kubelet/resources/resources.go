@@ -4,13 +4,14 @@ package resources
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/validation"
 	helpers "k8s.io/component-helpers/resource"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
-	"strings"
 )
 
 const (
@@ -222,6 +223,13 @@ func ForPod(pod *v1.Pod, s Settings, pidsLimit int64) Pod {
 		out.Memory = lims.Memory().Value()
 	}
 	return out
+}
+
+// Extended tells whether a resource is one that is no part of Kubernetes.
+func Extended(name v1.ResourceName) bool {
+	text := string(name)
+	return strings.Contains(text, "/") && !strings.Contains(text, v1.ResourceDefaultNamespacePrefix) &&
+		!strings.HasPrefix(text, v1.DefaultResourceRequestsPrefix) && len(validation.IsQualifiedName(v1.DefaultResourceRequestsPrefix+text)) == 0
 }
 
 // Requests are the pod's effective requests.

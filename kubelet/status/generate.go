@@ -30,6 +30,8 @@ type Input struct {
 	Probes Probes
 	// Reason returns why a container waits.
 	Reason func(container string) (containers.Reason, bool)
+	// Resources tells how the devices of a container are.
+	Resources func(container string) []v1.ResourceStatus
 	// HostIPs are the node's addresses.
 	HostIPs []string
 	// Message reads a dead container's last words.
@@ -176,6 +178,10 @@ func containerStatus(in Input, spec *v1.Container, old *v1.ContainerStatus, isIn
 	out.Started = &started
 	if isInit && !containers.IsSidecar(spec) {
 		out.Ready = out.State.Terminated != nil && out.State.Terminated.ExitCode == 0
+	}
+	if out.AllocatedResourcesStatus = in.Resources(spec.Name); out.AllocatedResourcesStatus == nil && exited != nil && old != nil {
+		// Its devices were given back.
+		out.AllocatedResourcesStatus = old.AllocatedResourcesStatus
 	}
 	for _, m := range spec.VolumeMounts {
 		status := v1.VolumeMountStatus{Name: m.Name, MountPath: m.MountPath, ReadOnly: m.ReadOnly}

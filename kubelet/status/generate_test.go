@@ -60,6 +60,7 @@ func TestGenerate(t *testing.T) {
 			tc.pod.Spec.ReadinessGates = tc.gates
 			got := Generate(Input{
 				Pod: tc.pod, State: tc.state, Probes: allReady{}, HostIPs: []string{"192.0.2.1"}, Terminal: tc.terminal, Runtime: "skiff", Now: metav1.Now(),
+				Resources: func(string) []v1.ResourceStatus { return nil },
 				Reason: func(c string) (containers.Reason, bool) {
 					return containers.Reason{Reason: tc.reason}, tc.reason != "" && c == "c"
 				},
@@ -86,7 +87,8 @@ func TestRefusedPodHasNoContainers(t *testing.T) {
 	pod := &v1.Pod{Spec: v1.PodSpec{Containers: []v1.Container{{Name: "c"}}}}
 	in := Input{
 		Pod: pod, State: &podstate.Pod{}, Probes: allReady{}, Now: metav1.Now(), Failure: &Failure{Reason: "SysctlForbidden"},
-		Reason: func(string) (containers.Reason, bool) { return containers.Reason{}, false },
+		Reason:    func(string) (containers.Reason, bool) { return containers.Reason{}, false },
+		Resources: func(string) []v1.ResourceStatus { return nil },
 	}
 	first := Generate(in)
 	in.Failure, in.Old = nil, first

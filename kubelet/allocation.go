@@ -1,0 +1,103 @@
+package kubelet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
+
+	"skiff/kubelet/admission"
+	"skiff/kubelet/containers"
+	"skiff/kubelet/devices"
+	"skiff/kubelet/environment"
+	"skiff/kubelet/pluginwatch"
+	"skiff/kubelet/topology"
+)
+
+// buildAllocation makes what sets parts of the machine aside for containers.
+func (k *Kubelet) buildAllocation() error {
+	c := k.cfg.Kubelet
+	sys, err := os.OpenRoot("/sys")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = sys.Close() }()
+	machine, err := topology.Read(sys)
+	if err != nil {
+		return err
+	}
+	k.devices, err = devices.New(devices.Config{
+		Dir: filepath.Join(k.cfg.Paths.Root, "device-plugins"), Nodes: machine.NodeIDs(),
+		Changed: func() { k.node.Poke() }, Notify: k.workers.Notify,
+	})
+	if err != nil {
+		return err
+	}
+	options, err := topology.ParseOptions(c.TopologyManagerPolicyOptions)
+	if err != nil {
+		return fmt.Errorf("topologyManagerPolicyOptions: %w", err)
+	}
+	k.topology, err = topology.New(topology.Config{
+		Policy: c.TopologyManagerPolicy, Scope: c.TopologyManagerScope, Options: options, Nodes: machine.Nodes,
+		Providers: []topology.Provider{k.devices},
+	})
+	if err != nil {
+		return fmt.Errorf("topology manager: %w", err)
+	}
+	k.plugins, err = pluginwatch.New(pluginwatch.Config{
+		Dir: filepath.Join(k.cfg.Paths.Root, "plugins_registry"), Handlers: map[string]pluginwatch.Handler{"DevicePlugin": k.devices.Handler()},
+	})
+	return err
+}
+
+// allocate sets aside what the pod's containers ask for.
+func (k *Kubelet) allocate(ctx context.Context, pod *v1.Pod) *admission.Refusal {
+	err := k.topology.Admit(ctx, pod)
+	if err == nil {
+		return nil
+	}
+	var known interface{ Reason() string }
+	if errors.As(err, &known) {
+		return &admission.Refusal{Reason: known.Reason(), Message: err.Error()}
+	}
+	return &admission.Refusal{Reason: "UnexpectedAdmissionError", Message: fmt.Sprintf("Allocate failed due to %v, which is unexpected", err)}
+}
+
+// release gives back what was set aside for a pod of which nothing runs.
+func (k *Kubelet) release(ctx context.Context, uid types.UID) {
+	if err := k.topology.Release(uid); err != nil {
+		// The next allocation, or the search for orphans, writes it.
+		klog.FromContext(ctx).Info("Giving a pod's resources back failed", "podUID", uid, "err", err)
+	}
+}
+
+// deviceOptions adds what the container needs for its devices.
+func (k *Kubelet) deviceOptions(ctx context.Context, pod *v1.Pod, c *v1.Container, out *containers.Options) error {
+	o, err := k.devices.Options(ctx, pod, c)
+	if err != nil {
+		return err
+	}
+	have := environment.Map(out.Envs)
+	for _, name := range slices.Sorted(maps.Keys(o.Envs)) {
+		if _, own := have[name]; !own {
+			out.Envs = append(out.Envs, environment.Var{Name: name, Value: o.Envs[name]})
+		}
+	}
+	out.Mounts, out.Devices = append(out.Mounts, o.Mounts...), append(out.Devices, o.Devices...)
+	for _, name := range o.CDI {
+		out.CDIDevices = append(out.CDIDevices, &runtimeapi.CDIDevice{Name: name})
+	}
+	if out.Annotations == nil {
+		out.Annotations = map[string]string{}
+	}
+	maps.Copy(out.Annotations, o.Annotations)
+	return nil
+}
