@@ -45,6 +45,7 @@ func TestCluster(t *testing.T) {
 		{"statefulset-with-volumes", statefulSetWithVolumes},
 		{"events-and-top", eventsAndTop},
 		{"drain", drain},
+		{"device-plugin", devicePlugin},
 		{"second-up-refused", secondUpRefused},
 		{"sigkill", sigkill},
 	} {

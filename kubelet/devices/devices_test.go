@@ -3,9 +3,7 @@ package devices
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -69,18 +67,6 @@ func (n *node) start() {
 			n.t.Errorf("Run: %v", err)
 		}
 	})
-	// A socket made before would be taken for one of an earlier kubelet's plugins.
-	for end := time.Now().Add(20 * time.Second); ; {
-		conn, err := net.Dial("unix", filepath.Join(n.dir, "kubelet.sock"))
-		if err == nil {
-			conn.Close()
-			return
-		}
-		if time.Now().After(end) {
-			n.t.Fatal(err)
-		}
-		time.Sleep(time.Millisecond)
-	}
 }
 
 // register serves a plugin with the devices and registers it; the returned

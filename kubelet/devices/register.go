@@ -2,11 +2,16 @@ package devices
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/klog/v2"
 	pluginapi "k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1"
@@ -47,6 +52,9 @@ func (m *Manager) connect(name, socket string, options *pluginapi.DevicePluginOp
 	if err != nil {
 		return err
 	}
+	if err := reach(conn, socket); err != nil {
+		return errors.Join(err, conn.Close())
+	}
 	e := &endpoint{resource: name, socket: socket, conn: conn, client: pluginapi.NewDevicePluginClient(conn), options: options}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -76,6 +84,30 @@ func (m *Manager) connect(name, socket string, options *pluginapi.DevicePluginOp
 		}
 	})
 	return nil
+}
+
+// dialTime bounds the wait for a plugin that registers just before it serves.
+const dialTime = 10 * time.Second
+
+// reach connects to a plugin. One whose socket is not there is told at once: the
+// kubelet removed it when it started, and the plugin has to make another.
+func reach(conn *grpc.ClientConn, socket string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), dialTime)
+	defer cancel()
+	conn.Connect()
+	for {
+		state := conn.GetState()
+		if state == connectivity.Ready {
+			return nil
+		}
+		_, err := os.Stat(socket)
+		if err == nil && !conn.WaitForStateChange(ctx, state) {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return fmt.Errorf("failed to dial device plugin with socketPath %s: %w", socket, err)
+		}
+	}
 }
 
 // watched takes the plugins that the plugin watcher found.

@@ -66,8 +66,18 @@ func (p *Plugin) Started() []string {
 	return slices.Clone(p.started)
 }
 
-// Start serves the plugin and registers it. The returned function ends it.
+// Start serves the plugin and registers it, again when the kubelet that started
+// meanwhile removed its socket. The returned function ends it.
 func (p *Plugin) Start(ctx context.Context) (stop func(), err error) {
+	for range 5 {
+		if stop, err = p.start(ctx); err == nil {
+			break
+		}
+	}
+	return stop, err
+}
+
+func (p *Plugin) start(ctx context.Context) (stop func(), err error) {
 	name := strings.ReplaceAll(p.Resource, "/", "-") + ".sock"
 	socket := filepath.Join(p.Dir, name)
 	if err := os.Remove(socket); err != nil && !os.IsNotExist(err) {
@@ -82,18 +92,15 @@ func (p *Plugin) Start(ctx context.Context) (stop func(), err error) {
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = server.Serve(l) })
 	stop = sync.OnceFunc(func() { server.Stop(); wg.Wait() })
-	if err := p.register(ctx, name); err != nil {
+	err = Register(ctx, p.Dir, &pluginapi.RegisterRequest{
+		Version: pluginapi.Version, Endpoint: name, ResourceName: p.Resource,
+		Options: &pluginapi.DevicePluginOptions{PreStartRequired: true, GetPreferredAllocationAvailable: true},
+	})
+	if err != nil {
 		stop()
 		return nil, err
 	}
 	return stop, nil
-}
-
-func (p *Plugin) register(ctx context.Context, name string) error {
-	return Register(ctx, p.Dir, &pluginapi.RegisterRequest{
-		Version: pluginapi.Version, Endpoint: name, ResourceName: p.Resource,
-		Options: &pluginapi.DevicePluginOptions{PreStartRequired: true, GetPreferredAllocationAvailable: true},
-	})
 }
 
 // Register calls the kubelet, as soon as it answers.

@@ -1,0 +1,82 @@
+package e2e
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"time"
+
+	pluginapi "k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1"
+
+	"skiff/testdata/deviceplugin"
+)
+
+const toy = "example.com/toy"
+
+// toyPod asks for a toy, and stays.
+func toyPod(name, extra string) string {
+	return pod(name, "", "      resources: {limits: {"+toy+": 1}}\n"+extra)
+}
+
+// devicePlugin offers devices of the first node: the node shows them, pods get
+// them, and a killed skiff remembers who has which.
+func devicePlugin(s *space) {
+	p := &deviceplugin.Plugin{Resource: toy, Dir: filepath.Join(s.root, "var/lib/kubelet/device-plugins")}
+	p.Set(deviceplugin.Device("t1", pluginapi.Healthy), deviceplugin.Device("t2", pluginapi.Healthy))
+	start := func() func() {
+		s.t.Helper()
+		stop, err := p.Start(context.Background())
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		return stop
+	}
+	stop := start()
+	defer func() { stop() }()
+	allocatable := func(n string) {
+		s.t.Helper()
+		s.until(30*time.Second, n, "get", "nodes", "-o", `jsonpath={.items[*].status.allocatable.example\.com/toy}`)
+	}
+	allocatable("2")
+
+	s.apply(toyPod("one", ""))
+	s.apply(toyPod("two", ""))
+	s.ready("pod/one", "pod/two")
+	toys := func(name string) string {
+		s.t.Helper()
+		return strings.TrimSpace(s.run("exec", name, "--", "/probe", "env", "TOYS"))
+	}
+	one, two := toys("one"), toys("two")
+	if one == two || one == "" || two == "" {
+		s.t.Errorf("the pods have the toys %q and %q, want one each", one, two)
+	}
+	s.run("exec", "one", "--", "/probe", "write", "/dev/toy", "x")
+	s.apply(toyPod("three", ""))
+	s.until(30*time.Second, "Insufficient example.com/toy", "get", "events", "--field-selector", "involvedObject.name=three", "-o", "custom-columns=M:.message")
+	// A pod that goes round the scheduler is refused by the node.
+	node := s.field("pod/one", ".spec.nodeName")
+	s.apply(strings.Replace(toyPod("pushy", ""), "spec:\n", "spec:\n  nodeName: "+node+"\n", 1))
+	s.until(30*time.Second, "UnexpectedAdmissionError", "get", "pod", "pushy", "-o", "jsonpath={.status.reason}: {.status.message}")
+	s.says([]string{"requested number of devices unavailable for example.com/toy. Requested: 1, Available: 0"}, "get", "pod", "pushy", "-o", "jsonpath={.status.message}")
+
+	p.Set(deviceplugin.Device(one, pluginapi.Unhealthy), deviceplugin.Device(two, pluginapi.Healthy))
+	allocatable("1")
+	s.until(30*time.Second, "Unhealthy", "get", "pod", "one", "-o", "jsonpath={.status.containerStatuses[0].allocatedResourcesStatus}")
+	p.Set(deviceplugin.Device(one, pluginapi.Healthy), deviceplugin.Device(two, pluginapi.Healthy))
+	allocatable("2")
+
+	s.kill(s.t)
+	stop()
+	s.up(s.t)
+	stop = start()
+	allocatable("2")
+	if a, b := toys("one"), toys("two"); a != one || b != two {
+		s.t.Errorf("after a kill the pods have the toys %q and %q, want %q and %q", a, b, one, two)
+	}
+	// The toy that was given back goes to the pod that waits, and only it.
+	s.run("delete", "pod", "two", "pushy")
+	s.ready("pod/three")
+	if got := toys("three"); got != two {
+		s.t.Errorf("the third pod has the toy %q, want %q", got, two)
+	}
+}
