@@ -6,7 +6,10 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 	pluginapi "k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1"
+	podresources "k8s.io/kubelet/pkg/apis/podresources/v1"
 
 	"skiff/testdata/deviceplugin"
 )
@@ -59,6 +62,9 @@ func devicePlugin(s *space) {
 	s.until(30*time.Second, "UnexpectedAdmissionError", "get", "pod", "pushy", "-o", "jsonpath={.status.reason}: {.status.message}")
 	s.says([]string{"requested number of devices unavailable for example.com/toy. Requested: 1, Available: 0"}, "get", "pod", "pushy", "-o", "jsonpath={.status.message}")
 
+	if got := podResources(s)["one"]; got != toy+"="+one {
+		s.t.Errorf("the pod resources of the first pod are %q, want %s=%s", got, toy, one)
+	}
 	p.Set(deviceplugin.Device(one, pluginapi.Unhealthy), deviceplugin.Device(two, pluginapi.Healthy))
 	allocatable("1")
 	s.until(30*time.Second, "Unhealthy", "get", "pod", "one", "-o", "jsonpath={.status.containerStatuses[0].allocatedResourcesStatus}")
@@ -79,4 +85,29 @@ func devicePlugin(s *space) {
 	if got := toys("three"); got != two {
 		s.t.Errorf("the third pod has the toy %q, want %q", got, two)
 	}
+}
+
+// podResources asks the first node what the namespace's pods have.
+func podResources(s *space) map[string]string {
+	s.t.Helper()
+	conn, err := grpc.NewClient("unix://"+filepath.Join(s.root, "var/lib/kubelet/pod-resources/kubelet.sock"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer conn.Close()
+	list, err := podresources.NewPodResourcesListerClient(conn).List(context.Background(), &podresources.ListPodResourcesRequest{})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	out := map[string]string{}
+	for _, p := range list.PodResources {
+		for _, c := range p.Containers {
+			for _, d := range c.Devices {
+				if p.Namespace == s.name {
+					out[p.Name] += d.ResourceName + "=" + strings.Join(d.DeviceIds, ",")
+				}
+			}
+		}
+	}
+	return out
 }

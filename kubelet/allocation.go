@@ -13,12 +13,14 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
+	podresourcesapi "k8s.io/kubelet/pkg/apis/podresources/v1"
 
 	"skiff/kubelet/admission"
 	"skiff/kubelet/containers"
 	"skiff/kubelet/devices"
 	"skiff/kubelet/environment"
 	"skiff/kubelet/pluginwatch"
+	"skiff/kubelet/podresources"
 	"skiff/kubelet/topology"
 )
 
@@ -54,6 +56,13 @@ func (k *Kubelet) buildAllocation() error {
 	}
 	k.plugins, err = pluginwatch.New(pluginwatch.Config{
 		Dir: filepath.Join(k.cfg.Paths.Root, "plugins_registry"), Handlers: map[string]pluginwatch.Handler{"DevicePlugin": k.devices.Handler()},
+	})
+	if err != nil {
+		return err
+	}
+	k.podResources, err = podresources.New(podresources.Config{
+		Socket: filepath.Join(k.cfg.Paths.Root, "pod-resources", "kubelet.sock"),
+		Pods:   k.ActivePods, Container: k.containerResources, Allocatable: k.allocatableResources,
 	})
 	return err
 }
@@ -100,4 +109,33 @@ func (k *Kubelet) deviceOptions(ctx context.Context, pod *v1.Pod, c *v1.Containe
 	}
 	maps.Copy(out.Annotations, o.Annotations)
 	return nil
+}
+
+// containerResources is what was set aside for a container.
+func (k *Kubelet) containerResources(pod *v1.Pod, c *v1.Container) *podresourcesapi.ContainerResources {
+	return &podresourcesapi.ContainerResources{Devices: placed(k.devices.Devices(pod.UID, c.Name))}
+}
+
+// allocatableResources is all that can be set aside.
+func (k *Kubelet) allocatableResources() *podresourcesapi.AllocatableResourcesResponse {
+	return &podresourcesapi.AllocatableResourcesResponse{Devices: placed(k.devices.Healthy())}
+}
+
+func placed(list []devices.Placed) []*podresourcesapi.ContainerDevices {
+	var out []*podresourcesapi.ContainerDevices
+	for _, d := range list {
+		out = append(out, &podresourcesapi.ContainerDevices{ResourceName: d.Resource, DeviceIds: d.IDs, Topology: nodes(d.Nodes)})
+	}
+	return out
+}
+
+func nodes(ids []int) *podresourcesapi.TopologyInfo {
+	if len(ids) == 0 {
+		return nil
+	}
+	out := &podresourcesapi.TopologyInfo{}
+	for _, id := range ids {
+		out.Nodes = append(out.Nodes, &podresourcesapi.NUMANode{ID: int64(id)})
+	}
+	return out
 }

@@ -36,6 +36,7 @@ import (
 	"skiff/kubelet/objects"
 	"skiff/kubelet/pluginwatch"
 	"skiff/kubelet/podnet"
+	"skiff/kubelet/podresources"
 	"skiff/kubelet/pods"
 	"skiff/kubelet/podstate"
 	"skiff/kubelet/probes"
@@ -55,27 +56,28 @@ type Kubelet struct {
 	machine               *nodestatus.Machine
 	capacity, allocatable v1.ResourceList
 
-	recorder *events.Recorder
-	workers  *pods.Workers
-	watcher  *podstate.Watcher
-	manager  *containers.Manager
-	puller   *images.Puller
-	imageGC  *images.GC
-	probes   *probes.Manager
-	status   *status.Manager
-	objects  *objects.Cache
-	tokens   *tokens.Manager
-	volumes  *volumes.Manager
-	cgroups  *cgroups.Manager
-	node     *nodestatus.Manager
-	dns      *podnet.DNS
-	rotator  *logs.Rotator
-	stats    *stats.Provider
-	eviction *eviction.Manager
-	server   *server.Server
-	devices  *devices.Manager
-	topology *topology.Manager
-	plugins  *pluginwatch.Watcher
+	recorder     *events.Recorder
+	workers      *pods.Workers
+	watcher      *podstate.Watcher
+	manager      *containers.Manager
+	puller       *images.Puller
+	imageGC      *images.GC
+	probes       *probes.Manager
+	status       *status.Manager
+	objects      *objects.Cache
+	tokens       *tokens.Manager
+	volumes      *volumes.Manager
+	cgroups      *cgroups.Manager
+	node         *nodestatus.Manager
+	dns          *podnet.DNS
+	rotator      *logs.Rotator
+	stats        *stats.Provider
+	eviction     *eviction.Manager
+	server       *server.Server
+	devices      *devices.Manager
+	topology     *topology.Manager
+	plugins      *pluginwatch.Watcher
+	podResources *podresources.Server
 
 	services corelisters.ServiceLister
 	factory  informers.SharedInformerFactory
@@ -231,7 +233,7 @@ func (k *Kubelet) Run(ctx context.Context) error {
 		{"events", k.recorder.Run}, {"objects", k.objects.Run}, {"runtime state", k.watchRuntime}, {"sources", k.runSources}, {"status", k.status.Run},
 		{"probes", k.probes.Run}, {"workers", k.workers.Run}, {"runtime events", k.watcher.Run}, {"node", k.node.Run}, {"log rotation", k.rotator.Run},
 		{"garbage collection", k.collect}, {"eviction", k.eviction.Run}, {"orphans", k.cleanOrphans},
-		{"device plugins", k.devices.Run}, {"plugin watcher", k.plugins.Run},
+		{"device plugins", k.devices.Run}, {"plugin watcher", k.plugins.Run}, {"pod resources", k.podResources.Run},
 	}
 	if *k.cfg.Kubelet.EnableServer {
 		parts = append(parts, part{"server", k.server.Run})

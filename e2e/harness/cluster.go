@@ -93,10 +93,19 @@ func (c *Cluster) Kill() error {
 			return err
 		}
 	}
-	// The signal returns before its work is done.
+	// The signal returns before its work is done: a process that ends has no
+	// command line any more, but still counts as running.
+	ended := func() bool {
+		for _, pid := range running {
+			if syscall.Kill(pid, 0) == nil {
+				return false
+			}
+		}
+		return true
+	}
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(10 * time.Second); len(c.Processes()) > 0; <-tick.C {
+	for end := time.Now().Add(10 * time.Second); !ended(); <-tick.C {
 		if time.Now().After(end) {
 			return errors.New("the killed processes are still there")
 		}
