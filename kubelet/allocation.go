@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -14,11 +13,13 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 	podresourcesapi "k8s.io/kubelet/pkg/apis/podresources/v1"
+	"k8s.io/utils/cpuset"
 
 	"skiff/kubelet/admission"
 	"skiff/kubelet/containers"
 	"skiff/kubelet/devices"
 	"skiff/kubelet/environment"
+	"skiff/kubelet/memory/state"
 	"skiff/kubelet/pluginwatch"
 	"skiff/kubelet/podresources"
 	"skiff/kubelet/topology"
@@ -27,13 +28,11 @@ import (
 // buildAllocation makes what sets parts of the machine aside for containers.
 func (k *Kubelet) buildAllocation() error {
 	c := k.cfg.Kubelet
-	sys, err := os.OpenRoot("/sys")
+	machine, err := k.readTopology()
 	if err != nil {
 		return err
 	}
-	defer func() { _ = sys.Close() }()
-	machine, err := topology.Read(sys)
-	if err != nil {
+	if err := k.buildPinning(machine); err != nil {
 		return err
 	}
 	k.devices, err = devices.New(devices.Config{
@@ -49,7 +48,7 @@ func (k *Kubelet) buildAllocation() error {
 	}
 	k.topology, err = topology.New(topology.Config{
 		Policy: c.TopologyManagerPolicy, Scope: c.TopologyManagerScope, Options: options, Nodes: machine.Nodes,
-		Providers: []topology.Provider{k.devices},
+		Providers: []topology.Provider{k.devices, k.cpus, k.memory},
 	})
 	if err != nil {
 		return fmt.Errorf("topology manager: %w", err)
@@ -90,6 +89,7 @@ func (k *Kubelet) release(ctx context.Context, uid types.UID) {
 
 // deviceOptions adds what the container needs for its devices.
 func (k *Kubelet) deviceOptions(ctx context.Context, pod *v1.Pod, c *v1.Container, out *containers.Options) error {
+	out.CPUs, out.MemoryNodes = k.cpus.Of(pod.UID, c.Name).String(), cpuset.New(k.memory.Nodes(pod.UID, c.Name)...).String()
 	o, err := k.devices.Options(ctx, pod, c)
 	if err != nil {
 		return err
@@ -113,18 +113,38 @@ func (k *Kubelet) deviceOptions(ctx context.Context, pod *v1.Pod, c *v1.Containe
 
 // containerResources is what was set aside for a container.
 func (k *Kubelet) containerResources(pod *v1.Pod, c *v1.Container) *podresourcesapi.ContainerResources {
-	return &podresourcesapi.ContainerResources{Devices: placed(k.devices.Devices(pod.UID, c.Name))}
+	return &podresourcesapi.ContainerResources{
+		Devices: placed(k.devices.Devices(pod.UID, c.Name)), CpuIds: numbers(k.cpus.Exclusive(pod.UID, c.Name)), Memory: blocks(k.memory.Blocks(pod.UID, c.Name)),
+	}
 }
 
 // allocatableResources is all that can be set aside.
 func (k *Kubelet) allocatableResources() *podresourcesapi.AllocatableResourcesResponse {
-	return &podresourcesapi.AllocatableResourcesResponse{Devices: placed(k.devices.Healthy())}
+	return &podresourcesapi.AllocatableResourcesResponse{
+		Devices: placed(k.devices.Healthy()), CpuIds: numbers(k.cpus.Allocatable()), Memory: blocks(k.memory.Allocatable()),
+	}
 }
 
 func placed(list []devices.Placed) []*podresourcesapi.ContainerDevices {
 	var out []*podresourcesapi.ContainerDevices
 	for _, d := range list {
 		out = append(out, &podresourcesapi.ContainerDevices{ResourceName: d.Resource, DeviceIds: d.IDs, Topology: nodes(d.Nodes)})
+	}
+	return out
+}
+
+func numbers(set cpuset.CPUSet) []int64 {
+	var out []int64
+	for _, n := range set.List() {
+		out = append(out, int64(n))
+	}
+	return out
+}
+
+func blocks(list []state.Block) []*podresourcesapi.ContainerMemory {
+	var out []*podresourcesapi.ContainerMemory
+	for _, b := range list {
+		out = append(out, &podresourcesapi.ContainerMemory{MemoryType: string(b.Type), Size: b.Size, Topology: nodes(b.NUMAAffinity)})
 	}
 	return out
 }

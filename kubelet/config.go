@@ -14,6 +14,7 @@ import (
 	"k8s.io/mount-utils"
 
 	"skiff/kubelet/config"
+	"skiff/kubelet/topology"
 )
 
 // Paths are the kubelet's places on the node.
@@ -64,6 +65,9 @@ type Config struct {
 	// Listener, when set, is what the server listens on instead of the
 	// configuration's address and port.
 	Listener net.Listener
+	// Machine is what the processors and memory are like; nil means that the kernel
+	// is asked.
+	Machine *topology.Machine
 	// DisableCgroups keeps the kubelet from making cgroups.
 	DisableCgroups bool
 	// Mounter is the machine's; nil means the real one.

@@ -26,12 +26,14 @@ import (
 
 	"skiff/kubelet/cgroups"
 	"skiff/kubelet/containers"
+	"skiff/kubelet/cpus"
 	"skiff/kubelet/devices"
 	"skiff/kubelet/events"
 	"skiff/kubelet/eviction"
 	"skiff/kubelet/images"
 	"skiff/kubelet/lifecycle"
 	"skiff/kubelet/logs"
+	"skiff/kubelet/memory"
 	"skiff/kubelet/nodestatus"
 	"skiff/kubelet/objects"
 	"skiff/kubelet/pluginwatch"
@@ -75,6 +77,8 @@ type Kubelet struct {
 	eviction     *eviction.Manager
 	server       *server.Server
 	devices      *devices.Manager
+	cpus         *cpus.Manager
+	memory       *memory.Manager
 	topology     *topology.Manager
 	plugins      *pluginwatch.Watcher
 	podResources *podresources.Server
@@ -84,6 +88,8 @@ type Kubelet struct {
 	synced   []cache.InformerSynced
 
 	runtimeState runtimeState
+	// cpusChanged asks for a look at what CPUs containers run on.
+	cpusChanged chan struct{}
 	// background are short calls to the API server that nobody waits for.
 	background sync.WaitGroup
 	ready      chan struct{}
@@ -101,7 +107,7 @@ func New(cfg Config) (*Kubelet, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	k := &Kubelet{cfg: cfg, records: map[types.UID]*record{}, ready: make(chan struct{})}
+	k := &Kubelet{cfg: cfg, records: map[types.UID]*record{}, ready: make(chan struct{}), cpusChanged: make(chan struct{}, 1)}
 	if err := k.measure(); err != nil {
 		return nil, fmt.Errorf("kubelet: %w", err)
 	}
@@ -116,9 +122,13 @@ func New(cfg Config) (*Kubelet, error) {
 // measure finds out what the machine has.
 func (k *Kubelet) measure() error {
 	c := k.cfg.Kubelet
+	reserveCPUs(c)
 	var err error
 	if k.machine, err = nodestatus.ReadMachine(); err != nil {
 		return err
+	}
+	if m := k.cfg.Machine; m != nil {
+		k.machine.CPUs, k.machine.Memory = len(m.CPUs), m.Memory()
 	}
 	root := k.cfg.Paths.Root
 	for root != "/" {
@@ -226,14 +236,16 @@ func (k *Kubelet) Run(ctx context.Context) error {
 			return fmt.Errorf("kubelet: %w", err)
 		}
 	}
-	if err := k.devices.Restore(); err != nil {
-		return fmt.Errorf("kubelet: %w", err)
+	for _, restore := range []func() error{k.devices.Restore, k.cpus.Restore, k.memory.Restore} {
+		if err := restore(); err != nil {
+			return fmt.Errorf("kubelet: %w", err)
+		}
 	}
 	parts := []part{
 		{"events", k.recorder.Run}, {"objects", k.objects.Run}, {"runtime state", k.watchRuntime}, {"sources", k.runSources}, {"status", k.status.Run},
 		{"probes", k.probes.Run}, {"workers", k.workers.Run}, {"runtime events", k.watcher.Run}, {"node", k.node.Run}, {"log rotation", k.rotator.Run},
 		{"garbage collection", k.collect}, {"eviction", k.eviction.Run}, {"orphans", k.cleanOrphans},
-		{"device plugins", k.devices.Run}, {"plugin watcher", k.plugins.Run}, {"pod resources", k.podResources.Run},
+		{"device plugins", k.devices.Run}, {"plugin watcher", k.plugins.Run}, {"pod resources", k.podResources.Run}, {"CPUs", k.keepCPUs},
 	}
 	if *k.cfg.Kubelet.EnableServer {
 		parts = append(parts, part{"server", k.server.Run})

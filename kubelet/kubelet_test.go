@@ -34,26 +34,39 @@ type harness struct {
 
 func start(t *testing.T, rt *critest.Runtime, objects ...*v1.Pod) *harness {
 	t.Helper()
+	return startWith(t, rt, func(*Config) {}, objects...)
+}
+
+// startWith starts a kubelet with a changed configuration.
+func startWith(t *testing.T, rt *critest.Runtime, change func(*Config), objects ...*v1.Pod) *harness {
+	t.Helper()
 	h := &harness{t: t, client: fake.NewClientset(), runtime: rt, root: t.TempDir()}
 	for _, p := range objects {
 		h.create(p)
 	}
-	h.run()
-	t.Cleanup(h.stop)
+	h.runWith(change)
+	t.Cleanup(func() { h.stop() })
 	return h
 }
 
 func (h *harness) run() {
 	h.t.Helper()
+	h.runWith(func(*Config) {})
+}
+
+func (h *harness) runWith(change func(*Config)) {
+	h.t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	k, err := New(Config{
+	cfg := Config{
 		Client: h.client, NodeName: "n1", NodeIPs: []string{"10.1.0.1"}, Runtime: h.runtime, Images: h.runtime,
 		Paths:    Paths{Root: filepath.Join(h.root, "kubelet"), PodLogs: filepath.Join(h.root, "pods"), ContainerLogs: filepath.Join(h.root, "containers")},
 		Listener: listener, DisableCgroups: true, Mounter: mount.NewFakeMounter(nil),
-	})
+	}
+	change(&cfg)
+	k, err := New(cfg)
 	if err != nil {
 		h.t.Fatal(err)
 	}

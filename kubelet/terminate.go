@@ -181,8 +181,10 @@ func (k *Kubelet) cleanOnce(ctx context.Context) {
 			k.workers.Notify(uid)
 		}
 	}
-	if err := k.devices.Retain(known); err != nil {
-		log.Info("Giving back the devices of pods that are gone failed, will try again", "err", err)
+	for _, retain := range []func(func(types.UID) bool) error{k.devices.Retain, k.cpus.Retain, k.memory.Retain} {
+		if err := retain(known); err != nil {
+			log.Info("Giving back what pods had that are gone failed, will try again", "err", err)
+		}
 	}
 	dirs, err := k.volumes.Pods()
 	if err != nil {

@@ -133,5 +133,6 @@ func Validate(c *kubeletv1beta1.KubeletConfiguration) error {
 			bad("option %q specified for enforceNodeAllocatable (--enforce-node-allocatable). Valid options are \"pods\", \"system-reserved\", \"kube-reserved\", or \"none\"", v)
 		}
 	}
+	validatePinning(c, bad)
 	return errors.Join(errs...)
 }

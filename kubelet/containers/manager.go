@@ -29,6 +29,9 @@ type Options struct {
 	Mounts     []*runtimeapi.Mount
 	Devices    []*runtimeapi.Device
 	CDIDevices []*runtimeapi.CDIDevice
+	// CPUs and MemoryNodes are what the container is kept to, as lists of
+	// numbers; empty means anything.
+	CPUs, MemoryNodes string
 	// Annotations are added to the container's.
 	Annotations map[string]string
 }

@@ -244,6 +244,7 @@ func (s *starter) config(ctx context.Context, c *v1.Container, imageRef, target 
 		Tty:         c.TTY,
 		Linux:       &runtimeapi.LinuxContainerConfig{Resources: resources.Linux(s.pod, c, m.cfg.Settings), SecurityContext: security},
 	}
+	config.Linux.Resources.CpusetCpus, config.Linux.Resources.CpusetMems = opts.CPUs, opts.MemoryNodes
 	for k, v := range opts.Annotations {
 		config.Annotations[k] = v
 	}

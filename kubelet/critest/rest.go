@@ -109,6 +109,9 @@ func (r *Runtime) UpdateContainerResources(_ context.Context, id string, res *ru
 		if l.CpuQuota != 0 {
 			now.CpuQuota, now.CpuPeriod = l.CpuQuota, l.CpuPeriod
 		}
+		if l.CpusetCpus != "" {
+			now.CpusetCpus = l.CpusetCpus
+		}
 		if l.MemoryLimitInBytes != 0 {
 			now.MemoryLimitInBytes = l.MemoryLimitInBytes
 		}

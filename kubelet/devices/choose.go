@@ -107,9 +107,7 @@ func hints(nodes []int, devices map[string]*pluginapi.Device, free, reusable set
 	if !placed {
 		return nil
 	}
-	out := []topology.Hint{}
-	smallest := len(nodes)
-	topology.Each(nodes, func(m topology.Mask) {
+	return topology.HintsFor(nodes, func(m topology.Mask) (ever, now bool) {
 		count := func(ids set) int {
 			n := 0
 			for id := range ids {
@@ -125,20 +123,11 @@ func hints(nodes []int, devices map[string]*pluginapi.Device, free, reusable set
 				total++
 			}
 		}
-		if total >= needed {
-			smallest = min(smallest, m.Count())
-		}
 		for id := range reusable {
 			if at := nodesOf(devices[id]); at != 0 && at&m == 0 {
-				return
+				return total >= needed, false
 			}
 		}
-		if count(reusable)+count(free.without(reusable)) >= needed {
-			out = append(out, topology.Hint{Nodes: m})
-		}
+		return total >= needed, count(reusable)+count(free.without(reusable)) >= needed
 	})
-	for i := range out {
-		out[i].Preferred = out[i].Nodes.Count() == smallest
-	}
-	return out
 }

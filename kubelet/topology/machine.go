@@ -62,6 +62,15 @@ func (m Machine) ThreadsPerCore() int {
 	return len(m.CPUs) / len(cores)
 }
 
+// Memory is that of all nodes, in bytes.
+func (m Machine) Memory() int64 {
+	sum := int64(0)
+	for _, n := range m.Nodes {
+		sum += n.Memory
+	}
+	return sum
+}
+
 // NodeIDs are the numbers of the NUMA nodes.
 func (m Machine) NodeIDs() []int {
 	var out []int
