@@ -75,7 +75,8 @@ func New(cfg Config) (*Manager, error) {
 
 func (m *Manager) file() string { return filepath.Join(m.cfg.Dir, state.File) }
 
-// Restore reads what an earlier kubelet gave out.
+// Restore reads what an earlier kubelet gave out. One of another policy is
+// forgotten where it gave out nothing.
 func (m *Manager) Restore() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -85,12 +86,13 @@ func (m *Manager) Restore() error {
 	}
 	if data != nil {
 		s, err := state.Decode(data)
-		if err == nil && s.Policy != m.cfg.Policy {
-			err = fmt.Errorf("configured policy %q differs from state checkpoint policy %q", m.cfg.Policy, s.Policy)
-		}
-		if err == nil {
+		switch {
+		case err != nil:
+		case s.Policy == m.cfg.Policy:
 			m.state = s
 			err = m.check()
+		case len(s.Assigned) > 0:
+			err = fmt.Errorf("configured policy %q differs from state checkpoint policy %q", m.cfg.Policy, s.Policy)
 		}
 		if err != nil {
 			return fmt.Errorf("could not restore state from checkpoint: %w, please drain this node and delete the CPU manager checkpoint file %q before restarting Kubelet", err, m.file())

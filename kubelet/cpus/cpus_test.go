@@ -158,6 +158,14 @@ func TestRestore(t *testing.T) {
 			}
 		})
 	}
+	if err := m.Release("a"); err != nil {
+		t.Fatal(err)
+	}
+	if none, err := New(Config{Policy: None, Dir: dir, Changed: func() {}}); err != nil {
+		t.Fatal(err)
+	} else if err := none.Restore(); err != nil {
+		t.Errorf("another policy, when nothing is given out: %v", err)
+	}
 	if err := os.WriteFile(filepath.Join(dir, "cpu_manager_state"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -120,7 +120,8 @@ func pageResource(size int64) v1.ResourceName {
 
 func (m *Manager) file() string { return filepath.Join(m.cfg.Dir, state.File) }
 
-// Restore reads what an earlier kubelet gave out.
+// Restore reads what an earlier kubelet gave out. One of another policy is
+// forgotten where it gave out nothing.
 func (m *Manager) Restore() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -130,11 +131,12 @@ func (m *Manager) Restore() error {
 	}
 	if data != nil {
 		policy, machine, entries, err := state.Decode(data)
-		if err == nil && policy != m.cfg.Policy {
-			err = fmt.Errorf("[memorymanager] configured policy %q differs from state checkpoint policy %q", m.cfg.Policy, policy)
-		}
-		if err == nil {
+		switch {
+		case err != nil:
+		case policy == m.cfg.Policy:
 			err = m.same(machine)
+		case len(entries) > 0:
+			err = fmt.Errorf("[memorymanager] configured policy %q differs from state checkpoint policy %q", m.cfg.Policy, policy)
 		}
 		if err == nil {
 			_, err = account(m.empty, entries)
