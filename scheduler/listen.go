@@ -32,6 +32,10 @@ func (s *Scheduler) listen() error {
 		framework.CSIDriver:             f.Storage().V1().CSIDrivers().Informer(),
 		framework.CSIStorageCapacity:    f.Storage().V1().CSIStorageCapacities().Informer(),
 		framework.VolumeAttachment:      f.Storage().V1().VolumeAttachments().Informer(),
+		framework.ResourceClaim:         f.Resource().V1().ResourceClaims().Informer(),
+		framework.ResourceSlice:         f.Resource().V1().ResourceSlices().Informer(),
+		framework.DeviceClass:           f.Resource().V1().DeviceClasses().Informer(),
+		framework.DeviceTaintRule:       f.Resource().V1().DeviceTaintRules().Informer(),
 	} {
 		if err := s.on(inf, s.forward(res)); err != nil {
 			return fmt.Errorf("scheduler: watching %s: %w", res, err)

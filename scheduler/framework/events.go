@@ -49,6 +49,7 @@ const (
 	ResourceClaim         EventResource = "resource.k8s.io/ResourceClaim"
 	ResourceSlice         EventResource = "resource.k8s.io/ResourceSlice"
 	DeviceClass           EventResource = "resource.k8s.io/DeviceClass"
+	DeviceTaintRule       EventResource = "resource.k8s.io/DeviceTaintRule"
 	// WildCard matches every resource.
 	WildCard EventResource = "*"
 )

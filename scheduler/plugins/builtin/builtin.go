@@ -7,6 +7,7 @@ import (
 	"skiff/scheduler/framework/runtime"
 	"skiff/scheduler/plugins/defaultbinder"
 	"skiff/scheduler/plugins/defaultpreemption"
+	"skiff/scheduler/plugins/dynamicresources"
 	"skiff/scheduler/plugins/imagelocality"
 	"skiff/scheduler/plugins/interpodaffinity"
 	"skiff/scheduler/plugins/nodeaffinity"
@@ -51,6 +52,7 @@ func Entries() []Entry {
 		{Name: volumezone.Name, Type: (*volumezone.Plugin)(nil), Factory: volumezone.New},
 		{Name: podtopologyspread.Name, Type: (*podtopologyspread.Plugin)(nil), Factory: podtopologyspread.New, Weight: 2},
 		{Name: interpodaffinity.Name, Type: (*interpodaffinity.Plugin)(nil), Factory: interpodaffinity.New, Weight: 2},
+		{Name: dynamicresources.Name, Type: (*dynamicresources.Plugin)(nil), Factory: dynamicresources.New},
 		{Name: defaultpreemption.Name, Type: (*defaultpreemption.Plugin)(nil), Factory: defaultpreemption.New},
 		{Name: noderesources.BalancedName, Type: (*noderesources.Balanced)(nil), Factory: noderesources.NewBalanced, Weight: 1},
 		{Name: imagelocality.Name, Type: (*imagelocality.Plugin)(nil), Factory: imagelocality.New, Weight: 1},
