@@ -17,7 +17,7 @@ func TestDefaultPoints(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{"NodeUnschedulable", "NodeName", "TaintToleration", "NodeAffinity", "NodePorts", "NodeResourcesFit", "VolumeRestrictions", "NodeVolumeLimits",
-		"VolumeBinding", "VolumeZone", "PodTopologySpread", "InterPodAffinity"}
+		"VolumeBinding", "VolumeZone", "PodTopologySpread", "InterPodAffinity", "DynamicResources"}
 	if d := cmp.Diff(want, p.Filter); d != "" {
 		t.Errorf("filter plugins (-want +got):\n%s", d)
 	}
