@@ -20,7 +20,6 @@ import (
 	"skiff/kubelet/devices"
 	"skiff/kubelet/environment"
 	"skiff/kubelet/memory/state"
-	"skiff/kubelet/pluginwatch"
 	"skiff/kubelet/podresources"
 	"skiff/kubelet/topology"
 )
@@ -52,12 +51,6 @@ func (k *Kubelet) buildAllocation() error {
 	})
 	if err != nil {
 		return fmt.Errorf("topology manager: %w", err)
-	}
-	k.plugins, err = pluginwatch.New(pluginwatch.Config{
-		Dir: filepath.Join(k.cfg.Paths.Root, "plugins_registry"), Handlers: map[string]pluginwatch.Handler{"DevicePlugin": k.devices.Handler()},
-	})
-	if err != nil {
-		return err
 	}
 	k.podResources, err = podresources.New(podresources.Config{
 		Socket: filepath.Join(k.cfg.Paths.Root, "pod-resources", "kubelet.sock"),

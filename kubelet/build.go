@@ -3,20 +3,25 @@ package kubelet
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"sort"
 
 	v1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
 	"skiff/kubelet/containers"
+	"skiff/kubelet/csinode"
 	"skiff/kubelet/eviction"
 	"skiff/kubelet/images"
 	"skiff/kubelet/nodestatus"
+	"skiff/kubelet/pluginwatch"
 	"skiff/kubelet/server"
 	"skiff/kubelet/stats"
 	"skiff/kubelet/status"
 	"skiff/kubelet/volumes"
 	"skiff/kubelet/volumes/configmap"
+	"skiff/kubelet/volumes/csi"
 	"skiff/kubelet/volumes/downwardapi"
 	"skiff/kubelet/volumes/emptydir"
 	"skiff/kubelet/volumes/hostpath"
@@ -30,6 +35,9 @@ import (
 
 // buildVolumes lists the kinds of volumes as data.
 func (k *Kubelet) buildVolumes() error {
+	if err := k.buildCSI(); err != nil {
+		return err
+	}
 	m := k.cfg.Mounter
 	allocatable := func() v1.ResourceList { return k.allocatable }
 	var err error
@@ -45,7 +53,33 @@ func (k *Kubelet) buildVolumes() error {
 			&local.Plugin{Mounter: m},
 			&nfs.Plugin{Mounter: m},
 			&image.Plugin{Ensure: k.volumeImage},
+			k.csi,
 		},
+	})
+	return err
+}
+
+// buildCSI makes what CSI drivers register with and volumes are mounted by.
+func (k *Kubelet) buildCSI() error {
+	var err error
+	if k.csiNode, err = csinode.New(csinode.Config{Client: k.cfg.Client, Name: k.cfg.NodeName}); err != nil {
+		return err
+	}
+	drivers := k.factory.Storage().V1().CSIDrivers()
+	k.csi, err = csi.New(csi.Config{
+		Client: k.cfg.Client, Recorder: k.recorder, Mounter: k.cfg.Mounter, NodeName: k.cfg.NodeName, Root: k.cfg.Paths.Root,
+		Objects: k.objects, Tokens: k.tokens, Drivers: drivers.Lister(), Synced: drivers.Informer().HasSynced, Nodes: k.csiNode,
+		Node: k.Node, Report: func() { k.node.Poke() }, Refresh: k.cfg.Kubelet.SyncFrequency.Duration, SELinux: csi.SELinuxEnabled(),
+	})
+	return err
+}
+
+// buildPlugins makes what plugins of each type register with.
+func (k *Kubelet) buildPlugins() error {
+	var err error
+	k.plugins, err = pluginwatch.New(pluginwatch.Config{
+		Dir:      filepath.Join(k.cfg.Paths.Root, "plugins_registry"),
+		Handlers: map[string]pluginwatch.Handler{registration.CSIPlugin: k.csi, registration.DevicePlugin: k.devices.Handler()},
 	})
 	return err
 }
@@ -62,7 +96,6 @@ func (k *Kubelet) volumeImage(ctx context.Context, r *volume.Request) (string, e
 }
 
 func (k *Kubelet) buildNode() error {
-	k.buildFactory()
 	c := k.cfg.Kubelet
 	provider := k.cfg.ProviderID
 	if provider == "" {
@@ -75,7 +108,7 @@ func (k *Kubelet) buildNode() error {
 		PodDir: k.volumes.PodDir, LogDir: func(pod *v1.Pod) string {
 			return containers.LogDir(k.cfg.Paths.PodLogs, pod.Namespace, pod.Name, string(pod.UID))
 		},
-		Cgroups: k.cgroups, CgroupRoot: k.cfg.Paths.CgroupRoot,
+		Volumes: k.volumes.Measure, Cgroups: k.cgroups, CgroupRoot: k.cfg.Paths.CgroupRoot,
 	})
 	if err != nil {
 		return err
@@ -98,7 +131,7 @@ func (k *Kubelet) buildNode() error {
 	k.node, err = nodestatus.New(nodestatus.Config{
 		Client: k.cfg.Client, Recorder: k.recorder, Name: k.cfg.NodeName, IPs: k.cfg.NodeIPs, Hostname: k.cfg.Hostname, Labels: k.cfg.NodeLabels,
 		Taints: taints, ProviderID: provider, Register: *c.RegisterNode, External: k.cfg.External, Port: k.port(), Capacity: k.capacity,
-		Allocatable: k.allocatable, Machine: k.machine, Version: k.cfg.Version, State: k.nodeState, OnNode: k.cfg.OnNode,
+		Allocatable: k.allocatable, Machine: k.machine, Version: k.cfg.Version, State: k.nodeState, OnNode: k.onNode,
 		UpdateEvery: c.NodeStatusUpdateFrequency.Duration, ReportEvery: c.NodeStatusReportFrequency.Duration,
 		LeaseDuration: leaseDuration(c.NodeLeaseDurationSeconds),
 	})
@@ -131,3 +164,14 @@ func sortImages(list []*runtimeapi.Image) {
 
 // Node returns the newest known object of the node, nil before it registered.
 func (k *Kubelet) Node() *v1.Node { return k.node.Node() }
+
+// onNode is told of every version of the node's object. A new object has no
+// CSINode yet: that of the old one goes with it.
+func (k *Kubelet) onNode(node *v1.Node) {
+	if old := k.nodeUID.Swap(&node.UID); old == nil || *old != node.UID {
+		k.csiNode.Poke()
+	}
+	if k.cfg.OnNode != nil {
+		k.cfg.OnNode(node)
+	}
+}

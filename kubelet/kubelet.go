@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -27,6 +28,7 @@ import (
 	"skiff/kubelet/cgroups"
 	"skiff/kubelet/containers"
 	"skiff/kubelet/cpus"
+	"skiff/kubelet/csinode"
 	"skiff/kubelet/devices"
 	"skiff/kubelet/events"
 	"skiff/kubelet/eviction"
@@ -49,6 +51,7 @@ import (
 	"skiff/kubelet/tokens"
 	"skiff/kubelet/topology"
 	"skiff/kubelet/volumes"
+	"skiff/kubelet/volumes/csi"
 )
 
 // Kubelet is the node agent.
@@ -82,6 +85,10 @@ type Kubelet struct {
 	topology     *topology.Manager
 	plugins      *pluginwatch.Watcher
 	podResources *podresources.Server
+	csi          *csi.Plugin
+	csiNode      *csinode.Manager
+	// nodeUID is of the node's object that was seen last.
+	nodeUID atomic.Pointer[types.UID]
 
 	services corelisters.ServiceLister
 	factory  informers.SharedInformerFactory
@@ -111,7 +118,7 @@ func New(cfg Config) (*Kubelet, error) {
 	if err := k.measure(); err != nil {
 		return nil, fmt.Errorf("kubelet: %w", err)
 	}
-	for _, build := range []func() error{k.buildPods, k.buildVolumes, k.buildAllocation, k.buildNode, k.buildServer} {
+	for _, build := range []func() error{k.buildPods, k.buildFactory, k.buildVolumes, k.buildAllocation, k.buildPlugins, k.buildNode, k.buildServer} {
 		if err := build(); err != nil {
 			return nil, fmt.Errorf("kubelet: %w", err)
 		}
@@ -246,6 +253,7 @@ func (k *Kubelet) Run(ctx context.Context) error {
 		{"probes", k.probes.Run}, {"workers", k.workers.Run}, {"runtime events", k.watcher.Run}, {"node", k.node.Run}, {"log rotation", k.rotator.Run},
 		{"garbage collection", k.collect}, {"eviction", k.eviction.Run}, {"orphans", k.cleanOrphans},
 		{"device plugins", k.devices.Run}, {"plugin watcher", k.plugins.Run}, {"pod resources", k.podResources.Run}, {"CPUs", k.keepCPUs},
+		{"CSI node", k.csiNode.Run}, {"CSI", k.csi.Run},
 	}
 	if *k.cfg.Kubelet.EnableServer {
 		parts = append(parts, part{"server", k.server.Run})

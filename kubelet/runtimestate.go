@@ -160,6 +160,7 @@ func (k *Kubelet) nodeState(ctx context.Context) nodestatus.State {
 	s.Handlers, s.Features = k.runtimeState.handlers()
 	s.Images = k.nodeImages(ctx)
 	s.DeviceCapacity, s.DeviceAllocatable = k.devices.Capacity()
+	s.VolumesInUse = k.csi.InUse()
 	return s
 }
 

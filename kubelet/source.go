@@ -138,10 +138,12 @@ func (k *Kubelet) podHandler() cache.ResourceEventHandler {
 	}
 }
 
-// buildFactory makes the informers that containers' environments need.
-func (k *Kubelet) buildFactory() {
+// buildFactory makes the informers that containers' environments and volumes
+// need.
+func (k *Kubelet) buildFactory() error {
 	k.factory = informers.NewSharedInformerFactory(k.cfg.Client, 0)
 	services := k.factory.Core().V1().Services()
 	k.services = services.Lister()
 	k.synced = append(k.synced, services.Informer().HasSynced)
+	return nil
 }

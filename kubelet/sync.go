@@ -89,6 +89,7 @@ func (k *Kubelet) sync(ctx context.Context, r *record) (time.Duration, error) {
 	if stale {
 		soonest(staleRetry)
 	}
+	soonest(k.volumes.RefreshIn(pod.UID))
 	if out.Err != nil && out.Retry > 0 {
 		// Each container's failure has its event and waits out its back-off.
 		return again, nil

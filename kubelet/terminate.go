@@ -198,6 +198,9 @@ func (k *Kubelet) cleanOnce(ctx context.Context) {
 			log.Info("Cleaning up an orphaned pod's volumes failed, will try again", "podUID", uid, "err", err)
 		}
 	}
+	if err := k.volumes.Sweep(ctx); err != nil {
+		log.Info("Cleaning up volumes that no pod uses failed, will try again", "err", err)
+	}
 	if k.cgroups == nil {
 		return
 	}

@@ -25,6 +25,7 @@ import (
 
 	"skiff/kubelet/cgroups"
 	"skiff/kubelet/nodestatus"
+	"skiff/kubelet/volumes"
 )
 
 // Config configures a Provider.
@@ -36,6 +37,8 @@ type Config struct {
 	Pods     func() []*v1.Pod
 	PodDir   func(types.UID) string
 	LogDir   func(*v1.Pod) string
+	// Volumes tells how full volumes are that the kubelet does not walk; may be nil.
+	Volumes func(context.Context, types.UID) []volumes.Usage
 	// Cgroups may be nil.
 	Cgroups    *cgroups.Manager
 	CgroupRoot string
@@ -46,9 +49,10 @@ type Provider struct {
 	cfg     Config
 	started metav1.Time
 
-	mu    sync.Mutex // guards what follows
-	rates map[string]sample
-	disk  map[types.UID]diskUsage
+	mu      sync.Mutex // guards what follows
+	rates   map[string]sample
+	disk    map[types.UID]diskUsage
+	claimed map[types.UID]claimUsage
 }
 
 // sample is an earlier reading of a processor counter.
@@ -63,6 +67,11 @@ type diskUsage struct {
 	bytes, inodes map[string]uint64
 }
 
+type claimUsage struct {
+	at    time.Time
+	usage []volumes.Usage
+}
+
 // diskUsageAge is how old the measured use of a pod's folders may be: a walk
 // through them costs more than everything else here.
 const diskUsageAge = time.Minute
@@ -72,7 +81,7 @@ func New(cfg Config) (*Provider, error) {
 	if cfg.Runtime == nil || cfg.Images == nil || cfg.Pods == nil {
 		return nil, errors.New("stats: Runtime, Images and Pods are required")
 	}
-	return &Provider{cfg: cfg, started: metav1.Now(), rates: map[string]sample{}, disk: map[types.UID]diskUsage{}}, nil
+	return &Provider{cfg: cfg, started: metav1.Now(), rates: map[string]sample{}, disk: map[types.UID]diskUsage{}, claimed: map[types.UID]claimUsage{}}, nil
 }
 
 // rate turns a counter of nanoseconds into nanocores since the last reading.
@@ -104,7 +113,7 @@ func (p *Provider) Summary(ctx context.Context, onlyCPUAndMemory bool) (*statsap
 		return nil, fmt.Errorf("list pod stats: %w", err)
 	}
 	for _, s := range list {
-		out.Pods = append(out.Pods, p.pod(s, onlyCPUAndMemory))
+		out.Pods = append(out.Pods, p.pod(ctx, s, onlyCPUAndMemory))
 	}
 	return out, nil
 }
@@ -265,7 +274,7 @@ func at(nanos int64) metav1.Time {
 	return metav1.NewTime(time.Unix(0, nanos))
 }
 
-func (p *Provider) pod(s *runtimeapi.PodSandboxStats, short bool) statsapi.PodStats {
+func (p *Provider) pod(ctx context.Context, s *runtimeapi.PodSandboxStats, short bool) statsapi.PodStats {
 	meta := s.GetAttributes().GetMetadata()
 	out := statsapi.PodStats{PodRef: statsapi.PodReference{Name: meta.GetName(), Namespace: meta.GetNamespace(), UID: meta.GetUid()}}
 	pod := p.find(types.UID(meta.GetUid()))
@@ -314,7 +323,7 @@ func (p *Provider) pod(s *runtimeapi.PodSandboxStats, short bool) statsapi.PodSt
 		out.ProcessStats = &statsapi.ProcessStats{ProcessCount: value(n)}
 	}
 	if pod != nil {
-		p.volumes(pod, &out, now)
+		p.volumes(ctx, pod, &out, now)
 	}
 	return out
 }
@@ -366,7 +375,7 @@ func (p *Provider) container(c *runtimeapi.ContainerStats, short bool) statsapi.
 }
 
 // volumes adds what the pod's folders hold.
-func (p *Provider) volumes(pod *v1.Pod, out *statsapi.PodStats, now metav1.Time) {
+func (p *Provider) volumes(ctx context.Context, pod *v1.Pod, out *statsapi.PodStats, now metav1.Time) {
 	use := p.diskUse(pod)
 	var total, inodes uint64
 	for name, bytes := range use.bytes {
@@ -381,6 +390,15 @@ func (p *Provider) volumes(pod *v1.Pod, out *statsapi.PodStats, now metav1.Time)
 			out.VolumeStats = append(out.VolumeStats, vs)
 		}
 	}
+	for _, u := range p.claims(ctx, pod.UID) {
+		vs := statsapi.VolumeStats{Name: u.Volume, FsStats: statsapi.FsStats{
+			Time: now, AvailableBytes: u.Available, CapacityBytes: u.Capacity, UsedBytes: u.Used, InodesFree: u.InodesFree, Inodes: u.Inodes, InodesUsed: u.InodesUsed,
+		}}
+		if u.Claim != "" {
+			vs.PVCRef = &statsapi.PVCReference{Name: u.Claim, Namespace: pod.Namespace}
+		}
+		out.VolumeStats = append(out.VolumeStats, vs)
+	}
 	for i := range out.Containers {
 		c := &out.Containers[i]
 		if c.Rootfs != nil && c.Rootfs.UsedBytes != nil {
@@ -390,6 +408,29 @@ func (p *Provider) volumes(pod *v1.Pod, out *statsapi.PodStats, now metav1.Time)
 		c.Logs = &statsapi.FsStats{Time: now, UsedBytes: &b, InodesUsed: &n}
 	}
 	out.EphemeralStorage = &statsapi.FsStats{Time: now, UsedBytes: &total, InodesUsed: &inodes}
+}
+
+// claims asks what knows its volumes, seldom too: it may be a driver's call.
+func (p *Provider) claims(ctx context.Context, uid types.UID) []volumes.Usage {
+	if p.cfg.Volumes == nil {
+		return nil
+	}
+	p.mu.Lock()
+	got, ok := p.claimed[uid]
+	p.mu.Unlock()
+	if ok && time.Since(got.at) < diskUsageAge {
+		return got.usage
+	}
+	got = claimUsage{at: time.Now(), usage: p.cfg.Volumes(ctx, uid)}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for uid, old := range p.claimed {
+		if time.Since(old.at) > 10*diskUsageAge {
+			delete(p.claimed, uid)
+		}
+	}
+	p.claimed[uid] = got
+	return got.usage
 }
 
 // diskUse walks the pod's emptyDirs and logs, seldom.

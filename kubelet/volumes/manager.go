@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -40,6 +41,8 @@ type Manager struct {
 	mu      sync.Mutex // guards what follows
 	mounted map[types.UID]map[string]volume.Mounted
 	groups  map[types.UID][]int64
+	// measured are the volumes that can be asked how full they are.
+	measured map[types.UID][]measured
 }
 
 // New checks the configuration.
@@ -47,7 +50,7 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.Client == nil || cfg.PodsDir == "" || cfg.Mounter == nil {
 		return nil, errors.New("volumes: Client, PodsDir and Mounter are required")
 	}
-	return &Manager{cfg: cfg, mounted: map[types.UID]map[string]volume.Mounted{}, groups: map[types.UID][]int64{}}, nil
+	return &Manager{cfg: cfg, mounted: map[types.UID]map[string]volume.Mounted{}, groups: map[types.UID][]int64{}, measured: map[types.UID][]measured{}}, nil
 }
 
 // Error is a volume that could not be made ready.
@@ -70,13 +73,15 @@ func (m *Manager) PodDir(uid types.UID) string { return filepath.Join(m.cfg.Pods
 func (m *Manager) SetUp(ctx context.Context, pod *v1.Pod) (map[string]volume.Mounted, []*Error) {
 	used, before := usedVolumes(pod), m.Mounted(pod.UID)
 	out := map[string]volume.Mounted{}
+	var asked []measured
 	var errs []*Error
 	for i := range pod.Spec.Volumes {
 		v := &pod.Spec.Volumes[i]
 		if !used[v.Name] {
 			continue
 		}
-		mounted, err := m.setUp(ctx, pod, v)
+		r := &volume.Request{Pod: pod, Volume: v}
+		mounted, plugin, err := m.setUp(ctx, r)
 		if err != nil {
 			errs = append(errs, err)
 			if was, ok := before[v.Name]; ok {
@@ -86,9 +91,12 @@ func (m *Manager) SetUp(ctx context.Context, pod *v1.Pod) (map[string]volume.Mou
 			continue
 		}
 		out[v.Name] = *mounted
+		if p, ok := plugin.(volume.Measurer); ok {
+			asked = append(asked, measured{p, r})
+		}
 	}
 	m.mu.Lock()
-	m.mounted[pod.UID] = out
+	m.mounted[pod.UID], m.measured[pod.UID] = out, asked
 	m.mu.Unlock()
 	return out, errs
 }
@@ -120,25 +128,56 @@ func usedVolumes(pod *v1.Pod) map[string]bool {
 	return out
 }
 
-func (m *Manager) setUp(ctx context.Context, pod *v1.Pod, v *v1.Volume) (*volume.Mounted, *Error) {
-	r := &volume.Request{Pod: pod, Volume: v}
-	name := v.Name
-	if claim := claimName(pod, v); claim != "" {
+func (m *Manager) setUp(ctx context.Context, r *volume.Request) (*volume.Mounted, volume.Plugin, *Error) {
+	name, pod := r.Volume.Name, r.Pod
+	if claim := claimName(pod, r.Volume); claim != "" {
 		if err := m.bound(ctx, r, claim); err != nil {
-			return nil, &Error{Volume: v.Name, Message: fmt.Sprintf("Unable to attach or mount volumes: unmounted volumes=[%s], unattached volumes=[], failed to process volumes=[%s]: error processing PVC %s/%s: %v", v.Name, v.Name, pod.Namespace, claim, err)}
+			return nil, nil, &Error{Volume: name, Message: fmt.Sprintf("Unable to attach or mount volumes: unmounted volumes=[%s], unattached volumes=[], failed to process volumes=[%s]: error processing PVC %s/%s: %v", name, name, pod.Namespace, claim, err)}
 		}
 		name = r.PV.Name
 	}
 	plugin := m.find(r)
 	if plugin == nil {
-		return nil, &Error{Volume: v.Name, Message: fmt.Sprintf("MountVolume.SetUp failed for volume %q : no volume plugin matched", name)}
+		return nil, nil, &Error{Volume: r.Volume.Name, Message: fmt.Sprintf("MountVolume.SetUp failed for volume %q : no volume plugin matched", name)}
 	}
-	r.Dir = filepath.Join(m.PodDir(pod.UID), "volumes", volume.Escape(plugin.Name()), name)
+	r.Dir = m.dir(r, plugin, name)
 	mounted, err := plugin.SetUp(ctx, r)
 	if err != nil {
-		return nil, &Error{Volume: v.Name, Message: fmt.Sprintf("MountVolume.SetUp failed for volume %q : %v", name, err)}
+		step := "MountVolume.SetUp"
+		if at := (*volume.StepError)(nil); errors.As(err, &at) {
+			step = at.Step
+		}
+		return nil, nil, &Error{Volume: r.Volume.Name, Message: fmt.Sprintf("%s failed for volume %q : %v", step, name, err)}
 	}
-	return mounted, nil
+	return mounted, plugin, nil
+}
+
+// The folders of a pod that hold its volumes.
+const (
+	filesDir   = "volumes"
+	devicesDir = "volumeDevices"
+)
+
+func (m *Manager) dir(r *volume.Request, plugin volume.Plugin, name string) string {
+	kind := filesDir
+	if r.Block() {
+		kind = devicesDir
+	}
+	return filepath.Join(m.PodDir(r.Pod.UID), kind, volume.Escape(plugin.Name()), name)
+}
+
+// RefreshIn is when the first of the pod's volumes wants to be set up again;
+// 0 means none does.
+func (m *Manager) RefreshIn(uid types.UID) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out time.Duration
+	for _, v := range m.mounted[uid] {
+		if v.Refresh > 0 && (out == 0 || v.Refresh < out) {
+			out = v.Refresh
+		}
+	}
+	return out
 }
 
 func (m *Manager) find(r *volume.Request) volume.Plugin {
@@ -222,24 +261,7 @@ func (m *Manager) TearDown(ctx context.Context, uid types.UID) error {
 	if err := subpath.CleanPod(m.cfg.Mounter, dir); err != nil {
 		return fmt.Errorf("subPaths of pod %s: %w", uid, err)
 	}
-	kinds, err := os.ReadDir(filepath.Join(dir, "volumes"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	var errs []error
-	for _, kind := range kinds {
-		list, err := os.ReadDir(filepath.Join(dir, "volumes", kind.Name()))
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		for _, v := range list {
-			path := filepath.Join(dir, "volumes", kind.Name(), v.Name())
-			if err := m.tearDown(ctx, volume.Unescape(kind.Name()), path); err != nil {
-				errs = append(errs, fmt.Errorf("UnmountVolume.TearDown failed for volume %q: %w", v.Name(), err))
-			}
-		}
-	}
+	errs := append(m.tearDownAll(ctx, filepath.Join(dir, filesDir)), m.tearDownAll(ctx, filepath.Join(dir, devicesDir))...)
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
@@ -249,8 +271,46 @@ func (m *Manager) TearDown(ctx context.Context, uid types.UID) error {
 	m.mu.Lock()
 	delete(m.mounted, uid)
 	delete(m.groups, uid)
+	delete(m.measured, uid)
 	m.mu.Unlock()
+	for _, p := range m.cfg.Plugins {
+		if f, ok := p.(volume.Forgetter); ok {
+			f.Forget(uid)
+		}
+	}
 	return nil
+}
+
+// tearDownAll takes down the volumes of all kinds in one of a pod's folders.
+func (m *Manager) tearDownAll(ctx context.Context, dir string) []error {
+	kinds, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	errs := []error{err}
+	for _, kind := range kinds {
+		list, err := os.ReadDir(filepath.Join(dir, kind.Name()))
+		errs = append(errs, err)
+		for _, v := range list {
+			path := filepath.Join(dir, kind.Name(), v.Name())
+			if err := m.tearDown(ctx, volume.Unescape(kind.Name()), path); err != nil {
+				errs = append(errs, fmt.Errorf("UnmountVolume.TearDown failed for volume %q: %w", v.Name(), err))
+			}
+		}
+	}
+	return errs
+}
+
+// Sweep undoes what volumes have on the node beside pods' folders and no pod
+// needs any more.
+func (m *Manager) Sweep(ctx context.Context) error {
+	var errs []error
+	for _, p := range m.cfg.Plugins {
+		if s, ok := p.(volume.Sweeper); ok {
+			errs = append(errs, s.Sweep(ctx))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (m *Manager) tearDown(ctx context.Context, plugin, dir string) error {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 
-	v1 "k8s.io/api/core/v1"
 	"k8s.io/mount-utils"
 	"k8s.io/utils/exec"
 
@@ -33,7 +32,7 @@ func (p *Plugin) SetUp(_ context.Context, r *volume.Request) (*volume.Mounted, e
 		return nil, fmt.Errorf("local volume %s: %w", r.PV.Name, err)
 	}
 	device := info.Mode()&os.ModeDevice != 0
-	if r.PV.Spec.VolumeMode != nil && *r.PV.Spec.VolumeMode == v1.PersistentVolumeBlock {
+	if r.Block() {
 		if !device {
 			return nil, fmt.Errorf("path %s for local volume %s is not a block device", src.Path, r.PV.Name)
 		}
@@ -78,4 +77,12 @@ func (p *Plugin) mount(r *volume.Request, device bool) error {
 // TearDown implements volume.Plugin.
 func (p *Plugin) TearDown(_ context.Context, dir string) error {
 	return volume.UnmountAndRemove(p.Mounter, dir)
+}
+
+// Measure implements volume.Measurer.
+func (*Plugin) Measure(_ context.Context, r *volume.Request) (*volume.Usage, error) {
+	if r.Block() {
+		return nil, nil
+	}
+	return volume.Statfs(r.Dir)
 }

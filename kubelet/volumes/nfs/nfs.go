@@ -63,3 +63,8 @@ func (p *Plugin) SetUp(_ context.Context, r *volume.Request) (*volume.Mounted, e
 func (p *Plugin) TearDown(_ context.Context, dir string) error {
 	return volume.UnmountAndRemove(p.Mounter, dir)
 }
+
+// Measure implements volume.Measurer.
+func (*Plugin) Measure(_ context.Context, r *volume.Request) (*volume.Usage, error) {
+	return volume.Statfs(r.Dir)
+}

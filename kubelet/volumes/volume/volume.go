@@ -10,9 +10,11 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/mount-utils"
 )
 
@@ -37,6 +39,11 @@ func (r *Request) ReadOnly() bool {
 	return false
 }
 
+// Block reports whether the pod wants the device and not what is on it.
+func (r *Request) Block() bool {
+	return r.PV != nil && r.PV.Spec.VolumeMode != nil && *r.PV.Spec.VolumeMode == v1.PersistentVolumeBlock
+}
+
 // FSGroup is the group that owns the pod's volumes, nil for none.
 func (r *Request) FSGroup() *int64 {
 	if r.Pod.Spec.SecurityContext == nil {
@@ -56,6 +63,8 @@ type Mounted struct {
 	// ReadOnly forces read-only mounts. What the kubelet writes into a volume
 	// is so: a container could else plant links for the kubelet to follow.
 	ReadOnly bool
+	// Refresh is when to set the volume up again, though nothing tells; 0 never.
+	Refresh time.Duration
 }
 
 // Plugin is one kind of volume.
@@ -70,6 +79,53 @@ type Plugin interface {
 	// TearDown undoes SetUp given the volume's folder alone.
 	TearDown(ctx context.Context, dir string) error
 }
+
+// Usage is how full a volume is; what is not known is nil.
+type Usage struct {
+	Capacity, Available, Used      *uint64
+	Inodes, InodesFree, InodesUsed *uint64
+}
+
+// Measurer is a Plugin that knows how full its volumes are.
+type Measurer interface {
+	// Measure returns nil when it does not know.
+	Measure(ctx context.Context, r *Request) (*Usage, error)
+}
+
+// Statfs measures what is mounted on a folder.
+func Statfs(dir string) (*Usage, error) {
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(dir, &fs); err != nil {
+		return nil, err
+	}
+	size := uint64(fs.Bsize)
+	capacity, available, used := fs.Blocks*size, fs.Bavail*size, (fs.Blocks-fs.Bfree)*size
+	inodesUsed := fs.Files - fs.Ffree
+	return &Usage{Capacity: &capacity, Available: &available, Used: &used, Inodes: &fs.Files, InodesFree: &fs.Ffree, InodesUsed: &inodesUsed}, nil
+}
+
+// Forgetter is a Plugin that keeps notes of pods.
+type Forgetter interface {
+	// Forget drops them, after all volumes of the pod were torn down.
+	Forget(uid types.UID)
+}
+
+// Sweeper is a Plugin that has something on the node beside pods' folders.
+type Sweeper interface {
+	// Sweep undoes what no pod needs any more.
+	Sweep(ctx context.Context) error
+}
+
+// StepError is the failure of one of the steps of SetUp, which events name.
+type StepError struct {
+	Step string
+	Err  error
+}
+
+func (e *StepError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the failure itself.
+func (e *StepError) Unwrap() error { return e.Err }
 
 // Objects gives the API objects that volumes hold.
 type Objects interface {
