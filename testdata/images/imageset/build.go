@@ -34,13 +34,13 @@ type built struct {
 // their Debian packages are installed; the other versions of nginx are the probe,
 // for manifests that name them.
 func Names() []string {
-	return []string{"probe:latest", "busybox:latest", "nginx:latest", "nginx:1.26", "nginx:1.27", "nginx:1.22", "redis:latest"}
+	return []string{"probe:latest", "busybox:latest", "nginx:latest", "nginx:1.26", "nginx:1.27", "nginx:1.22", "redis:latest", "csidriver:latest"}
 }
 
 // build makes every image. The same sources give the same digests: times are
 // zero and the binary is built with -trimpath.
 func build(ctx context.Context) ([]built, error) {
-	binary, err := compileProbe(ctx)
+	binary, err := compile(ctx, "skiff/testdata/images/probe")
 	if err != nil {
 		return nil, err
 	}
@@ -95,6 +95,9 @@ func build(ctx context.Context) ([]built, error) {
 			}, base, shell, server)
 		}
 	}
+	if err == nil {
+		err = addCSIDriver(ctx, base, add)
+	}
 	if err == nil && shell != nil {
 		err = add("busybox", []string{"latest", "1.35", "1.36"}, v1.Config{Cmd: []string{"sh"}, Env: []string{"PATH=/bin"}}, base, shell)
 	}
@@ -122,18 +125,31 @@ func build(ctx context.Context) ([]built, error) {
 	return out, err
 }
 
-// compileProbe builds the probe program, static.
-func compileProbe(ctx context.Context) ([]byte, error) {
-	dir, err := os.MkdirTemp("", "probe")
+// addCSIDriver adds the image of the test CSI driver.
+func addCSIDriver(ctx context.Context, base v1.Layer, add func(string, []string, v1.Config, ...v1.Layer) error) error {
+	binary, err := compile(ctx, "skiff/testdata/csidriver")
+	if err != nil {
+		return err
+	}
+	program, err := layer(file("csidriver", 0o755, binary))
+	if err != nil {
+		return err
+	}
+	return add("csidriver", []string{"latest"}, v1.Config{Entrypoint: []string{"/csidriver"}}, base, program)
+}
+
+// compile builds a program, static.
+func compile(ctx context.Context, program string) ([]byte, error) {
+	dir, err := os.MkdirTemp("", "images")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	out := filepath.Join(dir, "probe")
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", out, "skiff/testdata/images/probe")
+	out := filepath.Join(dir, "program")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", out, program)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
 	if b, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build the probe program: %w: %s", err, b)
+		return nil, fmt.Errorf("build %s: %w: %s", program, err, b)
 	}
 	return os.ReadFile(out)
 }
