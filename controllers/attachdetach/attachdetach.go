@@ -6,17 +6,21 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
 	storage "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	storagelisters "k8s.io/client-go/listers/storage/v1"
 	"k8s.io/client-go/tools/cache"
@@ -26,11 +30,14 @@ import (
 	"skiff/controllers/podcontrol"
 )
 
+// again is how often a node is looked at whose kubelet still uses a volume, or
+// that waits for another node's.
+const again = 5 * time.Second
+
+// Indexes of VolumeAttachments.
 const (
-	// look is how often a node whose kubelet still uses a volume is looked at.
-	look = 5 * time.Second
-	// force is how long a kubelet that is gone can hold a volume.
-	force = 6 * time.Minute
+	byNode   = "attachmentNode"
+	byVolume = "attachmentVolume"
 )
 
 // Config is what the controller needs.
@@ -46,8 +53,14 @@ type Controller struct {
 	nodes       corelisters.NodeLister
 	claims      corelisters.PersistentVolumeClaimLister
 	volumes     corelisters.PersistentVolumeLister
-	attachments storagelisters.VolumeAttachmentLister
+	attachments cache.SharedIndexInformer
 	drivers     storagelisters.CSIDriverLister
+
+	mu sync.Mutex // guards what follows
+	// unwanted is since when a node's attachment is not needed, by its name.
+	unwanted map[string]time.Time
+	// told are the pods' nodes and volumes that were told who holds these.
+	told map[string]bool
 }
 
 // New checks the configuration and makes the controller.
@@ -59,9 +72,10 @@ func New(c Config) (*Controller, error) {
 	core, group := parts.Informers.Core().V1(), parts.Informers.Storage().V1()
 	a := &Controller{
 		parts: parts, pods: core.Pods().Informer(), nodes: core.Nodes().Lister(), claims: core.PersistentVolumeClaims().Lister(),
-		volumes: core.PersistentVolumes().Lister(), attachments: group.VolumeAttachments().Lister(), drivers: group.CSIDrivers().Lister(),
+		volumes: core.PersistentVolumes().Lister(), attachments: group.VolumeAttachments().Informer(), drivers: group.CSIDrivers().Lister(),
+		unwanted: map[string]time.Time{}, told: map[string]bool{},
 	}
-	if err := loop.IndexNode(a.pods); err != nil {
+	if err := a.index(); err != nil {
 		return nil, err
 	}
 	a.Loop = loop.New("attachdetach", parts, a.sync)
@@ -73,12 +87,22 @@ func New(c Config) (*Controller, error) {
 	a.On(core.Nodes().Informer(), loop.Handlers(
 		func(n *v1.Node) { a.Add(n.Name) },
 		func(old, n *v1.Node) {
-			if !slices.Equal(old.Status.VolumesInUse, n.Status.VolumesInUse) {
+			if !slices.Equal(old.Status.VolumesInUse, n.Status.VolumesInUse) || !slices.Equal(old.Status.VolumesAttached, n.Status.VolumesAttached) ||
+				!equality.Semantic.DeepEqual(old.Spec.Taints, n.Spec.Taints) || ready(old) != ready(n) {
 				a.Add(n.Name)
 			}
 		},
 		func(n *v1.Node) { a.Add(n.Name) }))
-	a.On(group.VolumeAttachments().Informer(), loop.Each(func(v *storage.VolumeAttachment) { a.Add(v.Spec.NodeName) }))
+	a.On(a.attachments, loop.Handlers(
+		func(v *storage.VolumeAttachment) { a.Add(v.Spec.NodeName) },
+		func(old, v *storage.VolumeAttachment) {
+			a.tellProgress(old, v)
+			a.Add(v.Spec.NodeName)
+		},
+		func(v *storage.VolumeAttachment) {
+			a.Add(v.Spec.NodeName)
+			a.waiting(v)
+		}))
 	a.On(core.PersistentVolumeClaims().Informer(), loop.Handlers(nil, func(old, claim *v1.PersistentVolumeClaim) {
 		// Pods that were bound to nodes first now have their volume.
 		if old.Spec.VolumeName != claim.Spec.VolumeName {
@@ -87,6 +111,41 @@ func New(c Config) (*Controller, error) {
 	}, nil))
 	a.Reads(core.PersistentVolumes().Informer(), group.CSIDrivers().Informer())
 	return a, nil
+}
+
+func (c *Controller) index() error {
+	err := loop.Index(c.attachments, byNode, func(obj any) ([]string, error) {
+		if a, ok := obj.(*storage.VolumeAttachment); ok {
+			return []string{a.Spec.NodeName}, nil
+		}
+		return nil, nil
+	})
+	if err == nil {
+		err = loop.Index(c.attachments, byVolume, func(obj any) ([]string, error) {
+			if a, ok := obj.(*storage.VolumeAttachment); ok && a.Spec.Source.PersistentVolumeName != nil {
+				return []string{*a.Spec.Source.PersistentVolumeName}, nil
+			}
+			return nil, nil
+		})
+	}
+	if err != nil {
+		return err
+	}
+	return loop.IndexNode(c.pods)
+}
+
+// waiting looks at the nodes whose pods waited for a volume that was detached.
+func (c *Controller) waiting(a *storage.VolumeAttachment) {
+	if a.Spec.Source.PersistentVolumeName == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key := range c.told {
+		if node, volume, _ := strings.Cut(key, "/"); volume == *a.Spec.Source.PersistentVolumeName {
+			c.Add(node)
+		}
+	}
 }
 
 func (c *Controller) everyNode() {
@@ -177,85 +236,111 @@ func (c *Controller) attachable(driver string) (bool, error) {
 }
 
 func (c *Controller) sync(ctx context.Context, name string) error {
-	node, err := c.nodes.Get(name)
-	if err != nil && !apierrors.IsNotFound(err) {
-		return err
-	}
-	gone := err != nil
-	wanted, err := c.wanted(name)
+	in, err := c.look(name)
 	if err != nil {
 		return err
 	}
-	all, err := c.attachments.List(labels.Everything())
-	if err != nil {
-		return err
-	}
-	have := map[string]*storage.VolumeAttachment{}
-	elsewhere := map[string]string{}
-	for _, a := range all {
-		if a.Spec.Source.PersistentVolumeName == nil {
-			continue
-		}
-		if a.Spec.NodeName == name {
-			have[*a.Spec.Source.PersistentVolumeName] = a
-		} else {
-			elsewhere[*a.Spec.Source.PersistentVolumeName] = a.Spec.NodeName
+	plan := Decide(in)
+	errs := []error{c.report(ctx, in.Node, plan.Attached)}
+	if errs[0] == nil {
+		for _, a := range plan.Detach {
+			errs = append(errs, c.detach(ctx, a))
 		}
 	}
-	var errs []error
-	for _, v := range wanted {
-		if gone || have[v.Name] != nil {
-			continue
-		}
-		if other, busy := elsewhere[v.Name]; busy && !Shared(v) {
-			c.tellBusy(name, v, other)
-			c.AddAfter(name, look)
-			continue
-		}
+	for _, v := range plan.Attach {
 		errs = append(errs, c.attach(ctx, v, name))
 	}
-	for volume, a := range have {
-		if slices.ContainsFunc(wanted, func(v *v1.PersistentVolume) bool { return v.Name == volume }) || a.DeletionTimestamp != nil || !Made(a.Name) {
-			continue
-		}
-		if !gone && c.inUse(node, volume) {
-			c.AddAfter(name, look)
-			continue
-		}
-		err := c.parts.Client.StorageV1().VolumeAttachments().Delete(ctx, a.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(a.UID))})
-		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
-			errs = append(errs, err)
-		}
+	c.tellBusy(name, in.Elsewhere, plan.Busy)
+	if plan.Held || len(plan.Busy) > 0 {
+		c.AddAfter(name, again)
 	}
 	return errors.Join(errs...)
 }
 
-// Shared says whether the volume may be on several nodes at once.
-func Shared(v *v1.PersistentVolume) bool {
-	return slices.ContainsFunc(v.Spec.AccessModes, func(m v1.PersistentVolumeAccessMode) bool {
-		return m == v1.ReadWriteMany || m == v1.ReadOnlyMany
-	})
+// look gathers what there is to know about a node.
+func (c *Controller) look(name string) (Input, error) {
+	in := Input{
+		Now: c.parts.Clock.Now(), Here: map[string]*storage.VolumeAttachment{}, Elsewhere: map[string]string{},
+		Known: map[string]*v1.PersistentVolume{}, Unwanted: map[string]time.Time{},
+	}
+	var err error
+	if in.Node, err = c.nodes.Get(name); err != nil {
+		if !apierrors.IsNotFound(err) {
+			return in, err
+		}
+		in.Node = nil
+	}
+	if in.Wanted, err = c.wanted(name); err != nil {
+		return in, err
+	}
+	here, err := loop.ByIndex[*storage.VolumeAttachment](c.attachments, byNode, name)
+	if err != nil {
+		return in, err
+	}
+	for _, a := range here {
+		if volume := a.Spec.Source.PersistentVolumeName; volume != nil {
+			in.Here[*volume] = a
+			if v, err := c.volumes.Get(*volume); err == nil {
+				in.Known[*volume] = v
+			}
+		}
+	}
+	for _, v := range in.Wanted {
+		all, err := loop.ByIndex[*storage.VolumeAttachment](c.attachments, byVolume, v.Name)
+		if err != nil {
+			return in, err
+		}
+		for _, a := range all {
+			if a.Spec.NodeName != name {
+				in.Elsewhere[v.Name] = a.Spec.NodeName
+			}
+		}
+	}
+	c.age(&in)
+	return in, nil
 }
 
-// inUse says whether the node's kubelet still has the volume mounted. One that
-// has been silent for long is not believed any more, if the node is marked as
-// out of service.
-func (c *Controller) inUse(node *v1.Node, volume string) bool {
-	v, err := c.volumes.Get(volume)
-	if err != nil || v.Spec.CSI == nil || !slices.Contains(node.Status.VolumesInUse, UniqueName(v.Spec.CSI.Driver, v.Spec.CSI.VolumeHandle)) {
-		return false
-	}
-	for _, t := range node.Spec.Taints {
-		if t.Key == v1.TaintNodeOutOfService {
-			return false
+// age notes since when the node's attachments are not needed.
+func (c *Controller) age(in *Input) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for volume, a := range in.Here {
+		if slices.ContainsFunc(in.Wanted, func(v *v1.PersistentVolume) bool { return v.Name == volume }) || a.DeletionTimestamp != nil {
+			delete(c.unwanted, a.Name)
+			continue
 		}
-	}
-	for _, cond := range node.Status.Conditions {
-		if cond.Type == v1.NodeReady && cond.Status != v1.ConditionTrue && c.parts.Clock.Now().Sub(cond.LastTransitionTime.Time) > force {
-			return false
+		if _, ok := c.unwanted[a.Name]; !ok {
+			c.unwanted[a.Name] = in.Now
 		}
+		in.Unwanted[volume] = c.unwanted[a.Name]
 	}
-	return true
+}
+
+// report writes what is attached into the node's status.
+func (c *Controller) report(ctx context.Context, node *v1.Node, attached []v1.AttachedVolume) error {
+	if node == nil || slices.Equal(node.Status.VolumesAttached, attached) {
+		return nil
+	}
+	patch, err := json.Marshal(map[string]any{"status": map[string]any{"volumesAttached": attached}})
+	if err != nil {
+		return err
+	}
+	_, err = c.parts.Client.CoreV1().Nodes().Patch(ctx, node.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+func (c *Controller) detach(ctx context.Context, a *storage.VolumeAttachment) error {
+	err := c.parts.Client.StorageV1().VolumeAttachments().Delete(ctx, a.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(a.UID))})
+	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+		return err
+	}
+	c.mu.Lock()
+	delete(c.unwanted, a.Name)
+	c.mu.Unlock()
+	return nil
 }
 
 func (c *Controller) attach(ctx context.Context, v *v1.PersistentVolume, node string) error {
@@ -270,33 +355,4 @@ func (c *Controller) attach(ctx context.Context, v *v1.PersistentVolume, node st
 		return nil
 	}
 	return err
-}
-
-// tellBusy says on the waiting pods who holds their volume.
-func (c *Controller) tellBusy(node string, v *v1.PersistentVolume, other string) {
-	holders := c.users(other, v)
-	for _, p := range c.users(node, v) {
-		if len(holders) == 0 {
-			c.parts.Events.Eventf(p, v1.EventTypeWarning, "FailedAttachVolume", "Multi-Attach error for volume %q Volume is already exclusively attached to one node and can't be attached to another", v.Name)
-			continue
-		}
-		var names []string
-		for _, h := range holders {
-			names = append(names, h.Name)
-		}
-		c.parts.Events.Eventf(p, v1.EventTypeWarning, "FailedAttachVolume", "Multi-Attach error for volume %q Volume is already used by pod(s) %s", v.Name, strings.Join(names, ", "))
-	}
-}
-
-func (c *Controller) users(node string, v *v1.PersistentVolume) []*v1.Pod {
-	pods, err := loop.ByIndex[*v1.Pod](c.pods, loop.ByNode, node)
-	if err != nil || v.Spec.ClaimRef == nil {
-		return nil
-	}
-	return slices.DeleteFunc(pods, func(p *v1.Pod) bool {
-		return p.Namespace != v.Spec.ClaimRef.Namespace || !slices.ContainsFunc(p.Spec.Volumes, func(s v1.Volume) bool {
-			return s.PersistentVolumeClaim != nil && s.PersistentVolumeClaim.ClaimName == v.Spec.ClaimRef.Name ||
-				s.Ephemeral != nil && ephemeral.VolumeClaimName(p, &s) == v.Spec.ClaimRef.Name
-		})
-	})
 }
