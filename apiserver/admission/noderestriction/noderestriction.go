@@ -72,6 +72,10 @@ func (p *Plugin) Admit(ctx context.Context, a *admission.Attributes) error {
 		err = podStatus(a, node)
 	case "/pods/eviction":
 		err = p.eviction(ctx, a, node)
+	case "/persistentvolumeclaims/":
+		err = errors.New("may only update PVC status")
+	case "/persistentvolumeclaims/status":
+		err = claimStatus(a, node)
 	case "/nodes/", "/nodes/status":
 		err = ownNode(a, node)
 	case "/serviceaccounts/token":
