@@ -72,6 +72,8 @@ type Config struct {
 	DisableCgroups bool
 	// Mounter is the machine's; nil means the real one.
 	Mounter mount.Interface
+	// shareMounts lets containers mount for the node: the mounts are real.
+	shareMounts bool
 }
 
 func (c *Config) validate() error {
@@ -108,7 +110,7 @@ func (c *Config) validate() error {
 		config.SetDefaults(c.Kubelet)
 	}
 	if c.Mounter == nil {
-		c.Mounter = mount.NewWithoutSystemd("")
+		c.Mounter, c.shareMounts = mount.NewWithoutSystemd(""), true
 	}
 	return config.Validate(c.Kubelet)
 }

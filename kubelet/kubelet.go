@@ -237,6 +237,11 @@ func (k *Kubelet) Run(ctx context.Context) error {
 			return fmt.Errorf("kubelet: %w", err)
 		}
 	}
+	if k.cfg.shareMounts {
+		if err := shareRoot(ctx, k.cfg.Paths.Root); err != nil {
+			return fmt.Errorf("kubelet: %w", err)
+		}
+	}
 	if k.cgroups != nil {
 		limit := resources.Pod{Shares: resources.Shares(k.allocatable.Cpu().MilliValue())}
 		if err := k.cgroups.EnsureNode(limit); err != nil {

@@ -115,7 +115,8 @@ func removeCgroup(dir string) error {
 	return errors.Join(errs...)
 }
 
-// unmountBelow unmounts everything mounted below the folders, the deepest first.
+// unmountBelow unmounts everything mounted below the folders, the deepest first,
+// and the folders themselves where they are mounted on themselves.
 func unmountBelow(folders ...string) error {
 	data, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -129,7 +130,9 @@ func unmountBelow(folders ...string) error {
 		}
 		point := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\134`, `\`).Replace(f[4])
 		for _, folder := range folders {
-			if strings.HasPrefix(point, folder+"/") {
+			// A folder that is mounted on itself is the kubelet's doing; a disk
+			// of its own is not.
+			if strings.HasPrefix(point, folder+"/") || point == folder && f[3] != "/" && strings.HasSuffix(folder, f[3]) {
 				points = append(points, point)
 			}
 		}
