@@ -187,7 +187,7 @@ func (k *Kubelet) prepare(ctx context.Context, pod *v1.Pod) (stale bool, err err
 			return false, err
 		}
 	}
-	_, failures := k.volumes.SetUp(ctx, pod)
+	failures := k.volumes.SetUp(ctx, pod)
 	if len(failures) == 0 {
 		return false, nil
 	}

@@ -1,19 +1,16 @@
 package volumes
 
 import (
+	"cmp"
 	"context"
+	"maps"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
 	"skiff/kubelet/volumes/volume"
 )
-
-// measured is a volume that its plugin can tell the use of.
-type measured struct {
-	plugin  volume.Measurer
-	request *volume.Request
-}
 
 // Usage is how full one of a pod's volumes is.
 type Usage struct {
@@ -25,11 +22,15 @@ type Usage struct {
 // Measure tells how full those of the pod's volumes are whose kind can tell.
 func (m *Manager) Measure(ctx context.Context, uid types.UID) []Usage {
 	m.mu.Lock()
-	list := m.measured[uid]
+	list := slices.SortedFunc(maps.Values(m.ready[uid]), func(a, b ready) int { return cmp.Compare(a.request.Volume.Name, b.request.Volume.Name) })
 	m.mu.Unlock()
 	var out []Usage
 	for _, v := range list {
-		got, err := v.plugin.Measure(ctx, v.request)
+		plugin, ok := v.plugin.(volume.Measurer)
+		if !ok {
+			continue
+		}
+		got, err := plugin.Measure(ctx, v.request)
 		if err != nil {
 			if ctx.Err() == nil {
 				klog.FromContext(ctx).V(2).Info("Measuring a volume failed", "podUID", uid, "volume", v.request.Volume.Name, "err", err)

@@ -512,6 +512,9 @@ func TestAttached(t *testing.T) {
 	}
 	n.tearDown(a)
 	n.empty()
+	if used := n.status.Status.VolumesInUse; len(used) > 0 {
+		t.Errorf("the node still says that it uses %v", used)
+	}
 }
 
 func TestNotAttachedYet(t *testing.T) {

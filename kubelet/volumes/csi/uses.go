@@ -48,33 +48,35 @@ func (p *Plugin) last(k key, u use) bool {
 	return true
 }
 
-// end forgets a use, and with the last the volume.
+// end forgets a use of a volume.
 func (p *Plugin) end(k key, u use) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	s := p.volumes[k]
-	if s == nil {
-		return
-	}
-	delete(s.uses, u)
-	if len(s.uses) == 0 {
-		delete(p.volumes, k)
-	}
+	p.drop(func(volume key, other use) bool { return volume == k && other == u })
 }
 
 // Forget ends the uses of a pod that were never begun on the node.
 func (p *Plugin) Forget(uid types.UID) {
+	p.drop(func(_ key, u use) bool { return u.pod == string(uid) })
+}
+
+// drop forgets uses, and volumes with their last. The node says at once that a
+// volume is not in use any more: it can be detached then.
+func (p *Plugin) drop(gone func(key, use) bool) {
+	report := false
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	for k, s := range p.volumes {
 		for u := range s.uses {
-			if u.pod == string(uid) {
+			if gone(k, u) {
 				delete(s.uses, u)
 			}
 		}
 		if len(s.uses) == 0 {
 			delete(p.volumes, k)
+			report = report || s.attached
 		}
+	}
+	p.mu.Unlock()
+	if report {
+		p.cfg.Report()
 	}
 }
 
