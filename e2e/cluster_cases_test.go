@@ -44,6 +44,7 @@ func TestCluster(t *testing.T) {
 		{"daemonset", daemonSet},
 		{"statefulset-with-volumes", statefulSetWithVolumes},
 		{"events-and-top", eventsAndTop},
+		{"csi-volumes", csiVolumes},
 		{"drain", drain},
 		{"device-plugin", devicePlugin},
 		{"second-up-refused", secondUpRefused},
