@@ -108,7 +108,7 @@ func (k *Kubelet) buildNode() error {
 		PodDir: k.volumes.PodDir, LogDir: func(pod *v1.Pod) string {
 			return containers.LogDir(k.cfg.Paths.PodLogs, pod.Namespace, pod.Name, string(pod.UID))
 		},
-		Volumes: k.volumes.Measure, Cgroups: k.cgroups, CgroupRoot: k.cfg.Paths.CgroupRoot,
+		Volumes: k.volumes.Usage, Cgroups: k.cgroups, CgroupRoot: k.cfg.Paths.CgroupRoot,
 	})
 	if err != nil {
 		return err

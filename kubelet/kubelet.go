@@ -258,7 +258,7 @@ func (k *Kubelet) Run(ctx context.Context) error {
 		{"probes", k.probes.Run}, {"workers", k.workers.Run}, {"runtime events", k.watcher.Run}, {"node", k.node.Run}, {"log rotation", k.rotator.Run},
 		{"garbage collection", k.collect}, {"eviction", k.eviction.Run}, {"orphans", k.cleanOrphans},
 		{"device plugins", k.devices.Run}, {"plugin watcher", k.plugins.Run}, {"pod resources", k.podResources.Run}, {"CPUs", k.keepCPUs},
-		{"CSI node", k.csiNode.Run}, {"CSI", k.csi.Run},
+		{"CSI node", k.csiNode.Run}, {"CSI", k.csi.Run}, {"volumes", k.volumes.Run},
 	}
 	if *k.cfg.Kubelet.EnableServer {
 		parts = append(parts, part{"server", k.server.Run})

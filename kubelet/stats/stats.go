@@ -38,7 +38,7 @@ type Config struct {
 	PodDir   func(types.UID) string
 	LogDir   func(*v1.Pod) string
 	// Volumes tells how full volumes are that the kubelet does not walk; may be nil.
-	Volumes func(context.Context, types.UID) []volumes.Usage
+	Volumes func(types.UID) []volumes.Usage
 	// Cgroups may be nil.
 	Cgroups    *cgroups.Manager
 	CgroupRoot string
@@ -49,10 +49,9 @@ type Provider struct {
 	cfg     Config
 	started metav1.Time
 
-	mu      sync.Mutex // guards what follows
-	rates   map[string]sample
-	disk    map[types.UID]diskUsage
-	claimed map[types.UID]claimUsage
+	mu    sync.Mutex // guards what follows
+	rates map[string]sample
+	disk  map[types.UID]diskUsage
 }
 
 // sample is an earlier reading of a processor counter.
@@ -67,11 +66,6 @@ type diskUsage struct {
 	bytes, inodes map[string]uint64
 }
 
-type claimUsage struct {
-	at    time.Time
-	usage []volumes.Usage
-}
-
 // diskUsageAge is how old the measured use of a pod's folders may be: a walk
 // through them costs more than everything else here.
 const diskUsageAge = time.Minute
@@ -81,7 +75,7 @@ func New(cfg Config) (*Provider, error) {
 	if cfg.Runtime == nil || cfg.Images == nil || cfg.Pods == nil {
 		return nil, errors.New("stats: Runtime, Images and Pods are required")
 	}
-	return &Provider{cfg: cfg, started: metav1.Now(), rates: map[string]sample{}, disk: map[types.UID]diskUsage{}, claimed: map[types.UID]claimUsage{}}, nil
+	return &Provider{cfg: cfg, started: metav1.Now(), rates: map[string]sample{}, disk: map[types.UID]diskUsage{}}, nil
 }
 
 // rate turns a counter of nanoseconds into nanocores since the last reading.
@@ -113,7 +107,7 @@ func (p *Provider) Summary(ctx context.Context, onlyCPUAndMemory bool) (*statsap
 		return nil, fmt.Errorf("list pod stats: %w", err)
 	}
 	for _, s := range list {
-		out.Pods = append(out.Pods, p.pod(ctx, s, onlyCPUAndMemory))
+		out.Pods = append(out.Pods, p.pod(s, onlyCPUAndMemory))
 	}
 	return out, nil
 }
@@ -274,7 +268,7 @@ func at(nanos int64) metav1.Time {
 	return metav1.NewTime(time.Unix(0, nanos))
 }
 
-func (p *Provider) pod(ctx context.Context, s *runtimeapi.PodSandboxStats, short bool) statsapi.PodStats {
+func (p *Provider) pod(s *runtimeapi.PodSandboxStats, short bool) statsapi.PodStats {
 	meta := s.GetAttributes().GetMetadata()
 	out := statsapi.PodStats{PodRef: statsapi.PodReference{Name: meta.GetName(), Namespace: meta.GetNamespace(), UID: meta.GetUid()}}
 	pod := p.find(types.UID(meta.GetUid()))
@@ -323,7 +317,7 @@ func (p *Provider) pod(ctx context.Context, s *runtimeapi.PodSandboxStats, short
 		out.ProcessStats = &statsapi.ProcessStats{ProcessCount: value(n)}
 	}
 	if pod != nil {
-		p.volumes(ctx, pod, &out, now)
+		p.volumes(pod, &out, now)
 	}
 	return out
 }
@@ -375,7 +369,7 @@ func (p *Provider) container(c *runtimeapi.ContainerStats, short bool) statsapi.
 }
 
 // volumes adds what the pod's folders hold.
-func (p *Provider) volumes(ctx context.Context, pod *v1.Pod, out *statsapi.PodStats, now metav1.Time) {
+func (p *Provider) volumes(pod *v1.Pod, out *statsapi.PodStats, now metav1.Time) {
 	use := p.diskUse(pod)
 	var total, inodes uint64
 	for name, bytes := range use.bytes {
@@ -390,7 +384,7 @@ func (p *Provider) volumes(ctx context.Context, pod *v1.Pod, out *statsapi.PodSt
 			out.VolumeStats = append(out.VolumeStats, vs)
 		}
 	}
-	for _, u := range p.claims(ctx, pod.UID) {
+	for _, u := range p.claims(pod.UID) {
 		vs := statsapi.VolumeStats{Name: u.Volume, FsStats: statsapi.FsStats{
 			Time: now, AvailableBytes: u.Available, CapacityBytes: u.Capacity, UsedBytes: u.Used, InodesFree: u.InodesFree, Inodes: u.Inodes, InodesUsed: u.InodesUsed,
 		}}
@@ -410,27 +404,11 @@ func (p *Provider) volumes(ctx context.Context, pod *v1.Pod, out *statsapi.PodSt
 	out.EphemeralStorage = &statsapi.FsStats{Time: now, UsedBytes: &total, InodesUsed: &inodes}
 }
 
-// claims asks what knows its volumes, seldom too: it may be a driver's call.
-func (p *Provider) claims(ctx context.Context, uid types.UID) []volumes.Usage {
+func (p *Provider) claims(uid types.UID) []volumes.Usage {
 	if p.cfg.Volumes == nil {
 		return nil
 	}
-	p.mu.Lock()
-	got, ok := p.claimed[uid]
-	p.mu.Unlock()
-	if ok && time.Since(got.at) < diskUsageAge {
-		return got.usage
-	}
-	got = claimUsage{at: time.Now(), usage: p.cfg.Volumes(ctx, uid)}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for uid, old := range p.claimed {
-		if time.Since(old.at) > 10*diskUsageAge {
-			delete(p.claimed, uid)
-		}
-	}
-	p.claimed[uid] = got
-	return got.usage
+	return p.cfg.Volumes(uid)
 }
 
 // diskUse walks the pod's emptyDirs and logs, seldom.

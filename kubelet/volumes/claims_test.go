@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -70,7 +71,16 @@ func TestClaimOfARunningPod(t *testing.T) {
 	if got := m.RefreshIn("p"); got != time.Minute {
 		t.Errorf("set up again in %v, want a minute", got)
 	}
-	if got := m.Measure(t.Context(), "p"); len(got) != 1 || *got[0].Used != 7 || got[0].Claim != "c" {
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = m.Run(ctx) })
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(20 * time.Second); len(m.Usage("p")) == 0 && time.Now().Before(end); <-tick.C {
+	}
+	cancel()
+	wg.Wait()
+	if got := m.Usage("p"); len(got) != 1 || *got[0].Used != 7 || got[0].Claim != "c" {
 		t.Errorf("usage %v", got)
 	}
 	client.PrependReactor("get", "*", func(ktesting.Action) (bool, runtime.Object, error) {

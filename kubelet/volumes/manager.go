@@ -39,6 +39,9 @@ type Manager struct {
 	mu     sync.Mutex // guards what follows
 	ready  map[types.UID]map[string]ready
 	groups map[types.UID][]int64
+	usage  map[types.UID][]Usage
+	// fresh tells Run of volumes that were not measured yet.
+	fresh chan struct{}
 }
 
 // ready is a volume that was set up.
@@ -53,7 +56,7 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.Client == nil || cfg.PodsDir == "" || cfg.Mounter == nil {
 		return nil, errors.New("volumes: Client, PodsDir and Mounter are required")
 	}
-	return &Manager{cfg: cfg, ready: map[types.UID]map[string]ready{}, groups: map[types.UID][]int64{}}, nil
+	return &Manager{cfg: cfg, ready: map[types.UID]map[string]ready{}, groups: map[types.UID][]int64{}, usage: map[types.UID][]Usage{}, fresh: make(chan struct{}, 1)}, nil
 }
 
 // Error is a volume that could not be made ready.
@@ -110,6 +113,7 @@ func (m *Manager) SetUp(ctx context.Context, pod *v1.Pod) []*Error {
 	m.mu.Lock()
 	m.ready[pod.UID] = now
 	m.mu.Unlock()
+	m.noteFresh(pod.UID, now)
 	return errs
 }
 

@@ -31,6 +31,7 @@ func (m *Manager) TearDown(ctx context.Context, uid types.UID) error {
 	m.mu.Lock()
 	delete(m.ready, uid)
 	delete(m.groups, uid)
+	delete(m.usage, uid)
 	m.mu.Unlock()
 	for _, p := range m.cfg.Plugins {
 		if f, ok := p.(volume.Forgetter); ok {
