@@ -101,7 +101,7 @@ func New(c Config) (*Controller, error) {
 		},
 		func(v *storage.VolumeAttachment) {
 			a.Add(v.Spec.NodeName)
-			a.waiting(v)
+			a.detached(v)
 		}))
 	a.On(core.PersistentVolumeClaims().Informer(), loop.Handlers(nil, func(old, claim *v1.PersistentVolumeClaim) {
 		// Pods that were bound to nodes first now have their volume.
@@ -134,13 +134,15 @@ func (c *Controller) index() error {
 	return loop.IndexNode(c.pods)
 }
 
-// waiting looks at the nodes whose pods waited for a volume that was detached.
-func (c *Controller) waiting(a *storage.VolumeAttachment) {
+// detached forgets an attachment, and looks at the nodes whose pods waited for
+// its volume.
+func (c *Controller) detached(a *storage.VolumeAttachment) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.unwanted, a.Name)
 	if a.Spec.Source.PersistentVolumeName == nil {
 		return
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	for key := range c.told {
 		if node, volume, _ := strings.Cut(key, "/"); volume == *a.Spec.Source.PersistentVolumeName {
 			c.Add(node)
@@ -337,9 +339,6 @@ func (c *Controller) detach(ctx context.Context, a *storage.VolumeAttachment) er
 	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 		return err
 	}
-	c.mu.Lock()
-	delete(c.unwanted, a.Name)
-	c.mu.Unlock()
 	return nil
 }
 

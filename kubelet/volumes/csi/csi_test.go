@@ -329,6 +329,24 @@ func TestVolumeOfTwoPods(t *testing.T) {
 	n.empty()
 }
 
+func TestOnePodAlone(t *testing.T) {
+	n := newNode(t, detached)
+	a, b := n.request("a", false), n.request("b", false)
+	for _, r := range []*volume.Request{a, b} {
+		r.PV.Spec.AccessModes = []v1.PersistentVolumeAccessMode{v1.ReadWriteOncePod}
+	}
+	n.setUp(a)
+	want := "volume uses the ReadWriteOncePod access mode and is already in use by another pod"
+	if _, err := n.plugin.SetUp(t.Context(), b); err == nil || err.Error() != want {
+		t.Errorf("the second pod: %v, want %s", err, want)
+	}
+	n.setUp(a)
+	n.tearDown(a)
+	n.setUp(b)
+	n.tearDown(b)
+	n.empty()
+}
+
 func TestRestart(t *testing.T) {
 	n := newNode(t, detached)
 	a, b := n.request("a", false), n.request("b", false)

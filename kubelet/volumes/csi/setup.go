@@ -46,6 +46,10 @@ func (p *Plugin) SetUp(ctx context.Context, r *volume.Request) (*volume.Mounted,
 		w.options = append(append([]string(nil), w.options...), option)
 	}
 	pub := p.begin(t, w.attach)
+	if len(t.accessModes) == 1 && t.accessModes[0] == v1.ReadWriteOncePod && !p.last(t.key, t.use()) {
+		p.end(t.key, t.use())
+		return nil, errors.New("volume uses the ReadWriteOncePod access mode and is already in use by another pod")
+	}
 	if done, err := w.alreadyDone(pub); err != nil || done {
 		if err != nil {
 			return nil, err
