@@ -19,6 +19,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"skiff/apiserver/admission"
+	"skiff/apiserver/admission/expressions"
 	"skiff/apiserver/admission/policy"
 	"skiff/apiserver/admission/webhook"
 )
@@ -36,7 +37,7 @@ type Plugin struct {
 
 // New makes the plugin. types is called when a policy has an apply configuration.
 func New(c policy.Config, types func() managedfields.TypeConverter) (*Plugin, error) {
-	compiler, err := policy.NewCompiler(patchTypes()...)
+	compiler, err := expressions.New(expressions.Mutations()...)
 	if err != nil {
 		return nil, err
 	}

@@ -16,11 +16,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apiserver/pkg/cel/library"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/utils/ptr"
 
 	"skiff/apiserver/admission"
+	"skiff/apiserver/admission/expressions"
 	"skiff/apiserver/admission/lookup"
 	"skiff/apiserver/admission/webhook"
 )
@@ -36,11 +36,11 @@ type Config struct {
 type Engine struct {
 	cfg     Config
 	matcher *webhook.Matcher
-	*Compiler
+	*expressions.Compiler
 }
 
 // New makes an Engine with a compiler.
-func New(c Config, compiler *Compiler) *Engine {
+func New(c Config, compiler *expressions.Compiler) *Engine {
 	return &Engine{cfg: c, matcher: webhook.NewMatcher(c.Config), Compiler: compiler}
 }
 
@@ -102,8 +102,7 @@ func (e *Engine) Values(ctx context.Context, a *admission.Attributes) (map[strin
 	if err != nil {
 		return nil, err
 	}
-	v["authorizer"] = library.NewAuthorizerVal(a.User, e.cfg.Authorizer)
-	v["authorizer.requestResource"] = library.NewResourceAuthorizerVal(a.User, e.cfg.Authorizer, target{a})
+	webhook.SetAuthorizer(v, a, e.cfg.Authorizer)
 	v["namespaceObject"] = nil
 	if a.Namespace != "" && a.Resource.Resource != "namespaces" {
 		ns, err := lookup.Get(ctx, a.Namespace, e.cfg.Informers.Core().V1().Namespaces().Lister().Get, e.cfg.Client.CoreV1().Namespaces().Get)
@@ -118,14 +117,6 @@ func (e *Engine) Values(ctx context.Context, a *admission.Attributes) (map[strin
 	}
 	return v, nil
 }
-
-// target is the request's resource for authorizer.requestResource.
-type target struct{ a *admission.Attributes }
-
-func (t target) GetName() string                          { return t.a.Name }
-func (t target) GetNamespace() string                     { return t.a.Namespace }
-func (t target) GetResource() schema.GroupVersionResource { return t.a.Resource }
-func (t target) GetSubresource() string                   { return t.a.Subresource }
 
 // Params are the objects that a binding names; one nil when the policy takes none.
 func (e *Engine) Params(ctx context.Context, kind *arv1.ParamKind, r *arv1.ParamRef, a *admission.Attributes) ([]any, error) {

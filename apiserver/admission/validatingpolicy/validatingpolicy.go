@@ -17,6 +17,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"skiff/apiserver/admission"
+	"skiff/apiserver/admission/expressions"
 	"skiff/apiserver/admission/policy"
 	"skiff/apiserver/admission/webhook"
 )
@@ -34,7 +35,7 @@ type Plugin struct {
 
 // New makes the plugin.
 func New(c policy.Config) (*Plugin, error) {
-	compiler, err := policy.NewCompiler()
+	compiler, err := expressions.New(expressions.Policy()...)
 	if err != nil {
 		return nil, err
 	}

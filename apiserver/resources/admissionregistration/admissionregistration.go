@@ -3,14 +3,13 @@ package admissionregistration
 
 import (
 	"context"
-	"fmt"
 
 	v1 "k8s.io/api/admissionregistration/v1"
-	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"skiff/apiserver/admission/expressions"
 	"skiff/apiserver/resources"
 	"skiff/apiserver/resources/table"
 )
@@ -27,7 +26,7 @@ func Resources() []resources.Resource {
 				o.Spec.ReinvocationPolicy = v1.NeverReinvocationPolicy
 			}
 			defaultMatch(o.Spec.MatchConstraints)
-		}, mutatingPolicyVersions, validateMutating),
+		}, mutatingPolicyVersions, newChecker(expressions.Mutations).mutating),
 		plain[v1.MutatingAdmissionPolicyBinding, *v1.MutatingAdmissionPolicyBinding]("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings", resources.Empty[v1.MutatingAdmissionPolicyBindingList], func(o *v1.MutatingAdmissionPolicyBinding) {
 			defaultMatch(o.Spec.MatchResources)
 		}, mutatingBindingVersions, func(o *v1.MutatingAdmissionPolicyBinding) field.ErrorList {
@@ -91,10 +90,14 @@ func validatingPolicies() resources.Resource {
 		defaultMatch(o.Spec.MatchConstraints)
 	})}
 	r.Columns = table.Columns(table.Name(), table.Int("Validations", "How many expressions it has."), table.Text("ParamKind", "The kind of its parameters."), table.Age())
+	cel := newChecker(expressions.Policy)
 	main, view := resources.SpecStatus(resources.TypedStrategy[policy, *policy]{Generation: true, AllowUnconditionalUpdate: true,
-		Validate:       func(_ context.Context, o *policy) field.ErrorList { return validatePolicy(o) },
-		ValidateUpdate: func(_ context.Context, o, _ *policy) field.ErrorList { return validatePolicy(o) }},
+		Validate:       func(_ context.Context, o *policy) field.ErrorList { return cel.policy(o) },
+		ValidateUpdate: func(_ context.Context, o, _ *policy) field.ErrorList { return cel.policy(o) }},
 		func(o *policy) *v1.ValidatingAdmissionPolicySpec { return &o.Spec }, func(o *policy) *v1.ValidatingAdmissionPolicyStatus { return &o.Status })
+	view.ValidateUpdate = func(_ context.Context, o, _ *policy) field.ErrorList {
+		return resources.ValidConditions(o.Status.Conditions)
+	}
 	return resources.Declare(resources.Spec[policy, *policy]{
 		Resource: r, Strategy: main, Views: resources.StatusView(view),
 		Row: func(o *policy) []any {
@@ -118,16 +121,14 @@ func mutatingWebhooks() resources.Resource {
 		}
 	})}
 	r.Columns = table.Columns(table.Name(), table.Int("Webhooks", "How many webhooks it has."), table.Age())
+	cel := newChecker(expressions.Webhook)
 	check := func(o *config) field.ErrorList {
-		var errs field.ErrorList
-		names := map[string]bool{}
+		list := make([]hook, len(o.Webhooks))
 		for i, h := range o.Webhooks {
-			errs = append(errs, validateHook(h.Name, names, h.ClientConfig, h.SideEffects, h.AdmissionReviewVersions, h.TimeoutSeconds, field.NewPath("webhooks").Index(i))...)
-			for j := range h.Rules {
-				errs = append(errs, rule(&h.Rules[j], field.NewPath("webhooks").Index(i).Child("rules").Index(j))...)
-			}
+			list[i] = hook{h.Name, h.ClientConfig, h.Rules, h.FailurePolicy, h.MatchPolicy, h.ReinvocationPolicy, h.NamespaceSelector, h.ObjectSelector,
+				h.SideEffects, h.TimeoutSeconds, h.AdmissionReviewVersions, h.MatchConditions}
 		}
-		return errs
+		return cel.hooks(list)
 	}
 	return resources.Declare(resources.Spec[config, *config]{
 		Resource: r,
@@ -148,16 +149,14 @@ func validatingWebhooks() resources.Resource {
 		}
 	})}
 	r.Columns = table.Columns(table.Name(), table.Int("Webhooks", "How many webhooks it has."), table.Age())
+	cel := newChecker(expressions.Webhook)
 	check := func(o *config) field.ErrorList {
-		var errs field.ErrorList
-		names := map[string]bool{}
+		list := make([]hook, len(o.Webhooks))
 		for i, h := range o.Webhooks {
-			errs = append(errs, validateHook(h.Name, names, h.ClientConfig, h.SideEffects, h.AdmissionReviewVersions, h.TimeoutSeconds, field.NewPath("webhooks").Index(i))...)
-			for j := range h.Rules {
-				errs = append(errs, rule(&h.Rules[j], field.NewPath("webhooks").Index(i).Child("rules").Index(j))...)
-			}
+			list[i] = hook{h.Name, h.ClientConfig, h.Rules, h.FailurePolicy, h.MatchPolicy, nil, h.NamespaceSelector, h.ObjectSelector,
+				h.SideEffects, h.TimeoutSeconds, h.AdmissionReviewVersions, h.MatchConditions}
 		}
-		return errs
+		return cel.hooks(list)
 	}
 	return resources.Declare(resources.Spec[config, *config]{
 		Resource: r,
@@ -180,43 +179,4 @@ func defaultHook(fail **v1.FailurePolicyType, match **v1.MatchPolicyType, ns, ob
 	for i := range rules {
 		setDefault(&rules[i].Scope, v1.AllScopes)
 	}
-}
-
-func validateHook(name string, names map[string]bool, c v1.WebhookClientConfig, effects *v1.SideEffectClass, versions []string, timeout *int32, at *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	for _, msg := range apivalidation.NameIsDNSSubdomain(name, false) {
-		errs = append(errs, field.Invalid(at.Child("name"), name, msg))
-	}
-	if names[name] {
-		errs = append(errs, field.Duplicate(at.Child("name"), name))
-	}
-	names[name] = true
-	switch {
-	case effects == nil:
-		errs = append(errs, field.Required(at.Child("sideEffects"), "must specify one of None, NoneOnDryRun"))
-	case *effects != v1.SideEffectClassNone && *effects != v1.SideEffectClassNoneOnDryRun:
-		errs = append(errs, field.NotSupported(at.Child("sideEffects"), *effects, []v1.SideEffectClass{v1.SideEffectClassNone, v1.SideEffectClassNoneOnDryRun}))
-	}
-	if len(versions) == 0 {
-		errs = append(errs, field.Required(at.Child("admissionReviewVersions"), "must specify one of v1, v1beta1"))
-	} else if known := false; !known {
-		for _, v := range versions {
-			known = known || v == "v1" || v == "v1beta1"
-		}
-		if !known {
-			errs = append(errs, field.Invalid(at.Child("admissionReviewVersions"), versions, "must include at least one of v1, v1beta1"))
-		}
-	}
-	if timeout != nil && (*timeout < 1 || *timeout > 30) {
-		errs = append(errs, field.Invalid(at.Child("timeoutSeconds"), *timeout, fmt.Sprintf("the timeout value must be between 1 and %d seconds", 30)))
-	}
-	switch {
-	case (c.URL == nil) == (c.Service == nil):
-		errs = append(errs, field.Required(at.Child("clientConfig"), "exactly one of url or service is required"))
-	case c.Service != nil && c.Service.Name == "":
-		errs = append(errs, field.Required(at.Child("clientConfig", "service", "name"), "service name is required"))
-	case c.Service != nil && c.Service.Namespace == "":
-		errs = append(errs, field.Required(at.Child("clientConfig", "service", "namespace"), "service namespace is required"))
-	}
-	return errs
 }

@@ -2,17 +2,23 @@ package admissionregistration
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
+	"github.com/google/cel-go/cel"
 	v1 "k8s.io/api/admissionregistration/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/api/validation/path"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	unversioned "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
 var specPath = field.NewPath("spec")
 
-func validatePolicy(o *v1.ValidatingAdmissionPolicy) field.ErrorList {
+func (c *checker) policy(o *v1.ValidatingAdmissionPolicy) field.ErrorList {
 	s := &o.Spec
 	errs := policyFrame(s.FailurePolicy, s.ParamKind, s.MatchConstraints)
 	if len(s.Validations) == 0 && len(s.AuditAnnotations) == 0 {
@@ -22,8 +28,15 @@ func validatePolicy(o *v1.ValidatingAdmissionPolicy) field.ErrorList {
 	}
 	for i, v := range s.Validations {
 		at := specPath.Child("validations").Index(i)
-		if strings.TrimSpace(v.Expression) == "" {
-			errs = append(errs, field.Required(at.Child("expression"), "expression is not specified"))
+		errs = append(errs, c.expression(v.Expression, at.Child("expression"), "expression is not specified", cel.BoolType)...)
+		if v.MessageExpression != "" {
+			errs = append(errs, c.expression(v.MessageExpression, at.Child("messageExpression"), "must be non-empty if specified", cel.StringType)...)
+		}
+		if r := v.Reason; r != nil {
+			known := []metav1.StatusReason{metav1.StatusReasonForbidden, metav1.StatusReasonInvalid, metav1.StatusReasonRequestEntityTooLarge, metav1.StatusReasonUnauthorized}
+			if !slices.Contains(known, *r) {
+				errs = append(errs, field.NotSupported(at.Child("reason"), *r, known))
+			}
 		}
 		if v.Message != "" && strings.TrimSpace(v.Message) == "" {
 			errs = append(errs, field.Invalid(at.Child("message"), v.Message, "message must be non-empty if specified"))
@@ -31,19 +44,9 @@ func validatePolicy(o *v1.ValidatingAdmissionPolicy) field.ErrorList {
 			errs = append(errs, field.Invalid(at.Child("message"), v.Message, "message must not contain line breaks"))
 		}
 	}
-	names := map[string]bool{}
-	for i, v := range s.Variables {
-		at := specPath.Child("variables").Index(i)
-		switch {
-		case v.Name == "":
-			errs = append(errs, field.Required(at.Child("name"), "name is not specified"))
-		case names[v.Name]:
-			errs = append(errs, field.Duplicate(at.Child("name"), v.Name))
-		}
-		names[v.Name] = true
-		if strings.TrimSpace(v.Expression) == "" {
-			errs = append(errs, field.Required(at.Child("expression"), "expression is not specified"))
-		}
+	errs = append(errs, c.variables(s.Variables)...)
+	if n := len(s.AuditAnnotations); n > 20 {
+		errs = append(errs, field.TooMany(specPath.Child("auditAnnotations"), n, 20))
 	}
 	keys := map[string]bool{}
 	for i, a := range s.AuditAnnotations {
@@ -54,16 +57,23 @@ func validatePolicy(o *v1.ValidatingAdmissionPolicy) field.ErrorList {
 			errs = append(errs, field.Duplicate(at.Child("key"), a.Key))
 		}
 		keys[a.Key] = true
-		if strings.TrimSpace(a.ValueExpression) == "" {
-			errs = append(errs, field.Required(at.Child("valueExpression"), "valueExpression is not specified"))
+		if a.Key != "" {
+			for _, msg := range validation.IsQualifiedName(o.Name + "/" + a.Key) {
+				errs = append(errs, field.Invalid(at.Child("key"), a.Key, msg))
+			}
 		}
+		errs = append(errs, c.expression(a.ValueExpression, at.Child("valueExpression"), "valueExpression is not specified", cel.StringType, cel.NullType)...)
 	}
-	return append(errs, matchConditions(s.MatchConditions)...)
+	return append(errs, c.conditions(s.MatchConditions, specPath.Child("matchConditions"))...)
 }
 
-func validateMutating(o *v1.MutatingAdmissionPolicy) field.ErrorList {
+func (c *checker) mutating(o *v1.MutatingAdmissionPolicy) field.ErrorList {
 	s := &o.Spec
 	errs := policyFrame(s.FailurePolicy, s.ParamKind, s.MatchConstraints)
+	errs = append(errs, c.variables(s.Variables)...)
+	if p := s.ReinvocationPolicy; p != v1.NeverReinvocationPolicy && p != v1.IfNeededReinvocationPolicy {
+		errs = append(errs, field.NotSupported(specPath.Child("reinvocationPolicy"), p, []v1.ReinvocationPolicyType{v1.IfNeededReinvocationPolicy, v1.NeverReinvocationPolicy}))
+	}
 	if len(s.Mutations) == 0 {
 		errs = append(errs, field.Required(specPath.Child("mutations"), "mutations must contain at least one item"))
 	}
@@ -73,18 +83,22 @@ func validateMutating(o *v1.MutatingAdmissionPolicy) field.ErrorList {
 		case v1.PatchTypeApplyConfiguration:
 			if m.ApplyConfiguration == nil {
 				errs = append(errs, field.Required(at.Child("applyConfiguration"), "must be specified when patchType is ApplyConfiguration"))
+				break
 			}
+			errs = append(errs, c.expression(m.ApplyConfiguration.Expression, at.Child("applyConfiguration", "expression"), "expression is not specified", cel.ObjectType("Object"))...)
 		case v1.PatchTypeJSONPatch:
 			if m.JSONPatch == nil {
 				errs = append(errs, field.Required(at.Child("jsonPatch"), "must be specified when patchType is JSONPatch"))
+				break
 			}
+			errs = append(errs, c.expression(m.JSONPatch.Expression, at.Child("jsonPatch", "expression"), "expression is not specified", cel.ListType(cel.ObjectType("JSONPatch")))...)
 		case "":
 			errs = append(errs, field.Required(at.Child("patchType"), ""))
 		default:
 			errs = append(errs, field.NotSupported(at.Child("patchType"), m.PatchType, []v1.PatchType{v1.PatchTypeApplyConfiguration, v1.PatchTypeJSONPatch}))
 		}
 	}
-	return append(errs, matchConditions(s.MatchConditions)...)
+	return append(errs, c.conditions(s.MatchConditions, specPath.Child("matchConditions"))...)
 }
 
 // policyFrame is what policies of both kinds have.
@@ -99,9 +113,24 @@ func policyFrame(fail *v1.FailurePolicyType, param *v1.ParamKind, match *v1.Matc
 		at := specPath.Child("paramKind")
 		if param.APIVersion == "" {
 			errs = append(errs, field.Required(at.Child("apiVersion"), ""))
+		} else if gv, err := schema.ParseGroupVersion(param.APIVersion); err != nil {
+			errs = append(errs, field.Invalid(at.Child("apiVersion"), param.APIVersion, err.Error()))
+		} else {
+			if gv.Group != "" {
+				for _, msg := range validation.IsDNS1123Subdomain(gv.Group) {
+					errs = append(errs, field.Invalid(at.Child("apiVersion"), gv.Group, "invalid 'group' segment: "+msg))
+				}
+			}
+			for _, msg := range validation.IsDNS1035Label(gv.Version) {
+				errs = append(errs, field.Invalid(at.Child("apiVersion"), gv.Version, "invalid 'version' segment: "+msg))
+			}
 		}
 		if param.Kind == "" {
 			errs = append(errs, field.Required(at.Child("kind"), ""))
+		} else {
+			for _, msg := range validation.IsDNS1035Label(strings.ToLower(param.Kind)) {
+				errs = append(errs, field.Invalid(at.Child("kind"), param.Kind, "may have mixed case, but should otherwise match: "+msg))
+			}
 		}
 	}
 	if match == nil {
@@ -116,11 +145,41 @@ func policyFrame(fail *v1.FailurePolicyType, param *v1.ParamKind, match *v1.Matc
 func matchResources(m *v1.MatchResources, at *field.Path) field.ErrorList {
 	errs := unversioned.ValidateLabelSelector(m.NamespaceSelector, unversioned.LabelSelectorValidationOptions{}, at.Child("namespaceSelector"))
 	errs = append(errs, unversioned.ValidateLabelSelector(m.ObjectSelector, unversioned.LabelSelectorValidationOptions{}, at.Child("objectSelector"))...)
-	for i := range m.ResourceRules {
-		errs = append(errs, rule(&m.ResourceRules[i].RuleWithOperations, at.Child("resourceRules").Index(i))...)
+	errs = append(errs, matchPolicy(m.MatchPolicy, at.Child("matchPolicy"))...)
+	for _, list := range []struct {
+		name  string
+		rules []v1.NamedRuleWithOperations
+	}{{"resourceRules", m.ResourceRules}, {"excludeResourceRules", m.ExcludeResourceRules}} {
+		for i := range list.rules {
+			at := at.Child(list.name).Index(i)
+			errs = append(errs, rule(&list.rules[i].RuleWithOperations, at)...)
+			errs = append(errs, resourceNames(list.rules[i].ResourceNames, at.Child("resourceNames"))...)
+		}
 	}
-	for i := range m.ExcludeResourceRules {
-		errs = append(errs, rule(&m.ExcludeResourceRules[i].RuleWithOperations, at.Child("excludeResourceRules").Index(i))...)
+	return errs
+}
+
+func matchPolicy(p *v1.MatchPolicyType, at *field.Path) field.ErrorList {
+	switch {
+	case p == nil:
+		return field.ErrorList{field.Required(at, "")}
+	case *p != v1.Exact && *p != v1.Equivalent:
+		return field.ErrorList{field.NotSupported(at, *p, []v1.MatchPolicyType{v1.Equivalent, v1.Exact})}
+	}
+	return nil
+}
+
+func resourceNames(list []string, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	seen := map[string]bool{}
+	for i, name := range list {
+		for _, msg := range path.ValidatePathSegmentName(name, false) {
+			errs = append(errs, field.Invalid(at.Index(i), name, msg))
+		}
+		if seen[name] {
+			errs = append(errs, field.Duplicate(at.Index(i), name))
+		}
+		seen[name] = true
 	}
 	return errs
 }
@@ -141,9 +200,7 @@ func rule(r *v1.RuleWithOperations, at *field.Path) field.ErrorList {
 	}
 	whole(r.APIGroups, "apiGroups", "if '*' is present, must not specify other API groups")
 	whole(r.APIVersions, "apiVersions", "if '*' is present, must not specify other API versions")
-	if len(r.Resources) == 0 {
-		errs = append(errs, field.Required(at.Child("resources"), ""))
-	}
+	errs = append(errs, ruleResources(r.Resources, at.Child("resources"))...)
 	if len(r.Operations) == 0 {
 		errs = append(errs, field.Required(at.Child("operations"), ""))
 	}
@@ -159,33 +216,6 @@ func rule(r *v1.RuleWithOperations, at *field.Path) field.ErrorList {
 	}
 	if s := r.Scope; s != nil && *s != v1.ClusterScope && *s != v1.NamespacedScope && *s != v1.AllScopes {
 		errs = append(errs, field.NotSupported(at.Child("scope"), *s, []v1.ScopeType{v1.AllScopes, v1.ClusterScope, v1.NamespacedScope}))
-	}
-	return errs
-}
-
-func matchConditions(list []v1.MatchCondition) field.ErrorList {
-	at := specPath.Child("matchConditions")
-	var errs field.ErrorList
-	if len(list) > 64 {
-		errs = append(errs, field.TooMany(at, len(list), 64))
-	}
-	names := map[string]bool{}
-	for i, c := range list {
-		at := at.Index(i)
-		if strings.TrimSpace(c.Expression) == "" {
-			errs = append(errs, field.Required(at.Child("expression"), ""))
-		}
-		if c.Name == "" {
-			errs = append(errs, field.Required(at.Child("name"), ""))
-			continue
-		}
-		for _, msg := range validation.IsQualifiedName(c.Name) {
-			errs = append(errs, field.Invalid(at.Child("name"), c.Name, msg))
-		}
-		if names[c.Name] {
-			errs = append(errs, field.Duplicate(at.Child("name"), c.Name))
-		}
-		names[c.Name] = true
 	}
 	return errs
 }
@@ -216,6 +246,10 @@ func bindingFrame(policy string, param *v1.ParamRef, match *v1.MatchResources) f
 	var errs field.ErrorList
 	if policy == "" {
 		errs = append(errs, field.Required(specPath.Child("policyName"), ""))
+	} else {
+		for _, msg := range apivalidation.NameIsDNSSubdomain(policy, false) {
+			errs = append(errs, field.Invalid(specPath.Child("policyName"), policy, msg))
+		}
 	}
 	if param != nil {
 		at := specPath.Child("paramRef")
@@ -225,8 +259,18 @@ func bindingFrame(policy string, param *v1.ParamRef, match *v1.MatchResources) f
 		case param.Name == "" && param.Selector == nil:
 			errs = append(errs, field.Required(at, "one of name or selector must be specified"))
 		}
-		if param.ParameterNotFoundAction == nil {
+		if param.Name != "" {
+			for _, msg := range path.ValidatePathSegmentName(param.Name, false) {
+				errs = append(errs, field.Invalid(at.Child("name"), param.Name, msg))
+			}
+		}
+		if param.Selector != nil {
+			errs = append(errs, unversioned.ValidateLabelSelector(param.Selector, unversioned.LabelSelectorValidationOptions{}, at.Child("selector"))...)
+		}
+		if a := param.ParameterNotFoundAction; a == nil {
 			errs = append(errs, field.Required(at.Child("parameterNotFoundAction"), ""))
+		} else if *a != v1.DenyAction && *a != v1.AllowAction {
+			errs = append(errs, field.NotSupported(at.Child("parameterNotFoundAction"), *a, []v1.ParameterNotFoundActionType{v1.AllowAction, v1.DenyAction}))
 		}
 	}
 	if match != nil {

@@ -74,6 +74,8 @@ func jobTemplateDefaults(spec *batchv1.JobSpec) {
 }
 
 func jobSpecDefaults(spec *batchv1.JobSpec) {
+	// The feature of the field is alpha, and off.
+	spec.Scheduling = nil
 	jobTemplateDefaults(spec)
 	if spec.Completions == nil && spec.Parallelism == nil {
 		spec.Completions = ptr.To[int32](1)

@@ -3,6 +3,7 @@ package batch
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -108,6 +109,16 @@ func validateJobSpec(s *batchv1.JobSpec, at *field.Path) field.ErrorList {
 		errs = append(errs, field.Required(at.Child("backoffLimitPerIndex"), "when maxFailedIndexes is specified"))
 	}
 	errs = append(errs, failurePolicy(s, at.Child("podFailurePolicy"))...)
+	errs = append(errs, successPolicy(s, at.Child("successPolicy"))...)
+	if p := s.PodReplacementPolicy; p != nil {
+		known := []batchv1.PodReplacementPolicy{batchv1.Failed, batchv1.TerminatingOrFailed}
+		if s.PodFailurePolicy != nil {
+			known = known[:1]
+		}
+		if !slices.Contains(known, *p) {
+			errs = append(errs, field.NotSupported(at.Child("podReplacementPolicy"), *p, known))
+		}
+	}
 	if s.ManagedBy != nil {
 		errs = append(errs, unversioned.ValidateLabelName(*s.ManagedBy, at.Child("managedBy"))...)
 	}
@@ -121,43 +132,6 @@ func validateJobSpec(s *batchv1.JobSpec, at *field.Path) field.ErrorList {
 		errs = append(errs, field.Required(at.Child("template", "spec", "restartPolicy"), fmt.Sprintf("valid values: %q, %q", corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever)))
 	default:
 		errs = append(errs, field.NotSupported(at.Child("template", "spec", "restartPolicy"), p, []corev1.RestartPolicy{corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever}))
-	}
-	return errs
-}
-
-func failurePolicy(s *batchv1.JobSpec, at *field.Path) field.ErrorList {
-	if s.PodFailurePolicy == nil {
-		return nil
-	}
-	var errs field.ErrorList
-	if len(s.PodFailurePolicy.Rules) > 20 {
-		return field.ErrorList{field.TooMany(at.Child("rules"), len(s.PodFailurePolicy.Rules), 20)}
-	}
-	for i, r := range s.PodFailurePolicy.Rules {
-		at := at.Child("rules").Index(i)
-		switch r.Action {
-		case batchv1.PodFailurePolicyActionFailJob, batchv1.PodFailurePolicyActionIgnore, batchv1.PodFailurePolicyActionCount:
-		case batchv1.PodFailurePolicyActionFailIndex:
-			if s.BackoffLimitPerIndex == nil {
-				errs = append(errs, field.Invalid(at.Child("action"), r.Action, "requires the backoffLimitPerIndex to be set"))
-			}
-		case "":
-			errs = append(errs, field.Required(at.Child("action"), "valid values: [Count FailIndex FailJob Ignore]"))
-		default:
-			errs = append(errs, field.NotSupported(at.Child("action"), r.Action, []batchv1.PodFailurePolicyAction{
-				batchv1.PodFailurePolicyActionCount, batchv1.PodFailurePolicyActionFailIndex, batchv1.PodFailurePolicyActionFailJob, batchv1.PodFailurePolicyActionIgnore}))
-		}
-		switch {
-		case r.OnExitCodes != nil && len(r.OnPodConditions) > 0:
-			errs = append(errs, field.Invalid(at, field.OmitValueType{}, "specifying both OnExitCodes and OnPodConditions is not supported"))
-		case r.OnExitCodes == nil && len(r.OnPodConditions) == 0:
-			errs = append(errs, field.Invalid(at, field.OmitValueType{}, "specifying one of OnExitCodes and OnPodConditions is required"))
-		}
-		if e := r.OnExitCodes; e != nil {
-			if len(e.Values) == 0 {
-				errs = append(errs, field.Invalid(at.Child("onExitCodes", "values"), e.Values, "at least one value is required"))
-			}
-		}
 	}
 	return errs
 }
@@ -191,8 +165,13 @@ func validateJobUpdate(_ context.Context, j, old *batchv1.Job) field.ErrorList {
 	return errs
 }
 
-func validateJobStatusUpdate(_ context.Context, j, _ *batchv1.Job) field.ErrorList {
+func validateJobStatusUpdate(_ context.Context, j, old *batchv1.Job) field.ErrorList {
 	at := field.NewPath("status")
+	if !equality.Semantic.DeepEqual(j.Status, old.Status) {
+		if errs := jobOutcome(&j.Status, &j.Spec, at); len(errs) > 0 {
+			return errs
+		}
+	}
 	errs := podspec.NonNegativeInt(j.Status.Active, at.Child("active"))
 	errs = append(errs, podspec.NonNegativeInt(j.Status.Succeeded, at.Child("succeeded"))...)
 	return append(errs, podspec.NonNegativeInt(j.Status.Failed, at.Child("failed"))...)

@@ -5,7 +5,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/pem"
-	"strings"
+	"slices"
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
@@ -14,8 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"skiff/apiserver/request"
-
 	"skiff/apiserver/resources"
+	"skiff/apiserver/resources/podspec"
 	"skiff/apiserver/resources/table"
 )
 
@@ -158,15 +158,17 @@ func validateRequest(_ context.Context, o *csr) field.ErrorList {
 	}
 	seen := map[certificatesv1.KeyUsage]bool{}
 	for i, u := range o.Spec.Usages {
+		if !slices.Contains(keyUsages(), u) {
+			errs = append(errs, field.NotSupported(at.Child("usages").Index(i), u, keyUsages()))
+		}
 		if seen[u] {
 			errs = append(errs, field.Duplicate(at.Child("usages").Index(i), u))
 		}
 		seen[u] = true
 	}
-	if o.Spec.SignerName == "" {
-		errs = append(errs, field.Required(at.Child("signerName"), ""))
-	} else if domain, path, ok := strings.Cut(o.Spec.SignerName, "/"); !ok || domain == "" || path == "" {
-		errs = append(errs, field.Invalid(at.Child("signerName"), o.Spec.SignerName, "must be a fully qualified domain and path of the form 'example.com/signer-name'"))
+	errs = append(errs, podspec.ValidateSignerName(o.Spec.SignerName, at.Child("signerName"))...)
+	if o.Spec.SignerName == "kubernetes.io/legacy-unknown" {
+		errs = append(errs, field.Invalid(at.Child("signerName"), o.Spec.SignerName, "the legacy signerName is not allowed via this API version"))
 	}
 	if s := o.Spec.ExpirationSeconds; s != nil && *s < 600 {
 		errs = append(errs, field.Invalid(at.Child("expirationSeconds"), *s, "may not specify a duration less than 600 seconds (10 minutes)"))

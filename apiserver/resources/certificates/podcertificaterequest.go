@@ -31,9 +31,10 @@ func podCertificateRequests() resources.Resource {
 	r.Versions = []resources.Version{hub}
 	r.Columns = table.Columns(table.Name(), table.Text("PodName", "The pod."), table.Text("ServiceAccountName", "The pod's account."),
 		table.Text("NodeName", "The pod's node."), table.Text("SignerName", "Who is to sign."), table.Text("State", "What became of the request."))
-	main, view := resources.SpecStatus(resources.TypedStrategy[request, *request]{},
+	main, view := resources.SpecStatus(resources.Checked(resources.TypedStrategy[request, *request]{}, validatePodRequest),
 		func(o *request) *beta.PodCertificateRequestSpec { return &o.Spec },
 		func(o *request) *beta.PodCertificateRequestStatus { return &o.Status })
+	view.ValidateUpdate = validatePodRequestStatus
 	return resources.Declare(resources.Spec[request, *request]{
 		Resource: r, Strategy: main, Views: resources.StatusView(view),
 		SelectableFields: map[string]func(*request) string{

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"skiff/apiserver/resources"
+	"skiff/apiserver/resources/podspec"
 	"skiff/apiserver/resources/table"
 )
 
@@ -53,9 +54,7 @@ func validateBundle(o *bundle) field.ErrorList {
 			errs = append(errs, field.Invalid(name, o.Name, `ClusterTrustBundle without signer name must not have ":" in its name`))
 		}
 	} else {
-		if domain, path, ok := strings.Cut(signer, "/"); !ok || domain == "" || path == "" {
-			errs = append(errs, field.Invalid(spec.Child("signerName"), signer, "must be a fully qualified domain and path of the form 'example.com/signer-name'"))
-		}
+		errs = append(errs, podspec.ValidateSignerName(signer, spec.Child("signerName"))...)
 		if prefix := strings.ReplaceAll(signer, "/", ":") + ":"; !strings.HasPrefix(o.Name, prefix) {
 			errs = append(errs, field.Invalid(name, o.Name, fmt.Sprintf("ClusterTrustBundle for signerName %s must be named with prefix %s", signer, prefix)))
 		}

@@ -3,9 +3,12 @@ package coordination
 
 import (
 	"context"
+	"strings"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 
 	"skiff/apiserver/resources"
 	"skiff/apiserver/resources/table"
@@ -41,6 +44,31 @@ func validateLease(_ context.Context, o *coordinationv1.Lease) field.ErrorList {
 	}
 	if n := o.Spec.LeaseTransitions; n != nil && *n < 0 {
 		errs = append(errs, field.Invalid(at.Child("leaseTransitions"), *n, "must be greater than or equal to 0"))
+	}
+	s := &o.Spec
+	if s.Strategy != nil {
+		errs = append(errs, strategyName(*s.Strategy, at.Child("strategy"))...)
+	}
+	if p := ptr.Deref(s.PreferredHolder, ""); p != "" {
+		if s.Strategy == nil || *s.Strategy == "" {
+			errs = append(errs, field.Forbidden(at.Child("preferredHolder"), "may only be specified if `strategy` is defined"))
+		}
+	}
+	return errs
+}
+
+// strategyName is one of upstream's, or one with a domain.
+func strategyName(s coordinationv1.CoordinatedLeaseStrategy, at *field.Path) field.ErrorList {
+	if s == coordinationv1.OldestEmulationVersion {
+		return nil
+	}
+	parts := strings.Split(string(s), "/")
+	if len(parts) != 2 {
+		return field.ErrorList{field.Invalid(at, s, "must be one of OldestEmulationVersion, or a domain-prefixed name")}
+	}
+	var errs field.ErrorList
+	for _, msg := range validation.IsQualifiedName(string(s)) {
+		errs = append(errs, field.Invalid(at, s, msg))
 	}
 	return errs
 }

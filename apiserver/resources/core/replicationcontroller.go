@@ -45,6 +45,7 @@ func replicationControllers() resources.Resource {
 		Views: map[string]rcStrategy{"status": {
 			AllowUnconditionalUpdate: true,
 			PrepareForUpdate:         func(_ context.Context, rc, old *corev1.ReplicationController) { rc.Spec = old.Spec },
+			ValidateUpdate:           validateRCStatusUpdate,
 			ResetFields:              []string{"spec"},
 		}},
 		SelectableFields: map[string]func(*corev1.ReplicationController) string{

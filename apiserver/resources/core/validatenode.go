@@ -81,6 +81,7 @@ func taints(list []corev1.Taint, at *field.Path) field.ErrorList {
 
 func validateNodeUpdate(ctx context.Context, n, old *corev1.Node) field.ErrorList {
 	errs := validateNode(ctx, n)
+	errs = append(errs, nodeStatus(&n.Status)...)
 	addresses := map[corev1.NodeAddress]bool{}
 	for i, a := range n.Status.Addresses {
 		if addresses[a] {
@@ -102,6 +103,22 @@ func validateNodeUpdate(ctx context.Context, n, old *corev1.Node) field.ErrorLis
 	}
 	if c := n.Spec.ConfigSource; c != nil && old.Spec.ConfigSource == nil {
 		errs = append(errs, field.Forbidden(specPath.Child("configSource"), "configSource can not be set"))
+	}
+	return errs
+}
+
+// nodeStatus is what a kubelet says of its node beyond amounts. Its configuration
+// of old is not looked at: nobody sets it any more.
+func nodeStatus(s *corev1.NodeStatus) field.ErrorList {
+	var errs field.ErrorList
+	for i, f := range s.DeclaredFeatures {
+		at := statusPath.Child("declaredFeatures").Index(i)
+		if i > 0 && f <= s.DeclaredFeatures[i-1] {
+			errs = append(errs, field.Invalid(at, f, "list must be sorted and have no duplicates"))
+		}
+		if f == "" {
+			errs = append(errs, field.Required(at, ""))
+		}
 	}
 	return errs
 }

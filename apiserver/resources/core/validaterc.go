@@ -33,6 +33,30 @@ func validateRCUpdate(ctx context.Context, rc, _ *corev1.ReplicationController) 
 	return validateRC(ctx, rc)
 }
 
+func validateRCStatusUpdate(_ context.Context, rc, _ *corev1.ReplicationController) field.ErrorList {
+	s := &rc.Status
+	var errs field.ErrorList
+	for _, c := range []struct {
+		name string
+		n    int64
+	}{{"replicas", int64(s.Replicas)}, {"fullyLabeledReplicas", int64(s.FullyLabeledReplicas)}, {"readyReplicas", int64(s.ReadyReplicas)},
+		{"availableReplicas", int64(s.AvailableReplicas)}, {"observedGeneration", s.ObservedGeneration}} {
+		errs = append(errs, podspec.NonNegativeInt(c.n, statusPath.Child(c.name))...)
+	}
+	for _, c := range []struct {
+		name string
+		n    int32
+	}{{"fullyLabeledReplicas", s.FullyLabeledReplicas}, {"readyReplicas", s.ReadyReplicas}, {"availableReplicas", s.AvailableReplicas}} {
+		if c.n > s.Replicas {
+			errs = append(errs, field.Invalid(statusPath.Child(c.name), c.n, "cannot be greater than status.replicas"))
+		}
+	}
+	if s.AvailableReplicas > s.ReadyReplicas {
+		errs = append(errs, field.Invalid(statusPath.Child("availableReplicas"), s.AvailableReplicas, "cannot be greater than readyReplicas"))
+	}
+	return errs
+}
+
 func rcWarnings(_ context.Context, rc, old *corev1.ReplicationController) []string {
 	if rc.Spec.Template == nil {
 		return nil

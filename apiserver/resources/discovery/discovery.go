@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	unversioned "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
@@ -63,7 +64,11 @@ func validateSlice(_ context.Context, o *discoveryv1.EndpointSlice) field.ErrorL
 		errs = append(errs, field.TooMany(field.NewPath("endpoints"), n, 1000))
 	}
 	for i, e := range o.Endpoints {
+		errs = append(errs, endpoint(&e, field.NewPath("endpoints").Index(i))...)
 		at := field.NewPath("endpoints").Index(i).Child("addresses")
+		if n := len(e.Addresses); n > 100 {
+			errs = append(errs, field.TooMany(at, n, 100))
+		}
 		if len(e.Addresses) == 0 {
 			errs = append(errs, field.Required(at, "must contain at least 1 address"))
 		}
@@ -73,6 +78,8 @@ func validateSlice(_ context.Context, o *discoveryv1.EndpointSlice) field.ErrorL
 				errs = append(errs, family(at.Index(j), a, false)...)
 			case discoveryv1.AddressTypeIPv6:
 				errs = append(errs, family(at.Index(j), a, true)...)
+			case discoveryv1.AddressTypeFQDN:
+				errs = append(errs, validation.IsFullyQualifiedDomainName(at.Index(j), a)...)
 			}
 		}
 	}
@@ -91,6 +98,86 @@ func validateSlice(_ context.Context, o *discoveryv1.EndpointSlice) field.ErrorL
 					errs = append(errs, field.Invalid(at.Child("name"), p.Name, msg))
 				}
 			}
+		}
+		switch protocol := ptr.Deref(p.Protocol, ""); protocol {
+		case corev1.ProtocolTCP, corev1.ProtocolUDP, corev1.ProtocolSCTP:
+		case "":
+			errs = append(errs, field.Required(at.Child("protocol"), ""))
+		default:
+			errs = append(errs, field.NotSupported(at.Child("protocol"), protocol, []corev1.Protocol{corev1.ProtocolSCTP, corev1.ProtocolTCP, corev1.ProtocolUDP}))
+		}
+		if p.AppProtocol != nil {
+			for _, msg := range validation.IsQualifiedName(*p.AppProtocol) {
+				errs = append(errs, field.Invalid(at.Child("appProtocol"), *p.AppProtocol, msg))
+			}
+		}
+		if p.Port != nil {
+			for _, msg := range validation.IsValidPortNum(int(*p.Port)) {
+				errs = append(errs, field.Invalid(at.Child("port"), *p.Port, msg))
+			}
+		}
+	}
+	return errs
+}
+
+// endpoint is all of an endpoint but its addresses.
+func endpoint(e *discoveryv1.Endpoint, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if e.NodeName != nil {
+		for _, msg := range apivalidation.NameIsDNSSubdomain(*e.NodeName, false) {
+			errs = append(errs, field.Invalid(at.Child("nodeName"), *e.NodeName, msg))
+		}
+	}
+	if n := len(e.DeprecatedTopology); n > 16 {
+		errs = append(errs, field.TooMany(at.Child("deprecatedTopology"), n, 16))
+	}
+	errs = append(errs, unversioned.ValidateLabels(e.DeprecatedTopology, at.Child("deprecatedTopology"))...)
+	if _, ok := e.DeprecatedTopology[corev1.LabelTopologyZone]; ok {
+		errs = append(errs, field.Invalid(at.Child("deprecatedTopology").Key(corev1.LabelTopologyZone), corev1.LabelTopologyZone, "reserved key cannot be set in deprecatedTopology"))
+	}
+	if h := e.Hostname; h != nil {
+		for _, msg := range validation.IsDNS1123Label(*h) {
+			errs = append(errs, field.Invalid(at.Child("hostname"), *h, msg))
+		}
+	}
+	if e.Zone != nil {
+		for _, msg := range validation.IsValidLabelValue(*e.Zone) {
+			errs = append(errs, field.Invalid(at.Child("zone"), *e.Zone, msg))
+		}
+	}
+	if e.Hints == nil {
+		return errs
+	}
+	at = at.Child("hints")
+	zones, nodes := make([]string, len(e.Hints.ForZones)), make([]string, len(e.Hints.ForNodes))
+	for i, z := range e.Hints.ForZones {
+		zones[i] = z.Name
+	}
+	for i, n := range e.Hints.ForNodes {
+		nodes[i] = n.Name
+	}
+	errs = append(errs, hints(zones, validation.IsValidLabelValue, at.Child("forZones"))...)
+	return append(errs, hints(nodes, func(name string) []string { return apivalidation.NameIsDNSSubdomain(name, false) }, at.Child("forNodes"))...)
+}
+
+// mostHints is how many zones or nodes an endpoint may be meant for.
+const mostHints = 8
+
+func hints(names []string, rule func(string) []string, at *field.Path) field.ErrorList {
+	if n := len(names); n > mostHints {
+		return field.ErrorList{field.TooMany(at, n, mostHints)}
+	}
+	var errs field.ErrorList
+	seen := map[string]bool{}
+	for i, name := range names {
+		at := at.Index(i).Child("name")
+		if seen[name] {
+			errs = append(errs, field.Duplicate(at, name))
+			continue
+		}
+		seen[name] = true
+		for _, msg := range rule(name) {
+			errs = append(errs, field.Invalid(at, name, msg))
 		}
 	}
 	return errs

@@ -29,6 +29,7 @@ func flowSchemas() resources.Resource {
 		return validateSchema(ctx, o)
 	}},
 		func(o *flowcontrolv1.FlowSchema) *flowcontrolv1.FlowSchemaSpec { return &o.Spec }, func(o *flowcontrolv1.FlowSchema) *flowcontrolv1.FlowSchemaStatus { return &o.Status })
+	view.ValidateUpdate = schemaStatus
 	return resources.Declare(resources.Spec[flowcontrolv1.FlowSchema, *flowcontrolv1.FlowSchema]{
 		Resource: r, Strategy: main, Views: resources.StatusView(view),
 		Row: func(o *flowcontrolv1.FlowSchema) []any {
@@ -59,6 +60,7 @@ func priorityLevels() resources.Resource {
 		}, func(o *flowcontrolv1.PriorityLevelConfiguration) *flowcontrolv1.PriorityLevelConfigurationStatus {
 			return &o.Status
 		})
+	view.ValidateUpdate = levelStatus
 	return resources.Declare(resources.Spec[flowcontrolv1.PriorityLevelConfiguration, *flowcontrolv1.PriorityLevelConfiguration]{
 		Resource: r, Strategy: main, Views: resources.StatusView(view),
 		Row: func(o *flowcontrolv1.PriorityLevelConfiguration) []any {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	v1 "k8s.io/api/flowcontrol/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -70,6 +71,44 @@ func validateSchema(_ context.Context, o *v1.FlowSchema) field.ErrorList {
 	return errs
 }
 
+// status is the conditions of either kind: each of a type, once.
+func status[T, S ~string](types []T, states []S) field.ErrorList {
+	var errs field.ErrorList
+	seen := map[T]bool{}
+	for i, t := range types {
+		at := field.NewPath("status", "conditions").Index(i)
+		if seen[t] {
+			errs = append(errs, field.Duplicate(at.Child("type"), t))
+		}
+		seen[t] = true
+		if t == "" {
+			errs = append(errs, field.Required(at.Child("type"), "must not be empty"))
+		}
+		if states[i] == "" {
+			errs = append(errs, field.Required(at.Child("status"), "must not be empty"))
+		}
+	}
+	return errs
+}
+
+func schemaStatus(_ context.Context, o, _ *v1.FlowSchema) field.ErrorList {
+	var types []v1.FlowSchemaConditionType
+	var states []v1.ConditionStatus
+	for _, c := range o.Status.Conditions {
+		types, states = append(types, c.Type), append(states, c.Status)
+	}
+	return status(types, states)
+}
+
+func levelStatus(_ context.Context, o, _ *v1.PriorityLevelConfiguration) field.ErrorList {
+	var types []v1.PriorityLevelConfigurationConditionType
+	var states []v1.ConditionStatus
+	for _, c := range o.Status.Conditions {
+		types, states = append(types, c.Type), append(states, c.Status)
+	}
+	return status(types, states)
+}
+
 func subject(s *v1.Subject, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	check := func(kind v1.SubjectKind, child string, set bool) {
@@ -78,6 +117,33 @@ func subject(s *v1.Subject, at *field.Path) field.ErrorList {
 		}
 		if s.Kind != kind && set {
 			errs = append(errs, field.Forbidden(at.Child(child), fmt.Sprintf("%s is forbidden when subject kind is not '%s'", child, kind)))
+		}
+	}
+	name := func(text string, at *field.Path) {
+		if text == "" {
+			errs = append(errs, field.Required(at, ""))
+		}
+	}
+	if s.User != nil {
+		name(s.User.Name, at.Child("user", "name"))
+	}
+	if s.Group != nil {
+		name(s.Group.Name, at.Child("group", "name"))
+	}
+	if a := s.ServiceAccount; a != nil {
+		at := at.Child("serviceAccount")
+		name(a.Name, at.Child("name"))
+		if a.Name != "" && a.Name != v1.NameAll {
+			for _, msg := range apivalidation.ValidateServiceAccountName(a.Name, false) {
+				errs = append(errs, field.Invalid(at.Child("name"), a.Name, msg))
+			}
+		}
+		if a.Namespace == "" {
+			errs = append(errs, field.Required(at.Child("namespace"), "must specify namespace for service account"))
+		} else {
+			for _, msg := range apivalidation.ValidateNamespaceName(a.Namespace, false) {
+				errs = append(errs, field.Invalid(at.Child("namespace"), a.Namespace, msg))
+			}
 		}
 	}
 	switch s.Kind {
@@ -99,6 +165,9 @@ func validateLevel(_ context.Context, o *v1.PriorityLevelConfiguration) field.Er
 	}
 	switch s.Type {
 	case v1.PriorityLevelEnablementExempt:
+		if e := s.Exempt; e != nil {
+			errs = append(errs, shares(e.NominalConcurrencyShares, e.LendablePercent, specPath.Child("exempt"))...)
+		}
 		if s.Limited != nil {
 			errs = append(errs, field.Forbidden(specPath.Child("limited"), "must be nil if the type is not Limited"))
 		}
@@ -116,14 +185,20 @@ func validateLevel(_ context.Context, o *v1.PriorityLevelConfiguration) field.Er
 	return errs
 }
 
-func limited(l *v1.LimitedPriorityLevelConfiguration, at *field.Path) field.ErrorList {
+func shares(n, lendable *int32, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	if n := l.NominalConcurrencyShares; n != nil && *n < 0 {
+	if n != nil && *n < 0 {
 		errs = append(errs, field.Invalid(at.Child("nominalConcurrencyShares"), *n, "must be a non-negative integer"))
 	}
-	if p := l.LendablePercent; p != nil && (*p < 0 || *p > 100) {
+	if p := lendable; p != nil && (*p < 0 || *p > 100) {
 		errs = append(errs, field.Invalid(at.Child("lendablePercent"), *p, "must be between 0 and 100, inclusive"))
 	}
+	return errs
+}
+
+func limited(l *v1.LimitedPriorityLevelConfiguration, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	errs = append(errs, shares(l.NominalConcurrencyShares, l.LendablePercent, at)...)
 	if p := l.BorrowingLimitPercent; p != nil && *p < 0 {
 		errs = append(errs, field.Invalid(at.Child("borrowingLimitPercent"), *p, "if specified, must be a non-negative integer"))
 	}

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"skiff/apiserver/resources"
@@ -34,6 +35,7 @@ func ingresses() resources.Resource {
 		ValidateUpdate: func(_ context.Context, o, _ *networkingv1.Ingress) field.ErrorList { return validateIngress(o) },
 	}, func(o *networkingv1.Ingress) *networkingv1.IngressSpec { return &o.Spec },
 		func(o *networkingv1.Ingress) *networkingv1.IngressStatus { return &o.Status })
+	view.ValidateUpdate = func(_ context.Context, o, _ *networkingv1.Ingress) field.ErrorList { return ingressStatus(&o.Status) }
 	return resources.Declare(resources.Spec[networkingv1.Ingress, *networkingv1.Ingress]{
 		Resource: r, Strategy: main, Views: resources.StatusView(view),
 		Row: func(o *networkingv1.Ingress) []any {
@@ -108,9 +110,9 @@ func validateIngress(o *networkingv1.Ingress) field.ErrorList {
 			case p.PathType == nil:
 				errs = append(errs, field.Required(at.Child("pathType"), "pathType must be specified"))
 			case *p.PathType == networkingv1.PathTypeExact || *p.PathType == networkingv1.PathTypePrefix:
-				if !strings.HasPrefix(p.Path, "/") {
-					errs = append(errs, field.Invalid(at.Child("path"), p.Path, "must be an absolute path"))
-				}
+				errs = append(errs, plainPath(p.Path, at.Child("path"))...)
+			case *p.PathType == networkingv1.PathTypeImplementationSpecific && p.Path != "" && !strings.HasPrefix(p.Path, "/"):
+				errs = append(errs, field.Invalid(at.Child("path"), p.Path, "must be an absolute path"))
 			case *p.PathType != networkingv1.PathTypeImplementationSpecific:
 				errs = append(errs, field.NotSupported(at.Child("pathType"), *p.PathType, []networkingv1.PathType{networkingv1.PathTypeExact, networkingv1.PathTypeImplementationSpecific, networkingv1.PathTypePrefix}))
 			}
@@ -127,10 +129,26 @@ func validateBackend(b *networkingv1.IngressBackend, at *field.Path) field.Error
 		errs = append(errs, field.Required(at, "resource or service backend is required"))
 	case b.Service != nil && b.Resource != nil:
 		errs = append(errs, field.Invalid(at, "", "cannot set both resource and service backends"))
+	case b.Resource != nil:
+		errs = append(errs, localRef(b.Resource.APIGroup, b.Resource.Kind, b.Resource.Name, at.Child("resource"))...)
 	case b.Service != nil:
 		at := at.Child("service")
 		if b.Service.Name == "" {
 			errs = append(errs, field.Required(at.Child("name"), ""))
+		} else {
+			for _, msg := range apivalidation.NameIsDNS1035Label(b.Service.Name, false) {
+				errs = append(errs, field.Invalid(at.Child("name"), b.Service.Name, msg))
+			}
+		}
+		if b.Service.Port.Name != "" {
+			for _, msg := range validation.IsValidPortName(b.Service.Port.Name) {
+				errs = append(errs, field.Invalid(at.Child("port", "name"), b.Service.Port.Name, msg))
+			}
+		}
+		if n := b.Service.Port.Number; n != 0 {
+			for _, msg := range validation.IsValidPortNum(int(n)) {
+				errs = append(errs, field.Invalid(at.Child("port", "number"), n, msg))
+			}
 		}
 		if b.Service.Port.Name == "" && b.Service.Port.Number == 0 {
 			errs = append(errs, field.Required(at, "port name or number is required"))
@@ -157,8 +175,8 @@ func ingressClasses() resources.Resource {
 		Strategy: strategy[networkingv1.IngressClass, *networkingv1.IngressClass]{
 			Generation: true, AllowUnconditionalUpdate: true,
 			Validate: validateClass,
-			ValidateUpdate: func(_ context.Context, o, old *networkingv1.IngressClass) field.ErrorList {
-				return apivalidation.ValidateImmutableField(o.Spec.Controller, old.Spec.Controller, field.NewPath("spec", "controller"))
+			ValidateUpdate: func(ctx context.Context, o, old *networkingv1.IngressClass) field.ErrorList {
+				return append(validateClass(ctx, o), apivalidation.ValidateImmutableField(o.Spec.Controller, old.Spec.Controller, field.NewPath("spec", "controller"))...)
 			},
 		},
 		Row: func(o *networkingv1.IngressClass) []any {
@@ -207,6 +225,9 @@ func serviceCIDRs() resources.Resource {
 		},
 	}, func(o *networkingv1.ServiceCIDR) *networkingv1.ServiceCIDRSpec { return &o.Spec },
 		func(o *networkingv1.ServiceCIDR) *networkingv1.ServiceCIDRStatus { return &o.Status })
+	view.ValidateUpdate = func(_ context.Context, o, _ *networkingv1.ServiceCIDR) field.ErrorList {
+		return resources.ValidConditions(o.Status.Conditions)
+	}
 	return resources.Declare(resources.Spec[networkingv1.ServiceCIDR, *networkingv1.ServiceCIDR]{
 		Resource: r, Strategy: main, Views: resources.StatusView(view),
 		Row: func(o *networkingv1.ServiceCIDR) []any {

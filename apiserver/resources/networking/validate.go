@@ -64,12 +64,7 @@ func validateClass(_ context.Context, o *networkingv1.IngressClass) field.ErrorL
 		return errs
 	}
 	at = at.Child("parameters")
-	if p.Kind == "" {
-		errs = append(errs, field.Required(at.Child("kind"), ""))
-	}
-	if p.Name == "" {
-		errs = append(errs, field.Required(at.Child("name"), ""))
-	}
+	errs = append(errs, localRef(p.APIGroup, p.Kind, p.Name, at)...)
 	scope, ns := ptr.Deref(p.Scope, ""), ptr.Deref(p.Namespace, "")
 	switch scope {
 	case "":

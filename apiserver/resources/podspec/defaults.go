@@ -132,6 +132,7 @@ func maxTo(list, other corev1.ResourceList) {
 
 // SetDefaults fills a pod specification, in a pod or in a template.
 func SetDefaults(spec *corev1.PodSpec) {
+	dropAlpha(spec)
 	SyncServiceAccount(spec)
 	if spec.DNSPolicy == "" {
 		spec.DNSPolicy = corev1.DNSClusterFirst

@@ -3,10 +3,12 @@ package podspec
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	unversioned "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -103,6 +105,18 @@ func Validate(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 		}
 		gates.Insert(gate.Name)
 	}
+	if name := s.HostnameOverride; name != nil {
+		errs = append(errs, hostnameOverride(s, *name, path.Child("hostnameOverride"))...)
+	}
+	if g := s.SchedulingGroup; g != nil {
+		if g.PodGroupName == nil {
+			errs = append(errs, field.Required(path.Child("schedulingGroup"), "must specify one of: `podGroupName`"))
+		} else {
+			errs = append(errs, subdomain(*g.PodGroupName, path.Child("schedulingGroup", "podGroupName"))...)
+		}
+	}
+	errs = append(errs, platform(s, path)...)
+	errs = append(errs, hostProcess(s, path)...)
 	errs = append(errs, podClaims(s.ResourceClaims, path.Child("resourceClaims"))...)
 	errs = append(errs, overhead(s.Overhead, path.Child("overhead"))...)
 	if s.OS != nil {
@@ -205,6 +219,16 @@ func validateSecurity(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 			errs = append(errs, field.Invalid(path.Child("supplementalGroups").Index(i), g, msg))
 		}
 	}
+	if p := c.FSGroupChangePolicy; p != nil {
+		errs = append(errs, supported(*p, path.Child("fsGroupChangePolicy"), corev1.FSGroupChangeAlways, corev1.FSGroupChangeOnRootMismatch)...)
+	}
+	if p := c.SupplementalGroupsPolicy; p != nil {
+		errs = append(errs, supported(*p, path.Child("supplementalGroupsPolicy"), corev1.SupplementalGroupsPolicyMerge, corev1.SupplementalGroupsPolicyStrict)...)
+	}
+	if p := c.SELinuxChangePolicy; p != nil {
+		errs = append(errs, supported(*p, path.Child("seLinuxChangePolicy"), corev1.SELinuxChangePolicyMountOption, corev1.SELinuxChangePolicyRecursive)...)
+	}
+	errs = append(errs, windows(c.WindowsOptions, path.Child("windowsOptions"))...)
 	names := sets.New[string]()
 	for i, ctl := range c.Sysctls {
 		at := path.Child("sysctls").Index(i).Child("name")
@@ -270,6 +294,17 @@ func validateDNSConfig(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 			errs = append(errs, field.Required(path.Child("options").Index(i), "must not be empty"))
 		}
 	}
+	for i, search := range c.Searches {
+		name := strings.TrimSuffix(search, ".")
+		for _, msg := range validation.IsDNS1123SubdomainWithUnderscore(name) {
+			if search != "." {
+				errs = append(errs, field.Invalid(path.Child("searches").Index(i), search, msg))
+			}
+		}
+	}
+	if n := len(strings.Join(c.Searches, " ")); n > 2048 {
+		errs = append(errs, field.Invalid(path.Child("searches"), c.Searches, fmt.Sprintf("must not have more than %d characters (including spaces) in the search list", 2048)))
+	}
 	return errs
 }
 
@@ -292,8 +327,51 @@ func validateSpread(list []corev1.TopologySpreadConstraint, path *field.Path) fi
 			errs = append(errs, field.Invalid(at.Child("minDomains"), *c.MinDomains, mustBePositive))
 		}
 		errs = append(errs, unversioned.ValidateLabelSelector(c.LabelSelector, unversioned.LabelSelectorValidationOptions{}, at.Child("labelSelector"))...)
+		errs = append(errs, labelKeys(c.MatchLabelKeys, "matchLabelKeys", c.LabelSelector, at)...)
+		for name, p := range map[string]*corev1.NodeInclusionPolicy{"nodeAffinityPolicy": c.NodeAffinityPolicy, "nodeTaintsPolicy": c.NodeTaintsPolicy} {
+			if p != nil {
+				errs = append(errs, supported(*p, at.Child(name), corev1.NodeInclusionPolicyHonor, corev1.NodeInclusionPolicyIgnore)...)
+			}
+		}
+		for _, other := range list[:i] {
+			if other.TopologyKey == c.TopologyKey && other.WhenUnsatisfiable == c.WhenUnsatisfiable {
+				errs = append(errs, field.Duplicate(at.Child("{topologyKey, whenUnsatisfiable}"), fmt.Sprintf("{%v, %v}", c.TopologyKey, c.WhenUnsatisfiable)))
+				break
+			}
+		}
 	}
 	return errs
+}
+
+// labelKeys are keys of a pod's labels that a selector takes the values of. The
+// selector may have them as well, since the server writes them there.
+func labelKeys(keys []string, name string, selector *metav1.LabelSelector, at *field.Path) field.ErrorList {
+	if len(keys) == 0 {
+		return nil
+	}
+	var errs field.ErrorList
+	if selector == nil {
+		errs = append(errs, field.Forbidden(at.Child(name), "must not be specified when labelSelector is not set"))
+	}
+	for i, key := range keys {
+		errs = append(errs, unversioned.ValidateLabelName(key, at.Child(name).Index(i))...)
+	}
+	return errs
+}
+
+// hostnameOverride is the whole of a pod's host name, as the kernel bounds it.
+func hostnameOverride(s *corev1.PodSpec, name string, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if s.HostNetwork {
+		errs = append(errs, field.Forbidden(at, "may not be specified when hostNetwork is true"))
+	}
+	if s.SetHostnameAsFQDN != nil && *s.SetHostnameAsFQDN {
+		errs = append(errs, field.Forbidden(at, "may not be specified when setHostnameAsFQDN is true"))
+	}
+	if len(name) > 64 {
+		errs = append(errs, field.TooLong(at, name, 64))
+	}
+	return append(errs, subdomain(name, at)...)
 }
 
 // NonNegative refuses a negative quantity.

@@ -2,6 +2,7 @@ package podspec
 
 import (
 	"regexp"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
@@ -120,6 +121,13 @@ func podAffinityTerm(t *corev1.PodAffinityTerm, path *field.Path) field.ErrorLis
 	for _, ns := range t.Namespaces {
 		for _, msg := range apivalidation.ValidateNamespaceName(ns, false) {
 			errs = append(errs, field.Invalid(path.Child("namespace"), ns, msg))
+		}
+	}
+	errs = append(errs, labelKeys(t.MatchLabelKeys, "matchLabelKeys", t.LabelSelector, path)...)
+	errs = append(errs, labelKeys(t.MismatchLabelKeys, "mismatchLabelKeys", t.LabelSelector, path)...)
+	for i, key := range t.MatchLabelKeys {
+		if slices.Contains(t.MismatchLabelKeys, key) {
+			errs = append(errs, field.Invalid(path.Child("matchLabelKeys").Index(i), key, "exists in both matchLabelKeys and mismatchLabelKeys"))
 		}
 	}
 	if t.TopologyKey == "" {

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 )
 
 func (v *validator) containers(list []corev1.Container, at *field.Path) field.ErrorList {
@@ -81,7 +82,7 @@ func (v *validator) container(c *corev1.Container, at *field.Path) field.ErrorLi
 	errs = append(errs, enum(c.ImagePullPolicy, at.Child("imagePullPolicy"), corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever)...)
 	errs = append(errs, enum(c.TerminationMessagePolicy, at.Child("terminationMessagePolicy"), corev1.TerminationMessageReadFile, corev1.TerminationMessageFallbackToLogsOnError)...)
 	errs = append(errs, ports(c.Ports, at.Child("ports"))...)
-	errs = append(errs, environment(c, at)...)
+	errs = append(errs, v.environment(c, at)...)
 	errs = append(errs, v.mounts(c, at.Child("volumeMounts"))...)
 	errs = append(errs, v.devices(c, at.Child("volumeDevices"))...)
 	errs = append(errs, validateResources(&c.Resources, at.Child("resources"))...)
@@ -93,11 +94,12 @@ func (v *validator) container(c *corev1.Container, at *field.Path) field.ErrorLi
 	}
 	if l := c.Lifecycle; l != nil {
 		if l.PostStart != nil {
-			errs = append(errs, lifecycleHandler(l.PostStart, at.Child("lifecycle", "postStart"))...)
+			errs = append(errs, v.lifecycleHandler(l.PostStart, at.Child("lifecycle", "postStart"))...)
 		}
 		if l.PreStop != nil {
-			errs = append(errs, lifecycleHandler(l.PreStop, at.Child("lifecycle", "preStop"))...)
+			errs = append(errs, v.lifecycleHandler(l.PreStop, at.Child("lifecycle", "preStop"))...)
 		}
+		errs = append(errs, v.stopSignal(l.StopSignal, at.Child("lifecycle", "stopSignal"))...)
 	}
 	return errs
 }
@@ -156,7 +158,7 @@ func portNumber(n int, at *field.Path) field.ErrorList {
 	return errs
 }
 
-func environment(c *corev1.Container, at *field.Path) field.ErrorList {
+func (v *validator) environment(c *corev1.Container, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	for i, e := range c.Env {
 		at := at.Child("env").Index(i)
@@ -168,7 +170,7 @@ func environment(c *corev1.Container, at *field.Path) field.ErrorList {
 			}
 		}
 		if e.ValueFrom != nil {
-			errs = append(errs, envSource(&e, at.Child("valueFrom"))...)
+			errs = append(errs, v.envSource(&e, at.Child("valueFrom"))...)
 		}
 	}
 	for i, e := range c.EnvFrom {
@@ -199,7 +201,7 @@ func refName(name string, at *field.Path) field.ErrorList {
 	return nil
 }
 
-func envSource(e *corev1.EnvVar, at *field.Path) field.ErrorList {
+func (v *validator) envSource(e *corev1.EnvVar, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	s := e.ValueFrom
 	n := 0
@@ -221,6 +223,7 @@ func envSource(e *corev1.EnvVar, at *field.Path) field.ErrorList {
 	}
 	if s.FileKeyRef != nil {
 		n++
+		errs = append(errs, v.fileKey(s.FileKeyRef, at.Child("fileKeyRef"))...)
 	}
 	switch {
 	case n == 0:
@@ -261,6 +264,14 @@ func (v *validator) mounts(c *corev1.Container, at *field.Path) field.ErrorList 
 			errs = append(errs, field.Invalid(at.Child("mountPath"), m.MountPath, "must be unique"))
 		}
 		points.Insert(m.MountPath)
+		for _, d := range c.VolumeDevices {
+			if d.Name == m.Name {
+				errs = append(errs, field.Invalid(at.Child("name"), m.Name, "must not already exist in volumeDevices"))
+			}
+			if d.DevicePath == m.MountPath {
+				errs = append(errs, field.Invalid(at.Child("mountPath"), m.MountPath, "must not already exist as a path in volumeDevices"))
+			}
+		}
 		errs = append(errs, recursive(&m, at)...)
 		errs = append(errs, localPath(m.SubPath, at.Child("subPath"))...)
 		errs = append(errs, localPath(m.SubPathExpr, at.Child("subPathExpr"))...)
@@ -280,15 +291,38 @@ func (v *validator) mounts(c *corev1.Container, at *field.Path) field.ErrorList 
 
 func (v *validator) devices(c *corev1.Container, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
+	names, paths := sets.New[string](), sets.New[string]()
 	for i, d := range c.VolumeDevices {
 		at := at.Index(i)
 		if d.Name == "" {
 			errs = append(errs, field.Required(at.Child("name"), ""))
-		} else if _, ok := v.volumes[d.Name]; !ok {
+		}
+		if names.Has(d.Name) {
+			errs = append(errs, field.Invalid(at.Child("name"), d.Name, "must be unique"))
+		}
+		if source, ok := v.volumes[d.Name]; !ok {
 			errs = append(errs, field.NotFound(at.Child("name"), d.Name))
+		} else if source.PersistentVolumeClaim == nil && source.Ephemeral == nil {
+			errs = append(errs, field.Invalid(at.Child("name"), d.Name, "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode"))
 		}
 		if d.DevicePath == "" {
 			errs = append(errs, field.Required(at.Child("devicePath"), ""))
+		}
+		if paths.Has(d.DevicePath) {
+			errs = append(errs, field.Invalid(at.Child("devicePath"), d.DevicePath, "must be unique"))
+		}
+		if hasDotDot(d.DevicePath) {
+			errs = append(errs, field.Invalid(at.Child("devicePath"), d.DevicePath, "can not contain backsteps ('..')"))
+		}
+		names.Insert(d.Name)
+		paths.Insert(d.DevicePath)
+		for _, m := range c.VolumeMounts {
+			if m.Name == d.Name {
+				errs = append(errs, field.Invalid(at.Child("name"), d.Name, "must not already exist in volumeMounts"))
+			}
+			if m.MountPath == d.DevicePath {
+				errs = append(errs, field.Invalid(at.Child("devicePath"), d.DevicePath, "must not already exist as a path in volumeMounts"))
+			}
 		}
 	}
 	return errs
@@ -300,13 +334,7 @@ func localPath(p string, at *field.Path) field.ErrorList {
 	if path.IsAbs(p) {
 		errs = append(errs, field.Invalid(at, p, "must be a relative path"))
 	}
-	for _, part := range strings.Split(p, "/") {
-		if part == ".." {
-			errs = append(errs, field.Invalid(at, p, "must not contain '..'"))
-			break
-		}
-	}
-	return errs
+	return append(errs, noDotDot(p, at)...)
 }
 
 func containerSecurity(s *corev1.SecurityContext, at *field.Path) field.ErrorList {
@@ -336,6 +364,7 @@ func containerSecurity(s *corev1.SecurityContext, at *field.Path) field.ErrorLis
 			}
 		}
 	}
+	errs = append(errs, windows(s.WindowsOptions, at.Child("windowsOptions"))...)
 	errs = append(errs, appArmor(s.AppArmorProfile, at.Child("appArmorProfile"))...)
 	return append(errs, validateSeccomp(s.SeccompProfile, at.Child("seccompProfile"))...)
 }
@@ -381,8 +410,15 @@ func probe(p *corev1.Probe, at *field.Path) field.ErrorList {
 	return errs
 }
 
-func lifecycleHandler(h *corev1.LifecycleHandler, at *field.Path) field.ErrorList {
-	return handler(h.Exec, h.HTTPGet, h.TCPSocket, false, h.Sleep, at)
+func (v *validator) lifecycleHandler(h *corev1.LifecycleHandler, at *field.Path) field.ErrorList {
+	errs := handler(h.Exec, h.HTTPGet, h.TCPSocket, false, h.Sleep, at)
+	if h.Sleep != nil {
+		grace := ptr.Deref(v.spec.TerminationGracePeriodSeconds, corev1.DefaultTerminationGracePeriodSeconds)
+		if n := h.Sleep.Seconds; n < 0 || n > grace {
+			errs = append(errs, field.Invalid(at.Child("sleep"), n, fmt.Sprintf("must be non-negative and less than terminationGracePeriodSeconds (%d)", grace)))
+		}
+	}
+	return errs
 }
 
 func handler(exec *corev1.ExecAction, get *corev1.HTTPGetAction, tcp *corev1.TCPSocketAction, grpc bool, sleep *corev1.SleepAction, at *field.Path) field.ErrorList {

@@ -71,7 +71,7 @@ func resourceRef(r *corev1.ResourceFieldSelector, inVolume bool, at *field.Path)
 	case !readableResource.Has(r.Resource) && !strings.HasPrefix(r.Resource, "limits.hugepages-") && !strings.HasPrefix(r.Resource, "requests.hugepages-"):
 		errs = append(errs, field.NotSupported(at.Child("resource"), r.Resource, sets.List(readableResource)))
 	}
-	return errs
+	return append(errs, divisor(r, at)...)
 }
 
 // resizePolicies say what a change of a resource costs.

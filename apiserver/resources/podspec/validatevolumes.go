@@ -1,11 +1,11 @@
 package podspec
 
 import (
-	"path"
-	"reflect"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	unversioned "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
@@ -24,45 +24,20 @@ func validateVolumes(list []corev1.Volume, at *field.Path) (map[string]*corev1.V
 			errs = append(errs, field.Duplicate(at.Child("name"), v.Name))
 		}
 		found[v.Name] = &v.VolumeSource
-		errs = append(errs, volumeSource(&v.VolumeSource, at)...)
+		errs = append(errs, volumeSource(&v.VolumeSource, v.Name, at)...)
 	}
 	return found, errs
 }
 
 // volumeSource demands exactly one source, and checks the one.
-func volumeSource(s *corev1.VolumeSource, at *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	n := 0
-	value := reflect.ValueOf(s).Elem()
-	for i := range value.NumField() {
-		if value.Field(i).IsNil() {
-			continue
-		}
-		if n++; n > 1 {
-			name, _, _ := strings.Cut(value.Type().Field(i).Tag.Get("json"), ",")
-			errs = append(errs, field.Forbidden(at.Child(name), "may not specify more than 1 volume type"))
-		}
-	}
+func volumeSource(s *corev1.VolumeSource, volume string, at *field.Path) field.ErrorList {
+	errs, n := oneSource(s, at)
 	if n == 0 {
 		return append(errs, field.Required(at, "must specify a volume type"))
 	}
 	switch {
 	case s.HostPath != nil:
-		at := at.Child("hostPath")
-		if s.HostPath.Path == "" {
-			errs = append(errs, field.Required(at.Child("path"), ""))
-		} else if hasDotDot(s.HostPath.Path) {
-			errs = append(errs, field.Invalid(at.Child("path"), s.HostPath.Path, "must not contain '..'"))
-		}
-		if t := s.HostPath.Type; t != nil {
-			switch *t {
-			case corev1.HostPathUnset, corev1.HostPathDirectoryOrCreate, corev1.HostPathDirectory, corev1.HostPathFileOrCreate,
-				corev1.HostPathFile, corev1.HostPathSocket, corev1.HostPathCharDev, corev1.HostPathBlockDev:
-			default:
-				errs = append(errs, field.NotSupported(at.Child("type"), *t, []corev1.HostPathType{corev1.HostPathUnset, corev1.HostPathBlockDev,
-					corev1.HostPathCharDev, corev1.HostPathDirectory, corev1.HostPathDirectoryOrCreate, corev1.HostPathFile, corev1.HostPathFileOrCreate, corev1.HostPathSocket}))
-			}
-		}
+		errs = append(errs, hostPath(s.HostPath, at.Child("hostPath"))...)
 	case s.EmptyDir != nil:
 		if q := s.EmptyDir.SizeLimit; q != nil {
 			errs = append(errs, NonNegative(*q, at.Child("emptyDir", "sizeLimit"))...)
@@ -87,21 +62,50 @@ func volumeSource(s *corev1.VolumeSource, at *field.Path) field.ErrorList {
 		errs = append(errs, projected(s.Projected, at.Child("projected"))...)
 	case s.PersistentVolumeClaim != nil:
 		errs = append(errs, refName(s.PersistentVolumeClaim.ClaimName, at.Child("persistentVolumeClaim", "claimName"))...)
-	case s.NFS != nil:
-		at := at.Child("nfs")
-		errs = append(errs, refName(s.NFS.Server, at.Child("server"))...)
-		errs = append(errs, refName(s.NFS.Path, at.Child("path"))...)
-		if s.NFS.Path != "" && !path.IsAbs(s.NFS.Path) {
-			errs = append(errs, field.Invalid(at.Child("path"), s.NFS.Path, "must be an absolute path"))
-		}
 	case s.CSI != nil:
-		errs = append(errs, refName(s.CSI.Driver, at.Child("csi", "driver"))...)
-	case s.Ephemeral != nil:
-		if s.Ephemeral.VolumeClaimTemplate == nil {
-			errs = append(errs, field.Required(at.Child("ephemeral", "volumeClaimTemplate"), ""))
+		at := at.Child("csi")
+		errs = append(errs, CSIDriverName(s.CSI.Driver, at.Child("driver"))...)
+		if r := s.CSI.NodePublishSecretRef; r != nil {
+			errs = append(errs, refName(r.Name, at.Child("nodePublishSecretRef"))...)
 		}
+	case s.Ephemeral != nil:
+		at := at.Child("ephemeral", "volumeClaimTemplate")
+		t := s.Ephemeral.VolumeClaimTemplate
+		if t == nil {
+			errs = append(errs, field.Required(at, ""))
+			break
+		}
+		errs = append(errs, unversioned.ValidateLabels(t.Labels, at.Child("metadata", "labels"))...)
+		errs = append(errs, apivalidation.ValidateAnnotations(t.Annotations, at.Child("metadata", "annotations"))...)
+		errs = append(errs, ValidateClaimSpec(&t.Spec, at.Child("spec"))...)
+	case s.Image != nil:
+		if p := s.Image.PullPolicy; p != "" {
+			errs = append(errs, enum(p, at.Child("image", "pullPolicy"), corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever)...)
+		}
+	default:
+		errs = append(errs, networkSource(s, volume, at)...)
 	}
 	return errs
+}
+
+func hostPath(s *corev1.HostPathVolumeSource, at *field.Path) field.ErrorList {
+	if s.Path == "" {
+		return field.ErrorList{field.Required(at.Child("path"), "")}
+	}
+	errs := noDotDot(s.Path, at.Child("path"))
+	if t := s.Type; t != nil && *t != corev1.HostPathUnset {
+		known := []corev1.HostPathType{corev1.HostPathUnset, corev1.HostPathBlockDev, corev1.HostPathCharDev, corev1.HostPathDirectory,
+			corev1.HostPathDirectoryOrCreate, corev1.HostPathFile, corev1.HostPathFileOrCreate, corev1.HostPathSocket}
+		errs = append(errs, enum(*t, at.Child("type"), known...)...)
+	}
+	return errs
+}
+
+func noDotDot(p string, at *field.Path) field.ErrorList {
+	if hasDotDot(p) {
+		return field.ErrorList{field.Invalid(at, p, "must not contain '..'")}
+	}
+	return nil
 }
 
 func hasDotDot(p string) bool {
@@ -168,7 +172,10 @@ func projected(p *corev1.ProjectedVolumeSource, at *field.Path) field.ErrorList 
 	errs := fileMode(p.DefaultMode, at.Child("defaultMode"))
 	paths := sets.New[string]()
 	take := func(p string, at *field.Path) {
-		if p != "" && paths.Has(p) {
+		if p == "" {
+			return
+		}
+		if paths.Has(p) {
 			errs = append(errs, field.Invalid(at, p, "conflicting duplicate paths"))
 		}
 		paths.Insert(p)
@@ -207,9 +214,15 @@ func projected(p *corev1.ProjectedVolumeSource, at *field.Path) field.ErrorList 
 		}
 		if s.ClusterTrustBundle != nil {
 			n++
+			errs = append(errs, trustBundle(s.ClusterTrustBundle, at.Child("clusterTrustBundle"))...)
+			take(s.ClusterTrustBundle.Path, at.Child("clusterTrustBundle", "path"))
 		}
-		if s.PodCertificate != nil {
+		if c := s.PodCertificate; c != nil {
 			n++
+			errs = append(errs, podCertificate(c, at.Child("podCertificate"))...)
+			for _, p := range []string{c.CredentialBundlePath, c.KeyPath, c.CertificateChainPath} {
+				take(p, at.Child("podCertificate"))
+			}
 		}
 		switch {
 		case n > 1:

@@ -26,6 +26,7 @@ func podDisruptionBudgets() resources.Resource {
 		return validateBudget(ctx, o)
 	}},
 		func(o *policyv1.PodDisruptionBudget) *policyv1.PodDisruptionBudgetSpec { return &o.Spec }, func(o *policyv1.PodDisruptionBudget) *policyv1.PodDisruptionBudgetStatus { return &o.Status })
+	view.ValidateUpdate = validateBudgetStatus
 	return resources.Declare(resources.Spec[policyv1.PodDisruptionBudget, *policyv1.PodDisruptionBudget]{
 		Resource: r, Strategy: main, Views: resources.StatusView(view),
 		Row: func(o *policyv1.PodDisruptionBudget) []any {
@@ -56,4 +57,13 @@ func validateBudget(_ context.Context, o *policyv1.PodDisruptionBudget) field.Er
 		errs = append(errs, field.NotSupported(at.Child("unhealthyPodEvictionPolicy"), *p, []policyv1.UnhealthyPodEvictionPolicyType{policyv1.AlwaysAllow, policyv1.IfHealthyBudget}))
 	}
 	return errs
+}
+
+func validateBudgetStatus(_ context.Context, o, _ *policyv1.PodDisruptionBudget) field.ErrorList {
+	s, at := &o.Status, field.NewPath("status")
+	errs := resources.ValidConditions(s.Conditions)
+	errs = append(errs, podspec.NonNegativeInt(s.DisruptionsAllowed, at.Child("disruptionsAllowed"))...)
+	errs = append(errs, podspec.NonNegativeInt(s.CurrentHealthy, at.Child("currentHealthy"))...)
+	errs = append(errs, podspec.NonNegativeInt(s.DesiredHealthy, at.Child("desiredHealthy"))...)
+	return append(errs, podspec.NonNegativeInt(s.ExpectedPods, at.Child("expectedPods"))...)
 }

@@ -1,10 +1,16 @@
 package resource
 
 import (
+	"context"
+
 	v1 "k8s.io/api/resource/v1"
 	alpha "k8s.io/api/resource/v1alpha3"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"skiff/apiserver/resources"
+	"skiff/apiserver/resources/podspec"
 	"skiff/apiserver/resources/table"
 )
 
@@ -12,8 +18,11 @@ func taintRules() resources.Resource {
 	type rule = v1.DeviceTaintRule
 	r := resources.Kind(v1.GroupName, "DeviceTaintRule", "devicetaintrules", false)
 	r.Versions = append([]resources.Version{resources.HubVersion("v1", resources.Empty[v1.DeviceTaintRuleList], defaultTaintRule)}, taintRuleVersions(defaultTaintRule)...)
-	main, view := resources.SpecStatus(resources.TypedStrategy[rule, *rule]{Generation: true, AllowUnconditionalUpdate: true},
+	main, view := resources.SpecStatus(resources.Checked(resources.TypedStrategy[rule, *rule]{Generation: true, AllowUnconditionalUpdate: true}, validateTaintRule),
 		func(o *rule) *v1.DeviceTaintRuleSpec { return &o.Spec }, func(o *rule) *v1.DeviceTaintRuleStatus { return &o.Status })
+	view.ValidateUpdate = func(_ context.Context, o, _ *rule) field.ErrorList {
+		return resources.ValidConditions(o.Status.Conditions)
+	}
 	r.Columns = table.Columns(table.Name(), table.Age())
 	return resources.Declare(resources.Spec[rule, *rule]{Resource: r, Strategy: main, Views: resources.StatusView(view),
 		Row: func(o *rule) []any { return []any{o.Name, table.Since(o.CreationTimestamp)} }})
@@ -26,7 +35,19 @@ func poolStatusRequests() resources.Resource {
 	hub := resources.HubVersion[request]("v1alpha3", resources.Empty[alpha.ResourcePoolStatusRequestList], nil)
 	hub.OffByDefault = true
 	r.Versions = []resources.Version{hub}
-	main, view := resources.SpecStatus(resources.TypedStrategy[request, *request]{},
+	main, view := resources.SpecStatus(resources.Checked(resources.TypedStrategy[request, *request]{}, func(_ context.Context, o, old *request) field.ErrorList {
+		errs := podspec.CSIDriverName(o.Spec.Driver, specPath.Child("driver"))
+		if o.Spec.PoolName != nil {
+			errs = append(errs, poolName(*o.Spec.PoolName, specPath.Child("poolName"))...)
+		}
+		if n := o.Spec.Limit; n != nil && (*n < 1 || *n > 1000) {
+			errs = append(errs, field.Invalid(specPath.Child("limit"), *n, validation.InclusiveRangeError(1, 1000)))
+		}
+		if old != nil {
+			errs = append(errs, apivalidation.ValidateImmutableField(o.Spec, old.Spec, specPath)...)
+		}
+		return errs
+	}),
 		func(o *request) *alpha.ResourcePoolStatusRequestSpec { return &o.Spec },
 		func(o *request) **alpha.ResourcePoolStatusRequestStatus { return &o.Status })
 	return resources.Declare(resources.Spec[request, *request]{Resource: r, Strategy: main, Views: resources.StatusView(view)})

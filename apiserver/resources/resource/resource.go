@@ -2,8 +2,11 @@
 package resource
 
 import (
+	"context"
+
 	v1 "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"skiff/apiserver/resources"
 	"skiff/apiserver/resources/table"
@@ -12,14 +15,14 @@ import (
 // Resources are the kinds of the group.
 func Resources() []resources.Resource {
 	return []resources.Resource{
-		plain[v1.DeviceClass, *v1.DeviceClass]("DeviceClass", "deviceclasses", false, resources.Empty[v1.DeviceClassList], nil, classVersions(nil)),
+		plain[v1.DeviceClass, *v1.DeviceClass]("DeviceClass", "deviceclasses", false, resources.Empty[v1.DeviceClassList], nil, classVersions(nil), validateClass),
 		claims(),
-		plain[v1.ResourceClaimTemplate, *v1.ResourceClaimTemplate]("ResourceClaimTemplate", "resourceclaimtemplates", true, resources.Empty[v1.ResourceClaimTemplateList], defaultTemplate, templateVersions()),
-		slices(), taintRules(), poolStatusRequests(),
+		plain[v1.ResourceClaimTemplate, *v1.ResourceClaimTemplate]("ResourceClaimTemplate", "resourceclaimtemplates", true, resources.Empty[v1.ResourceClaimTemplateList], defaultTemplate, templateVersions(), validateTemplate),
+		resourceSlices(), taintRules(), poolStatusRequests(),
 	}
 }
 
-func plain[T any, P resources.Object[T]](kind, plural string, namespaced bool, list func() runtime.Object, def func(P), others []resources.Version) resources.Resource {
+func plain[T any, P resources.Object[T]](kind, plural string, namespaced bool, list func() runtime.Object, def func(P), others []resources.Version, rule func(context.Context, P, P) field.ErrorList) resources.Resource {
 	r := resources.Kind(v1.GroupName, kind, plural, namespaced)
 	r.Versions = append([]resources.Version{resources.HubVersion[T, P]("v1", list, def)}, others...)
 	r.Columns = table.Columns(table.Name(), table.Age())
@@ -28,11 +31,11 @@ func plain[T any, P resources.Object[T]](kind, plural string, namespaced bool, l
 		Row: func(o P) []any {
 			return []any{o.GetName(), table.Since(o.GetCreationTimestamp())}
 		},
-		Strategy: resources.TypedStrategy[T, P]{Generation: true, AllowUnconditionalUpdate: true},
+		Strategy: resources.Checked(resources.TypedStrategy[T, P]{Generation: true, AllowUnconditionalUpdate: true}, rule),
 	})
 }
 
-func slices() resources.Resource {
+func resourceSlices() resources.Resource {
 	type slice = v1.ResourceSlice
 	r := resources.Kind(v1.GroupName, "ResourceSlice", "resourceslices", false)
 	r.Versions = append([]resources.Version{resources.HubVersion[slice]("v1", resources.Empty[v1.ResourceSliceList], defaultSlice)}, sliceVersions()...)
@@ -45,7 +48,7 @@ func slices() resources.Resource {
 	}
 	return resources.Declare(resources.Spec[slice, *slice]{
 		Resource: r,
-		Strategy: resources.TypedStrategy[slice, *slice]{Generation: true, AllowUnconditionalUpdate: true},
+		Strategy: resources.Checked(resources.TypedStrategy[slice, *slice]{Generation: true, AllowUnconditionalUpdate: true}, validateSlice),
 		SelectableFields: map[string]func(*slice) string{
 			"spec.nodeName": node, "spec.driver": func(o *slice) string { return o.Spec.Driver },
 		},
@@ -60,8 +63,9 @@ func claims() resources.Resource {
 	r := resources.Kind(v1.GroupName, "ResourceClaim", "resourceclaims", true)
 	r.Versions = append([]resources.Version{resources.HubVersion[claim]("v1", resources.Empty[v1.ResourceClaimList], defaultClaim)}, claimVersions()...)
 	r.Columns = table.Columns(table.Name(), table.Text("State", "What became of the claim."), table.Age())
-	main, view := resources.SpecStatus(resources.TypedStrategy[claim, *claim]{AllowUnconditionalUpdate: true},
+	main, view := resources.SpecStatus(resources.Checked(resources.TypedStrategy[claim, *claim]{AllowUnconditionalUpdate: true}, validateClaim),
 		func(o *claim) *v1.ResourceClaimSpec { return &o.Spec }, func(o *claim) *v1.ResourceClaimStatus { return &o.Status })
+	view.ValidateUpdate = validateClaimStatus
 	return resources.Declare(resources.Spec[claim, *claim]{
 		Resource: r, Strategy: main, Views: resources.StatusView(view),
 		Row: func(o *claim) []any {

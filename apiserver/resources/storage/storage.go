@@ -92,6 +92,7 @@ func volumeAttachments() resources.Resource {
 	r.Columns = table.Columns(table.Name(), table.Text("Attacher", "Who attaches the volume."), table.Text("PV", "The volume."), table.Text("Node", "The node."), table.Bool("Attached", "Whether it is attached."), table.Age())
 	main, view := resources.SpecStatus(resources.TypedStrategy[storagev1.VolumeAttachment, *storagev1.VolumeAttachment]{Validate: validateAttachment, ValidateUpdate: updateAttachment},
 		func(o *storagev1.VolumeAttachment) *storagev1.VolumeAttachmentSpec { return &o.Spec }, func(o *storagev1.VolumeAttachment) *storagev1.VolumeAttachmentStatus { return &o.Status })
+	view.ValidateUpdate = validateAttachmentStatus
 	return resources.Declare(resources.Spec[storagev1.VolumeAttachment, *storagev1.VolumeAttachment]{
 		Resource: r, Strategy: main, Views: resources.StatusView(view),
 		Row: func(o *storagev1.VolumeAttachment) []any {

@@ -3,7 +3,6 @@ package storage
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -12,26 +11,14 @@ import (
 	unversioned "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"skiff/apiserver/resources/podspec"
 )
 
 var specPath = field.NewPath("spec")
 
-func driverName(name string, at *field.Path) field.ErrorList {
-	if name == "" {
-		return field.ErrorList{field.Required(at, "")}
-	}
-	var errs field.ErrorList
-	if len(name) > 63 {
-		errs = append(errs, field.TooLong(at, "", 63))
-	}
-	for _, msg := range validation.IsDNS1123Subdomain(strings.ToLower(name)) {
-		errs = append(errs, field.Invalid(at, name, msg))
-	}
-	return errs
-}
-
 func validateAttachment(_ context.Context, o *storagev1.VolumeAttachment) field.ErrorList {
-	errs := driverName(o.Spec.Attacher, specPath.Child("attacher"))
+	errs := podspec.CSIDriverName(o.Spec.Attacher, specPath.Child("attacher"))
 	at := specPath.Child("source")
 	switch src := o.Spec.Source; {
 	case src.PersistentVolumeName == nil && src.InlineVolumeSpec == nil:
@@ -40,6 +27,8 @@ func validateAttachment(_ context.Context, o *storagev1.VolumeAttachment) field.
 		errs = append(errs, field.Forbidden(at, "must specify exactly one of inlineVolumeSpec and persistentVolumeName"))
 	case src.PersistentVolumeName != nil && *src.PersistentVolumeName == "":
 		errs = append(errs, field.Required(at.Child("persistentVolumeName"), "must specify non empty persistentVolumeName"))
+	case src.InlineVolumeSpec != nil:
+		errs = append(errs, podspec.ValidateInlineVolumeSpec(src.InlineVolumeSpec, at.Child("inlineVolumeSpec"))...)
 	}
 	if o.Spec.NodeName == "" {
 		errs = append(errs, field.Required(specPath.Child("nodeName"), ""))
@@ -59,12 +48,46 @@ func updateAttachment(ctx context.Context, o, old *storagev1.VolumeAttachment) f
 	return errs
 }
 
+// The longest parts of what an attacher says.
+const (
+	longestMetadata = 256 << 10
+	longestMessage  = 1024
+)
+
+func validateAttachmentStatus(_ context.Context, o, _ *storagev1.VolumeAttachment) field.ErrorList {
+	var errs field.ErrorList
+	at := field.NewPath("status")
+	size := 0
+	for k, v := range o.Status.AttachmentMetadata {
+		if k == "" {
+			errs = append(errs, field.Required(at.Child("attachmentMetadata"), "key must not be empty"))
+		}
+		size += len(k) + len(v)
+	}
+	if size > longestMetadata {
+		errs = append(errs, field.TooLong(at.Child("attachmentMetadata"), "", longestMetadata))
+	}
+	for name, e := range map[string]*storagev1.VolumeError{"attachError": o.Status.AttachError, "detachError": o.Status.DetachError} {
+		if e == nil {
+			continue
+		}
+		at := at.Child(name)
+		if len(e.Message) > longestMessage {
+			errs = append(errs, field.Invalid(at.Child("message"), e.Message, fmt.Sprintf("must be less than %d characters", longestMessage)))
+		}
+		if e.ErrorCode != nil && *e.ErrorCode < 0 {
+			errs = append(errs, field.Invalid(at.Child("errorCode"), *e.ErrorCode, "must be greater than or equal to 0"))
+		}
+	}
+	return errs
+}
+
 func validateCSINode(_ context.Context, o *storagev1.CSINode) field.ErrorList {
 	var errs field.ErrorList
 	names := map[string]bool{}
 	for i, d := range o.Spec.Drivers {
 		at := specPath.Child("drivers").Index(i)
-		errs = append(errs, driverName(d.Name, at.Child("name"))...)
+		errs = append(errs, podspec.CSIDriverName(d.Name, at.Child("name"))...)
 		switch {
 		case d.NodeID == "":
 			errs = append(errs, field.Required(at.Child("nodeID"), d.NodeID))
@@ -96,6 +119,7 @@ func updateCSINode(ctx context.Context, o, old *storagev1.CSINode) field.ErrorLi
 	errs := validateCSINode(ctx, o)
 	for _, was := range old.Spec.Drivers {
 		for _, is := range o.Spec.Drivers {
+			// What a node has room for changes with the node; all else is fixed.
 			is.Allocatable = was.Allocatable
 			if is.Name == was.Name && !equality.Semantic.DeepEqual(is, was) {
 				errs = append(errs, field.Invalid(specPath.Child("drivers"), o.Spec.Drivers, fmt.Sprintf("driver %s: field is immutable", was.Name)))
@@ -106,7 +130,7 @@ func updateCSINode(ctx context.Context, o, old *storagev1.CSINode) field.ErrorLi
 }
 
 func validateDriver(_ context.Context, o *storagev1.CSIDriver) field.ErrorList {
-	errs := driverName(o.Name, field.NewPath("metadata", "name"))
+	errs := podspec.CSIDriverName(o.Name, field.NewPath("metadata", "name"))
 	for name, p := range map[string]*bool{"attachedRequired": o.Spec.AttachRequired, "podInfoOnMount": o.Spec.PodInfoOnMount, "storageCapacity": o.Spec.StorageCapacity} {
 		if p == nil {
 			errs = append(errs, field.Required(specPath.Child(name), ""))
@@ -118,6 +142,12 @@ func validateDriver(_ context.Context, o *storagev1.CSIDriver) field.ErrorList {
 		default:
 			errs = append(errs, field.NotSupported(specPath.Child("fsGroupPolicy"), *p, []storagev1.FSGroupPolicy{storagev1.FileFSGroupPolicy, storagev1.NoneFSGroupPolicy, storagev1.ReadWriteOnceWithFSTypeFSGroupPolicy}))
 		}
+	}
+	if n := o.Spec.NodeAllocatableUpdatePeriodSeconds; n != nil && *n < 10 {
+		errs = append(errs, field.Invalid(specPath.Child("nodeAllocatableUpdatePeriodSeconds"), *n, "must be greater than or equal to 10 seconds"))
+	}
+	if in := o.Spec.ServiceAccountTokenInSecrets; in != nil && len(o.Spec.TokenRequests) == 0 {
+		errs = append(errs, field.Forbidden(specPath.Child("serviceAccountTokenInSecrets"), "serviceAccountTokenInSecrets cannot be set when tokenRequests is not specified"))
 	}
 	audiences := map[string]bool{}
 	for i, t := range o.Spec.TokenRequests {
@@ -176,7 +206,7 @@ func updateCapacity(ctx context.Context, o, old *storagev1.CSIStorageCapacity) f
 }
 
 func validateAttributes(_ context.Context, o *storagev1.VolumeAttributesClass) field.ErrorList {
-	errs := driverName(o.DriverName, field.NewPath("driverName"))
+	errs := podspec.CSIDriverName(o.DriverName, field.NewPath("driverName"))
 	if len(o.Parameters) == 0 {
 		errs = append(errs, field.Required(field.NewPath("parameters"), "must contain at least one key/value pair"))
 	}

@@ -1,0 +1,109 @@
+package builtin_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"sigs.k8s.io/yaml"
+
+	"skiff/apiserver/resources/builtin"
+)
+
+// TestRules creates objects that break one rule each, and wants its text.
+func TestRules(t *testing.T) {
+	const container = "{name: c, image: i, terminationMessagePolicy: File, imagePullPolicy: Always"
+	pod := func(spec string) string { return "spec: {" + spec + ", containers: [" + container + "}]}" }
+	volume := func(source string) string { return pod("volumes: [{name: v, " + source + "}]") }
+	pv := func(source string) string {
+		return "spec: {accessModes: [ReadWriteOnce], capacity: {storage: 1Gi}, " + source + "}"
+	}
+	hook := func(text string) string {
+		return "webhooks: [{name: a.b.c, sideEffects: None, admissionReviewVersions: [v1], clientConfig: {url: 'https://h'}, " + text + "}]"
+	}
+	policy := func(text string) string {
+		return "spec: {matchConstraints: {resourceRules: [{apiGroups: [''], apiVersions: [v1], resources: [pods], operations: [CREATE]}]}, " + text + "}"
+	}
+	claim := func(text string) string {
+		return "spec: {devices: {requests: [{name: a, exactly: {deviceClassName: c, " + text + "}}]}}"
+	}
+	for _, tc := range []struct{ name, kind, object, want string }{
+		{"an iSCSI name", "Pod", volume("iscsi: {targetPortal: p, iqn: x}"), `spec.volumes[0].iscsi.iqn: Invalid value: "x": must be valid format starting with iqn, eui, or naa`},
+		{"fibre channel", "Pod", volume("fc: {targetWWNs: [a]}"), `spec.volumes[0].fc.lun: Required value: lun is required if targetWWNs is specified`},
+		{"a claim's size", "Pod", volume("ephemeral: {volumeClaimTemplate: {spec: {accessModes: [ReadWriteOnce]}}}"), `spec.volumes[0].ephemeral.volumeClaimTemplate.spec.resources[storage]: Required value`},
+		{"a CSI driver", "Pod", volume("csi: {driver: -x}"), `spec.volumes[0].csi.driver: Invalid value: "-x": a lowercase RFC 1123 subdomain`},
+		{"a trust bundle", "Pod", volume("projected: {sources: [{clusterTrustBundle: {path: p}}]}"), `spec.volumes[0].projected.sources[0].clusterTrustBundle: Required value: either name or signerName must be specified`},
+		{"a pod certificate", "Pod", volume("projected: {sources: [{podCertificate: {signerName: a.b/c, keyType: X, keyPath: k}}]}"), `spec.volumes[0].projected.sources[0].podCertificate.keyType: Unsupported value: "X"`},
+		{"sleep", "Pod", "spec: {terminationGracePeriodSeconds: 5, containers: [" + container + ", lifecycle: {preStop: {sleep: {seconds: 9}}}}]}", `spec.containers[0].lifecycle.preStop.sleep: Invalid value: 9: must be non-negative and less than terminationGracePeriodSeconds (5)`},
+		{"a stop signal", "Pod", "spec: {containers: [" + container + ", lifecycle: {stopSignal: SIGTERM}}]}", "spec.containers[0].lifecycle.stopSignal: Forbidden: may not be set for containers with empty `spec.os.name`"},
+		{"a divisor", "Pod", "spec: {containers: [" + container + ", env: [{name: A, valueFrom: {resourceFieldRef: {resource: limits.cpu, divisor: 2}}}]}]}", `only divisor's values 1m and 1 are supported with the cpu resource`},
+		{"a Windows user", "Pod", pod(`securityContext: {windowsOptions: {runAsUserName: 'a\b\c'}}`), `runAsUserName cannot contain more than one backslash`},
+		{"a Linux pod", "Pod", pod("os: {name: linux}, securityContext: {windowsOptions: {}}"), `spec.securityContext.windowsOptions: Forbidden: cannot be set for a linux pod`},
+		{"a group policy", "Pod", pod("securityContext: {fsGroupChangePolicy: X}"), `spec.securityContext.fsGroupChangePolicy: Unsupported value: "X": supported values: "Always", "OnRootMismatch"`},
+		{"spread twice", "Pod", pod("topologySpreadConstraints: [{maxSkew: 1, topologyKey: z, whenUnsatisfiable: DoNotSchedule}, {maxSkew: 1, topologyKey: z, whenUnsatisfiable: DoNotSchedule}]"), `spec.topologySpreadConstraints[1].{topologyKey, whenUnsatisfiable}: Duplicate value: "{z, DoNotSchedule}"`},
+		{"label keys", "Pod", pod("topologySpreadConstraints: [{maxSkew: 1, topologyKey: z, whenUnsatisfiable: DoNotSchedule, matchLabelKeys: [a]}]"), `matchLabelKeys: Forbidden: must not be specified when labelSelector is not set`},
+		{"a host name", "Pod", pod("hostnameOverride: " + strings.Repeat("a", 65)), `spec.hostnameOverride: Too long: may not be more than 64 bytes`},
+
+		{"a volume's source", "PersistentVolume", pv("azureFile: {secretName: s, shareName: x, secretNamespace: ''}"), `spec.azureFile.secretNamespace: Required value`},
+		{"a volume's secret", "PersistentVolume", pv("csi: {driver: d, volumeHandle: h, nodeStageSecretRef: {name: x}}"), `spec.csi.nodeStageSecretRef.namespace: Required value`},
+		{"an inline volume", "VolumeAttachment", "spec: {attacher: a, nodeName: x, source: {inlineVolumeSpec: {accessModes: [ReadWriteOnce], storageClassName: s, csi: {driver: d, volumeHandle: h}}}}", `spec.source.inlineVolumeSpec.storageClassName: Forbidden: may not be specified in the context of inline volumes`},
+
+		{"a hook's name", "ValidatingWebhookConfiguration", "webhooks: [{name: a, sideEffects: None, admissionReviewVersions: [v1], clientConfig: {url: 'https://h'}}]", `webhooks[0].name: Invalid value: "a": should be a domain with at least three segments separated by dots`},
+		{"a hook's URL", "ValidatingWebhookConfiguration", "webhooks: [{name: a.b.c, sideEffects: None, admissionReviewVersions: [v1], clientConfig: {url: 'http://h'}}]", `'https' is the only allowed URL scheme; desired format: https://host[/path]`},
+		{"a hook's condition", "ValidatingWebhookConfiguration", hook("matchConditions: [{name: a, expression: '1'}]"), `webhooks[0].matchConditions[0].expression: Invalid value: "1": must evaluate to bool`},
+		{"CEL", "MutatingWebhookConfiguration", hook("matchConditions: [{name: a, expression: 'what.is'}]"), `undeclared reference to 'what'`},
+		{"resources of a rule", "MutatingWebhookConfiguration", hook("rules: [{apiGroups: [''], apiVersions: [v1], operations: ['*'], resources: ['pods/*', pods/status]}]"), `if 'pods/*' is present, must not specify pods/status`},
+		{"a policy's validation", "ValidatingAdmissionPolicy", policy("validations: [{expression: 'object.spec', messageExpression: '1'}]"), `spec.validations[0].messageExpression: Invalid value: "1": must evaluate to string`},
+		{"a policy's variable", "ValidatingAdmissionPolicy", policy("validations: [{expression: 'true'}], variables: [{name: a-b, expression: '1'}]"), `spec.variables[0].name: Invalid value: "a-b": name is not a valid CEL identifier`},
+		{"a mutation", "MutatingAdmissionPolicy", policy("mutations: [{patchType: ApplyConfiguration, applyConfiguration: {expression: '1'}}]"), `must evaluate to Object`},
+
+		{"a device class", "ResourceClaim", claim("allocationMode: All, count: 2"), `spec.devices.requests[0].exactly.count: Invalid value: 2: must not be specified when allocationMode is 'All'`},
+		{"a selector", "ResourceClaim", claim("selectors: [{cel: {expression: 'device.nothing'}}]"), `undefined field 'nothing'`},
+		{"a constraint", "ResourceClaim", "spec: {devices: {requests: [{name: a, exactly: {deviceClassName: c}}], constraints: [{requests: [b], matchAttribute: d/x}]}}", `must be the name of a request in the claim`},
+		{"a slice's nodes", "ResourceSlice", "spec: {driver: d, pool: {name: p, resourceSliceCount: 1}}", "spec: Required value: exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required"},
+
+		{"an endpoint's zone", "EndpointSlice", "{addressType: IPv4, endpoints: [{addresses: [1.2.3.4], zone: 'a b'}]}", `endpoints[0].zone: Invalid value`},
+		{"a path", "Ingress", "spec: {rules: [{http: {paths: [{path: /a//b, pathType: Exact, backend: {service: {name: s, port: {number: 1}}}}]}}]}", `spec.rules[0].http.paths[0].path: Invalid value: "/a//b": must not contain '//'`},
+		{"a backend", "Ingress", "spec: {defaultBackend: {resource: {kind: K, name: ''}}}", `spec.defaultBackend.resource.name: Required value`},
+		{"a lease's strategy", "Lease", "spec: {preferredHolder: a}", "spec.preferredHolder: Forbidden: may only be specified if `strategy` is defined"},
+		{"exit codes", "Job", "spec: {template: {spec: {restartPolicy: Never, containers: [" + container + "}]}}, podFailurePolicy: {rules: [{action: FailJob, onExitCodes: {operator: In, values: [0]}}]}}", `must not be 0 for the In operator`},
+		{"success", "Job", "spec: {completionMode: Indexed, completions: 2, parallelism: 1, template: {spec: {restartPolicy: Never, containers: [" + container + "}]}}, successPolicy: {rules: [{succeededCount: 3}]}}", `must be less than or equal to 2 (the number of specified completions)`},
+		{"a usage", "CertificateSigningRequest", "spec: {usages: [x]}", `spec.usages[0]: Unsupported value: "x"`},
+		{"a flow's subject", "FlowSchema", "spec: {priorityLevelConfiguration: {name: p}, rules: [{subjects: [{kind: User, user: {name: ''}}]}]}", `spec.rules[0].subjects[0].user.name: Required value`},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got := createErrors(t, tc.kind, tc.object)
+			if !strings.Contains(got, tc.want) {
+				t.Errorf("%s\nsays: %s\nwant: %s", tc.object, got, tc.want)
+			}
+		})
+	}
+}
+
+// createErrors is what the validation of a kind says of an object in YAML.
+func createErrors(t *testing.T, kind, text string) string {
+	t.Helper()
+	for _, r := range builtin.Resources() {
+		if r.Kind != kind {
+			continue
+		}
+		for _, v := range r.Versions {
+			if v.Name != r.Hub {
+				continue
+			}
+			obj := v.New()
+			if err := yaml.UnmarshalStrict([]byte(text), obj); err != nil {
+				t.Fatal(err)
+			}
+			if v.Default != nil {
+				v.Default(obj)
+			}
+			if err := r.Strategy.Validate(context.Background(), obj).ToAggregate(); err != nil {
+				return err.Error()
+			}
+			return ""
+		}
+	}
+	t.Fatalf("no kind %s", kind)
+	return ""
+}
