@@ -121,7 +121,7 @@ func New(cfg Config) (*Server, error) {
 	if err := s.extend(loopback); err != nil {
 		return nil, err
 	}
-	if s.services, err = serviceip.New(serviceip.Config{Client: s.core.Client, Informers: s.core.Informers, CIDRs: cfg.ServiceCIDRs, MinPort: cfg.NodePortMin, MaxPort: cfg.NodePortMax}); err != nil {
+	if s.services, err = serviceip.New(serviceip.Config{Client: s.core.Client, Store: cfg.Store, Informers: s.core.Informers, CIDRs: cfg.ServiceCIDRs, MinPort: cfg.NodePortMin, MaxPort: cfg.NodePortMax}); err != nil {
 		return nil, err
 	}
 	if err := s.admission(); err != nil {

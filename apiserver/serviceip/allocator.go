@@ -1,6 +1,7 @@
 // Package serviceip gives Services their cluster IPs and node ports. Each
-// address is an IPAddress object, so that all API servers share one book; ports
-// are kept in memory and repaired from the Services.
+// address is an IPAddress object, and the node ports are bits of one object that is
+// changed by compare-and-swap, so that all API servers share the books. Both are
+// repaired from the Services now and then.
 //
 // The Allocator stands last in the admission chain: it sees the Service as it
 // will be stored, and gives back what it took when the write does not happen.
@@ -14,12 +15,13 @@ import (
 	"math/big"
 	"net/netip"
 	"slices"
-	"sync"
+	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/client-go/informers"
@@ -29,6 +31,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"skiff/apiserver/admission"
+	"skiff/kine"
 )
 
 const repairEvery = 3 * time.Minute
@@ -37,7 +40,10 @@ const repairEvery = 3 * time.Minute
 type Config struct {
 	Client    kubernetes.Interface
 	Informers informers.SharedInformerFactory
-	// CIDRs are the ranges, the primary family first.
+	// Store has the book of node ports.
+	Store kine.Store
+	// CIDRs are the ranges that the server was started with, the primary family
+	// first. ServiceCIDR objects may add others of their families.
 	CIDRs []netip.Prefix
 	// MinPort and MaxPort bound node ports.
 	MinPort, MaxPort int
@@ -48,15 +54,8 @@ type Allocator struct {
 	cfg      Config
 	services corev1listers.ServiceLister
 	ips      networkinglisters.IPAddressLister
-
-	mu    sync.Mutex
-	ports map[portKey]string // who holds a port
-	next  int
-}
-
-type portKey struct {
-	protocol corev1.Protocol
-	port     int32
+	cidrs    networkinglisters.ServiceCIDRLister
+	book     *book
 }
 
 // New checks the configuration.
@@ -64,10 +63,12 @@ func New(c Config) (*Allocator, error) {
 	if len(c.CIDRs) == 0 || len(c.CIDRs) > 2 {
 		return nil, fmt.Errorf("service IPs: %d ranges: want one, or one of each family", len(c.CIDRs))
 	}
-	return &Allocator{
+	a := &Allocator{
 		cfg: c, services: c.Informers.Core().V1().Services().Lister(), ips: c.Informers.Networking().V1().IPAddresses().Lister(),
-		ports: map[portKey]string{}, next: c.MinPort + 86,
-	}, nil
+		cidrs: c.Informers.Networking().V1().ServiceCIDRs().Lister(),
+	}
+	a.book = &book{store: c.Store, min: c.MinPort, max: c.MaxPort, now: time.Now, used: a.usedPorts}
+	return a, nil
 }
 
 // Name of the plugin.
@@ -103,7 +104,7 @@ func (a *Allocator) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case r := <-gone:
-			a.release(ctx, r)
+			a.releaseAll(ctx, r, gone)
 		case <-tick.C:
 			a.repair(ctx)
 		}
@@ -113,8 +114,12 @@ func (a *Allocator) Run(ctx context.Context) error {
 // releaseQueue bounds the releases that wait; what does not fit is left to the repair.
 const releaseQueue = 1024
 
-// release is an address that a Service had.
-type release struct{ ip, namespace, name string }
+// release is an address or a port that a Service had, and no longer has as of revision.
+type release struct {
+	ip, namespace, name string
+	port                int32
+	revision            int64
+}
 
 // changed queues what the old form of a Service had and the new one, if any, has not.
 func (a *Allocator) changed(gone chan<- release, before, after any) {
@@ -122,17 +127,51 @@ func (a *Allocator) changed(gone chan<- release, before, after any) {
 	if !ok {
 		return
 	}
+	// An informer gives a deleted object with the revision of its end.
 	svc, _ := after.(*corev1.Service)
-	a.releasePorts(old, svc)
+	last := old
+	if svc != nil {
+		last = svc
+	}
+	revision, _ := strconv.ParseInt(last.ResourceVersion, 10, 64) // 0 leaves recent grants to the repair
+	queue := func(r release) {
+		select {
+		case gone <- r:
+		default: // the repair finds it
+		}
+	}
+	keep := numbers(svc)
+	for n := range numbers(old) {
+		if !keep[n] {
+			queue(release{port: n, revision: revision})
+		}
+	}
 	for _, ip := range old.Spec.ClusterIPs {
 		if ip == "" || ip == corev1.ClusterIPNone || svc != nil && slices.Contains(svc.Spec.ClusterIPs, ip) {
 			continue
 		}
+		queue(release{ip: ip, namespace: old.Namespace, name: old.Name})
+	}
+}
+
+// releaseAll releases r and what waits behind it. Ports go together: each release
+// of ports lists the Services once.
+func (a *Allocator) releaseAll(ctx context.Context, r release, more <-chan release) {
+	var ports []portRelease
+	for {
+		if r.port != 0 {
+			ports = append(ports, portRelease{r.port, r.revision})
+		} else {
+			a.release(ctx, r)
+		}
 		select {
-		case gone <- release{ip, old.Namespace, old.Name}:
+		case r = <-more:
+			continue
 		default:
 		}
+		break
 	}
+	_ = a.book.release(ctx, ports) // the repair takes them when this fails
 }
 
 // release deletes the address's object unless a Service has it again.
@@ -163,31 +202,38 @@ func (a *Allocator) inUse(ctx context.Context, ip, namespace, name string) bool 
 	return slices.Contains(svc.Spec.ClusterIPs, ip)
 }
 
-// repair forgets ports that no Service has, and addresses whose Service is gone.
+// repair makes both books say what Services have.
 func (a *Allocator) repair(ctx context.Context) {
+	_ = a.book.repair(ctx) // the next repair tries again, as for all below
 	list, err := a.services.List(everything)
 	if err != nil {
 		return
 	}
-	held := map[string]bool{}
-	a.mu.Lock()
-	a.ports = map[portKey]string{}
+	held := map[string]*corev1.Service{}
 	for _, s := range list {
 		for _, ip := range s.Spec.ClusterIPs {
-			held[ip] = true
-		}
-		for k := range portsOf(s) {
-			a.ports[k] = s.Namespace + "/" + s.Name
+			if ip != "" && ip != corev1.ClusterIPNone {
+				held[ip] = s
+			}
 		}
 	}
-	a.mu.Unlock()
 	ips, err := a.ips.List(everything)
 	if err != nil {
 		return
 	}
+	client := a.cfg.Client.NetworkingV1().IPAddresses()
 	for _, ip := range ips {
-		if !held[ip.Name] && time.Since(ip.CreationTimestamp.Time) > time.Minute && ip.Labels[managedBy] == managedByName {
-			_ = a.cfg.Client.NetworkingV1().IPAddresses().Delete(ctx, ip.Name, metav1.DeleteOptions{}) // the next repair tries again
+		if held[ip.Name] == nil && time.Since(ip.CreationTimestamp.Time) > time.Minute && ip.Labels[managedBy] == managedByName {
+			p := ip.Spec.ParentRef
+			if p == nil || !a.inUse(ctx, ip.Name, p.Namespace, p.Name) {
+				_ = client.Delete(ctx, ip.Name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &ip.UID, ResourceVersion: &ip.ResourceVersion}})
+			}
+		}
+		delete(held, ip.Name)
+	}
+	for text, svc := range held {
+		if addr, err := netip.ParseAddr(text); err == nil && a.inUse(ctx, text, svc.Namespace, svc.Name) {
+			_, _ = client.Create(ctx, addressObject(svc, addr), metav1.CreateOptions{})
 		}
 	}
 }
@@ -208,7 +254,7 @@ func (a *Allocator) Admit(ctx context.Context, at *admission.Attributes) error {
 	if err := a.addresses(ctx, at, svc, old); err != nil {
 		return err
 	}
-	return a.nodePorts(at, svc, old)
+	return a.nodePorts(ctx, at, svc, old)
 }
 
 // keepAllocated fills what an updater left out with what the Service has, so
@@ -372,11 +418,7 @@ func (a *Allocator) take(ctx context.Context, at *admission.Attributes, svc *cor
 	if err != nil {
 		return invalid(svc, field.Invalid(path, ip, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"))
 	}
-	in := false
-	for _, p := range a.cfg.CIDRs {
-		in = in || p.Contains(addr)
-	}
-	if !in {
+	if !slices.ContainsFunc(a.ranges(), func(p netip.Prefix) bool { return p.Contains(addr) }) {
 		return invalid(svc, field.Invalid(path, svc.Spec.ClusterIPs, fmt.Sprintf("failed to allocate IP %s: the provided network does not match the current range", ip)))
 	}
 	err = a.reserve(ctx, at, svc, addr)
@@ -401,10 +443,7 @@ func (a *Allocator) reserve(ctx context.Context, at *admission.Attributes, svc *
 		return nil
 	}
 	client := a.cfg.Client.NetworkingV1().IPAddresses()
-	obj := &networkingv1.IPAddress{
-		ObjectMeta: metav1.ObjectMeta{Name: addr.String(), Labels: map[string]string{managedBy: managedByName, familyLabel: string(familyOf(addr))}},
-		Spec:       networkingv1.IPAddressSpec{ParentRef: &networkingv1.ParentReference{Resource: "services", Namespace: svc.Namespace, Name: svc.Name}},
-	}
+	obj := addressObject(svc, addr)
 	_, err := client.Create(ctx, obj, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) && a.abandoned(ctx, addr.String()) {
 		_, err = client.Create(ctx, obj, metav1.CreateOptions{})
@@ -417,6 +456,13 @@ func (a *Allocator) reserve(ctx context.Context, at *admission.Attributes, svc *
 		_ = client.Delete(context.WithoutCancel(ctx), addr.String(), metav1.DeleteOptions{})
 	})
 	return nil
+}
+
+func addressObject(svc *corev1.Service, addr netip.Addr) *networkingv1.IPAddress {
+	return &networkingv1.IPAddress{
+		ObjectMeta: metav1.ObjectMeta{Name: addr.String(), Labels: map[string]string{managedBy: managedByName, familyLabel: string(familyOf(addr))}},
+		Spec:       networkingv1.IPAddressSpec{ParentRef: &networkingv1.ParentReference{Resource: "services", Namespace: svc.Namespace, Name: svc.Name}},
+	}
 }
 
 // abandonedAfter is how old an address must be to be taken from a Service that
@@ -442,16 +488,69 @@ func (a *Allocator) abandoned(ctx context.Context, name string) bool {
 	return err == nil || apierrors.IsNotFound(err)
 }
 
-// pick finds a free address: from a place that the Service's name gives, so that
-// two servers do not try the same one after another. The lower part of the range
-// is left for addresses that are asked for (KEP-3070).
-func (a *Allocator) pick(ctx context.Context, at *admission.Attributes, svc *corev1.Service, family corev1.IPFamily) (string, error) {
-	var cidr netip.Prefix
-	for _, p := range a.cfg.CIDRs {
-		if familyOf(p.Addr()) == family {
-			cidr = p.Masked()
+// ranges are those that addresses may be taken from: the server's own, which need no
+// controller to be ready, and those of ServiceCIDR objects that are; less what is going.
+func (a *Allocator) ranges() []netip.Prefix {
+	list, err := a.cidrs.List(everything)
+	if err != nil {
+		return a.cfg.CIDRs
+	}
+	var out []netip.Prefix
+	leaving := map[netip.Prefix]bool{}
+	for _, c := range list {
+		ready := c.DeletionTimestamp == nil && apimeta.IsStatusConditionTrue(c.Status.Conditions, networkingv1.ServiceCIDRConditionReady)
+		for _, text := range c.Spec.CIDRs {
+			p, err := netip.ParsePrefix(text)
+			if err != nil {
+				continue
+			}
+			if ready {
+				out = append(out, p.Masked())
+			} else if c.DeletionTimestamp != nil {
+				leaving[p.Masked()] = true
+			}
 		}
 	}
+	for _, p := range a.cfg.CIDRs {
+		if !leaving[p.Masked()] {
+			out = append(out, p.Masked())
+		}
+	}
+	// The server's own come first, then the largest.
+	own := func(p netip.Prefix) bool { return slices.Contains(a.cfg.CIDRs, p) }
+	slices.SortStableFunc(out, func(x, y netip.Prefix) int {
+		switch {
+		case own(x) != own(y):
+			if own(x) {
+				return -1
+			}
+			return 1
+		case x.Bits() != y.Bits():
+			return x.Bits() - y.Bits()
+		}
+		return x.Addr().Compare(y.Addr())
+	})
+	return slices.Compact(out)
+}
+
+// pick finds a free address in the first range of the family that has one.
+func (a *Allocator) pick(ctx context.Context, at *admission.Attributes, svc *corev1.Service, family corev1.IPFamily) (string, error) {
+	for _, p := range a.ranges() {
+		if familyOf(p.Addr()) != family {
+			continue
+		}
+		ip, err := a.pickIn(ctx, at, svc, p)
+		if !errors.Is(err, errFull) {
+			return ip, err
+		}
+	}
+	return "", apierrors.NewInternalError(fmt.Errorf("failed to allocate a serviceIP: range is full"))
+}
+
+// pickIn finds a free address of a range: from a place that the Service's name
+// gives, so that two servers do not try the same one after another. The lower part
+// of the range is left for addresses that are asked for (KEP-3070).
+func (a *Allocator) pickIn(ctx context.Context, at *admission.Attributes, svc *corev1.Service, cidr netip.Prefix) (string, error) {
 	size, offset := span(cidr)
 	h := fnv.New64a()
 	fmt.Fprintf(h, "%s/%s/%s/%d", svc.Namespace, svc.Name, svc.GenerateName, time.Now().UnixNano())
@@ -473,9 +572,6 @@ func (a *Allocator) pick(ctx context.Context, at *admission.Attributes, svc *cor
 	ip, err := try(offset, size-offset)
 	if errors.Is(err, errFull) && offset > 0 {
 		ip, err = try(0, offset)
-	}
-	if errors.Is(err, errFull) {
-		return "", apierrors.NewInternalError(fmt.Errorf("failed to allocate a serviceIP: range is full"))
 	}
 	return ip, err
 }
