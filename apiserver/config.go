@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apiserver/pkg/apis/apiserver"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/client-go/rest"
@@ -70,6 +71,9 @@ type Config struct {
 	Admission func(Deps) (admission.Chain, error)
 	// KubeletTLS dials kubelets; nil verifies nothing and presents nothing.
 	KubeletTLS *tls.Config
+	// KubeletAddressTypes are the addresses of a node that are dialled, in order;
+	// default InternalIP, ExternalIP, Hostname.
+	KubeletAddressTypes []corev1.NodeAddressType
 	// Transformer encrypts values at rest, by resource; nil leaves them.
 	Transformer func(group, resource string) store.Transformer
 	// EncryptionConfigFile is an EncryptionConfiguration: it makes the Transformer.

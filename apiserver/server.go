@@ -93,7 +93,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.dialer = &connect.Dialer{TLS: cfg.KubeletTLS, Nodes: s.core.Informers.Core().V1().Nodes().Lister(), Client: s.core.Client, Log: cfg.Log}
+	s.dialer = &connect.Dialer{TLS: cfg.KubeletTLS, AddressTypes: cfg.KubeletAddressTypes, Nodes: s.core.Informers.Core().V1().Nodes().Lister(), Client: s.core.Client, Log: cfg.Log}
 	connectors := map[resources.Connector]handlers.Connector{}
 	s.api, err = handlers.New(handlers.Config{
 		Admission:     func() admission.Chain { return *s.chain.Load() },

@@ -69,9 +69,10 @@ func (c *connectors) pass(w http.ResponseWriter, r *http.Request, p passing) {
 			var api apierrors.APIStatus
 			if !errors.As(err, &api) {
 				logOf(c.Dialer).Debug("a proxied request failed", "to", p.to.Host, "err", err)
-				err = apierrors.NewServiceUnavailable(fmt.Sprintf("error trying to reach service: %v", err))
 				if p.upgradeOnly || p.text {
-					err = apierrors.NewInternalError(fmt.Errorf("error dialing backend: %w", errors.Unwrap(err)))
+					err = apierrors.NewInternalError(fmt.Errorf("error dialing backend: %w", err))
+				} else {
+					err = apierrors.NewServiceUnavailable(fmt.Sprintf("error trying to reach service: %v", err))
 				}
 			}
 			handlers.WriteError(w, r, err)

@@ -29,6 +29,7 @@ func kubeletConfigDoc(cluster *config.Cluster, given []byte) ([]byte, error) {
 	setMissing(doc, "clusterDNS", dns)
 	setMissing(doc, "clusterDomain", cluster.Networking.DNSDomain)
 	setMissing(doc, "rotateCertificates", true)
+	setMissing(doc, "serverTLSBootstrap", true)
 	setMissing(doc, "cgroupDriver", "cgroupfs")
 	// Of today's disks the kubelet's own 10 and 15 percent are tens of GiB: a
 	// machine with much else on it would lose its pods.

@@ -53,6 +53,17 @@ func bootstrapRules() []runtime.Object {
 		bindCluster("kubeadm:kubelet-bootstrap", "system:node-bootstrapper", joining),
 		bindCluster("kubeadm:node-autoapprove-bootstrap", "system:certificates.k8s.io:certificatesigningrequests:nodeclient", joining),
 		bindCluster("kubeadm:node-autoapprove-certificate-rotation", "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient", nodes),
+		// The approver asks whether a node may have a serving certificate signed
+		// without a person. Deleting the binding takes that away.
+		&rbacv1.ClusterRole{ObjectMeta: meta("", "skiff:node-serving-certificates"), Rules: []rbacv1.PolicyRule{{
+			Verbs: []string{"create"}, APIGroups: []string{"certificates.k8s.io"}, Resources: []string{"certificatesigningrequests/selfnodeserver"},
+		}}},
+		bindCluster("skiff:node-serving-certificates", "skiff:node-serving-certificates", nodes),
+		&rbacv1.ClusterRole{ObjectMeta: meta("", "skiff:serving-certificate-approver"), Rules: []rbacv1.PolicyRule{{
+			Verbs: []string{"approve"}, APIGroups: []string{"certificates.k8s.io"}, Resources: []string{"signers"}, ResourceNames: []string{"kubernetes.io/kubelet-serving"},
+		}}},
+		bindCluster("skiff:serving-certificate-approver", "skiff:serving-certificate-approver",
+			rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Namespace: "kube-system", Name: "certificate-controller"}),
 		&rbacv1.ClusterRole{ObjectMeta: meta("", "kubeadm:get-nodes"), Rules: []rbacv1.PolicyRule{{
 			Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{"nodes"},
 		}}},

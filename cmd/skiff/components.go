@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"skiff/apiserver"
-	"skiff/apiserver/audit"
 	"skiff/apiserver/authn"
 	"skiff/cluster/pki"
 	"skiff/controllers"
@@ -22,76 +22,39 @@ import (
 	"skiff/kine/etcdserver"
 )
 
-type apiserverFlags struct {
-	store, bind, certDir, tokenFile, clientCA, cert, key, issuer, signingKey, serviceCIDR, advertise string
-	keyFiles, authorization, enable, disable, runtimeConfig                                          []string
-	port, inflight, mutating                                                                         int
-	anonymous                                                                                        bool
-	auditPolicy, auditLog, encryption                                                                string
-}
-
 func apiserverCommand() *cobra.Command {
 	var o apiserverFlags
 	cmd := &cobra.Command{
 		Use: "apiserver", Short: "Run the API server alone", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return runAPIServer(cmd.Context(), o) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return runAPIServer(cmd.Context(), cmd.Flags(), &o) },
 	}
-	f := cmd.Flags()
-	f.StringVar(&o.store, "etcd-servers", "sqlite:///var/lib/skiff/store/state.db", "where the state is: sqlite://PATH, postgres://…, or http(s)://… of an etcd")
-	f.IntVar(&o.port, "secure-port", 6443, "the port to serve on")
-	f.StringVar(&o.bind, "bind-address", "0.0.0.0", "the address to serve on")
-	f.StringVar(&o.advertise, "advertise-address", "", "the address that others reach this server by")
-	f.StringVar(&o.certDir, "cert-dir", "/var/run/kubernetes", "where certificates are made when none are given")
-	f.StringVar(&o.tokenFile, "token-auth-file", "", "a CSV of token,user,uid,\"group,group\"")
-	f.StringVar(&o.clientCA, "client-ca-file", "", "the authority of client certificates")
-	f.StringVar(&o.cert, "tls-cert-file", "", "the serving certificate")
-	f.StringVar(&o.key, "tls-private-key-file", "", "its key")
-	f.StringSliceVar(&o.authorization, "authorization-mode", []string{"Node", "RBAC"}, "Node, RBAC, AlwaysAllow or AlwaysDeny, in order")
-	f.BoolVar(&o.anonymous, "anonymous-auth", true, "let requests without credentials through as system:anonymous")
-	f.StringVar(&o.issuer, "service-account-issuer", "https://kubernetes.default.svc.cluster.local", "the issuer of service-account tokens")
-	f.StringSliceVar(&o.keyFiles, "service-account-key-file", nil, "keys that verify service-account tokens")
-	f.StringVar(&o.signingKey, "service-account-signing-key-file", "", "the key that signs service-account tokens")
-	f.StringVar(&o.serviceCIDR, "service-cluster-ip-range", "10.96.0.0/12", "the range of cluster IPs")
-	f.StringSliceVar(&o.enable, "enable-admission-plugins", nil, "admission plugins to run beside the default ones")
-	f.StringSliceVar(&o.disable, "disable-admission-plugins", nil, "default admission plugins not to run")
-	f.StringSliceVar(&o.runtimeConfig, "runtime-config", nil, "versions to serve: api/all=true, GROUP/VERSION=false")
-	f.StringVar(&o.auditPolicy, "audit-policy-file", "", "which requests are recorded; with --audit-log-path")
-	f.StringVar(&o.auditLog, "audit-log-path", "", "where they are recorded; - is standard output")
-	f.StringVar(&o.encryption, "encryption-provider-config", "", "an EncryptionConfiguration: what is encrypted in the store")
-	f.IntVar(&o.inflight, "max-requests-inflight", 400, "how many reads are at work at once")
-	f.IntVar(&o.mutating, "max-mutating-requests-inflight", 200, "how many writes are at work at once")
+	o.apiserverOwn.add(cmd.Flags())
+	o.add(cmd.Flags())
 	return cmd
 }
 
-func runAPIServer(ctx context.Context, o apiserverFlags) error {
+func runAPIServer(ctx context.Context, flags *pflag.FlagSet, o *apiserverFlags) error {
 	store, err := backend.New(o.store, backend.Options{})
 	if err != nil {
 		return err
-	}
-	bind, err := netip.ParseAddr(o.bind)
-	if err != nil {
-		return fmt.Errorf("--bind-address %q: want an IP address: %w", o.bind, err)
 	}
 	cidrs, err := prefixes(o.serviceCIDR)
 	if err != nil {
 		return fmt.Errorf("--service-cluster-ip-range: %w", err)
 	}
-	rc, err := switches(o.runtimeConfig)
-	if err != nil {
-		return fmt.Errorf("--runtime-config: %w", err)
+	cfg := apiserver.Config{Store: store, Port: o.port, ServiceAccountIssuer: "https://kubernetes.default.svc.cluster.local", ServiceCIDRs: cidrs}
+	if err := o.apply(&cfg); err != nil {
+		return err
 	}
-	cfg := apiserver.Config{
-		Store: store, BindAddress: bind, Port: o.port, TokenFile: o.tokenFile, ServiceAccountIssuer: o.issuer, AuthorizationModes: o.authorization,
-		AnonymousAuth: &o.anonymous, ServiceCIDRs: cidrs, Admission: admissionChain(o.enable, o.disable), RuntimeConfig: rc,
-		MaxRequestsInFlight: o.inflight, MaxMutatingInFlight: o.mutating,
-		AuditPolicyFile: o.auditPolicy, AuditLog: audit.LogConfig{Path: o.auditLog}, EncryptionConfigFile: o.encryption,
+	if cfg.KubeletTLS, err = o.kubeletTLS(flags, "", "", ""); err != nil {
+		return err
 	}
 	if o.advertise != "" {
 		if cfg.AdvertiseAddress, err = netip.ParseAddr(o.advertise); err != nil {
 			return fmt.Errorf("--advertise-address %q: want an IP address: %w", o.advertise, err)
 		}
 	}
-	if err := credentials(&cfg, o); err != nil {
+	if err := credentials(&cfg, &o.apiserverOwn); err != nil {
 		return err
 	}
 	server, err := apiserver.New(cfg)
@@ -122,8 +85,8 @@ func runAPIServer(ctx context.Context, o apiserverFlags) error {
 
 // credentials reads the certificates and keys, and makes in --cert-dir those
 // that are not given.
-func credentials(cfg *apiserver.Config, o apiserverFlags) error {
-	cert, key, signing := o.cert, o.key, o.signingKey
+func credentials(cfg *apiserver.Config, o *apiserverOwn) error {
+	cert, key, signing, clientCA := o.cert, o.key, o.signingKey, o.clientCA
 	if cert == "" || signing == "" {
 		names := []string{"localhost"}
 		if host, err := os.Hostname(); err == nil {
@@ -141,8 +104,8 @@ func credentials(cfg *apiserver.Config, o apiserverFlags) error {
 		if signing == "" {
 			signing = filepath.Join(o.certDir, "sa.key")
 		}
-		if o.clientCA == "" {
-			o.clientCA = filepath.Join(o.certDir, "ca.crt")
+		if clientCA == "" {
+			clientCA = filepath.Join(o.certDir, "ca.crt")
 		}
 	}
 	r, err := pki.NewReloading(cert, key)
@@ -155,8 +118,8 @@ func credentials(cfg *apiserver.Config, o apiserverFlags) error {
 		return fmt.Errorf("--service-account-signing-key-file: %w", err)
 	}
 	cfg.ServiceAccountKey = signer
-	if o.clientCA != "" {
-		if cfg.ClientCA, err = authn.NewCABundle(o.clientCA); err != nil {
+	if clientCA != "" {
+		if cfg.ClientCA, err = authn.NewCABundle(clientCA); err != nil {
 			return fmt.Errorf("--client-ca-file: %w", err)
 		}
 	}
@@ -164,12 +127,11 @@ func credentials(cfg *apiserver.Config, o apiserverFlags) error {
 }
 
 func schedulerCommand() *cobra.Command {
-	var kubeconfig string
-	var elect bool
+	var o schedulerFlags
 	cmd := &cobra.Command{
 		Use: "scheduler", Short: "Run the scheduler alone", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			api, err := workerConfig(kubeconfig)
+			api, err := workerConfig(o.kubeconfig)
 			if err != nil {
 				return err
 			}
@@ -178,22 +140,20 @@ func schedulerCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return runScheduler(cmd.Context(), api, elect, fmt.Sprintf("%s_%d", host, os.Getpid()))
+			return runScheduler(cmd.Context(), api, o.config, o.elect, fmt.Sprintf("%s_%d", host, os.Getpid()))
 		},
 	}
-	cmd.Flags().StringVar(&kubeconfig, "kubeconfig", "/etc/kubernetes/scheduler.conf", "how the API is reached")
-	cmd.Flags().BoolVar(&elect, "leader-elect", true, "work only while holding the Lease")
+	o.schedulerOwn.add(cmd.Flags())
+	o.add(cmd.Flags())
 	return cmd
 }
 
 func controllersCommand() *cobra.Command {
-	var kubeconfig, clusterCIDR, serviceCIDR, rootCA, signCert, signKey, saKey string
-	var elect, allocate bool
-	var names []string
+	var o controllerFlags
 	cmd := &cobra.Command{
 		Use: "controllers", Short: "Run the controllers alone", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			api, err := workerConfig(kubeconfig)
+			api, err := workerConfig(o.kubeconfig)
 			if err != nil {
 				return err
 			}
@@ -202,36 +162,29 @@ func controllersCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			pods, err := prefixes(clusterCIDR)
+			pods, err := prefixes(o.clusterCIDR)
 			if err != nil {
 				return fmt.Errorf("--cluster-cidr: %w", err)
 			}
-			services, err := prefixes(serviceCIDR)
+			services, err := prefixes(o.serviceCIDR)
 			if err != nil {
 				return fmt.Errorf("--service-cluster-ip-range: %w", err)
 			}
-			m, err := controllers.New(controllers.Config{
-				RESTFor: same(api), Controllers: names, LeaderElect: elect, Lease: controllers.Lease{Identity: fmt.Sprintf("%s_%d", host, os.Getpid())},
-				AllocateNodeCIDRs: allocate, ClusterCIDRs: pods, ServiceCIDRs: services, RootCAFile: rootCA,
-				ClusterSigningCertFile: signCert, ClusterSigningKeyFile: signKey, ServiceAccountKeyFile: saKey,
-			})
+			cfg := controllers.Config{
+				RESTFor: same(api), LeaderElect: o.elect, Lease: controllers.Lease{Identity: fmt.Sprintf("%s_%d", host, os.Getpid())},
+				ClusterCIDRs: pods, ServiceCIDRs: services, RootCAFile: o.rootCA,
+				ClusterSigningCertFile: o.signCert, ClusterSigningKeyFile: o.signKey, ServiceAccountKeyFile: o.accountKey,
+			}
+			o.apply(&cfg)
+			m, err := controllers.New(cfg)
 			if err != nil {
 				return err
 			}
 			return m.Run(cmd.Context())
 		},
 	}
-	f := cmd.Flags()
-	f.StringVar(&kubeconfig, "kubeconfig", "/etc/kubernetes/controller-manager.conf", "how the API is reached")
-	f.BoolVar(&elect, "leader-elect", true, "work only while holding the Lease")
-	f.StringSliceVar(&names, "controllers", []string{"*"}, "which controllers run: *, NAME, -NAME")
-	f.BoolVar(&allocate, "allocate-node-cidrs", false, "give each node a part of --cluster-cidr")
-	f.StringVar(&clusterCIDR, "cluster-cidr", "", "the pods' range")
-	f.StringVar(&serviceCIDR, "service-cluster-ip-range", "", "the cluster IPs' range")
-	f.StringVar(&rootCA, "root-ca-file", "", "published to every namespace")
-	f.StringVar(&signCert, "cluster-signing-cert-file", "", "the authority that signs certificates")
-	f.StringVar(&signKey, "cluster-signing-key-file", "", "its key")
-	f.StringVar(&saKey, "service-account-private-key-file", "", "signs tokens that are kept in Secrets")
+	o.controllerOwn.add(cmd.Flags())
+	o.add(cmd.Flags(), false)
 	return cmd
 }
 

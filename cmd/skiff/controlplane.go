@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -11,16 +12,17 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/spf13/pflag"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	schedulerv1 "k8s.io/kube-scheduler/config/v1"
 
 	"skiff/apiserver"
 	"skiff/apiserver/admission"
 	"skiff/apiserver/admission/builtin"
-	"skiff/apiserver/audit"
 	"skiff/apiserver/authn"
 	"skiff/client"
 	"skiff/cloud"
@@ -31,6 +33,7 @@ import (
 	"skiff/kine"
 	"skiff/kine/backend"
 	"skiff/scheduler"
+	schedulerconfig "skiff/scheduler/config"
 )
 
 // controlPlane is the API server with the parts beside it, in memory.
@@ -71,12 +74,6 @@ func newControlPlane(l layout.Layout, c *node.Config) (*controlPlane, error) {
 	if err != nil {
 		return nil, err
 	}
-	kubelet, err := clientTLS(file("ca.crt"), file("apiserver-kubelet-client.crt"), file("apiserver-kubelet-client.key"))
-	if err != nil {
-		return nil, err
-	}
-	// A kubelet's serving certificate is its own until the cluster signs one.
-	kubelet.InsecureSkipVerify = true
 	serviceCIDRs, err := prefixes(c.Cluster.Networking.ServiceSubnet)
 	if err != nil {
 		return nil, err
@@ -85,19 +82,30 @@ func newControlPlane(l layout.Layout, c *node.Config) (*controlPlane, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: endpoint.advertiseAddress: %w", l.NodeConfig(), err)
 	}
-	extra, err := extraArgs(c.Cluster.APIServer.ExtraArgs, slog.Default())
-	if err != nil {
-		return nil, fmt.Errorf("%s: apiServer.extraArgs: %w", l.NodeConfig(), err)
+	var o apiserverFlags
+	flags := pflag.NewFlagSet("apiServer", pflag.ContinueOnError)
+	o.add(flags)
+	if err := extraArgs(flags, c.Cluster.APIServer.ExtraArgs, "apiServer", o.apiserverOwn.add, slog.Default()); err != nil {
+		return nil, fmt.Errorf("%s: %w", l.NodeConfig(), err)
 	}
-	server, err := apiserver.New(apiserver.Config{
+	cfg := apiserver.Config{
 		Store: store, Port: int(c.Endpoint.BindPort), Certificate: certificate.GetCertificate, AdvertiseAddress: advertise,
 		ClientCA: clientCA, FrontProxyCA: proxyCA, ProxyClientCertificate: proxyClient.GetClientCertificate, ServiceAccountKey: accountKey,
 		ServiceAccountIssuer: "https://kubernetes.default.svc." + c.Cluster.Networking.DNSDomain,
-		ServiceCIDRs:         serviceCIDRs, KubeletTLS: kubelet, Admission: admissionChain(extra.enable, extra.disable),
-		AuditPolicyFile: extra.auditPolicy, AuditLog: audit.LogConfig{Path: extra.auditLog}, EncryptionConfigFile: extra.encryption,
-		MaxRequestsInFlight: extra.inflight, MaxMutatingInFlight: extra.mutating,
-		Log: slog.Default().With("part", "apiserver"),
-	})
+		ServiceCIDRs:         serviceCIDRs, Log: slog.Default().With("part", "apiserver"),
+	}
+	if err := o.apply(&cfg); err != nil {
+		return nil, fmt.Errorf("%s: apiServer.extraArgs: %w", l.NodeConfig(), err)
+	}
+	if !flags.Changed("bind-address") {
+		cfg.BindAddress = netip.Addr{} // every address of both families
+	}
+	// The cluster's authority signs kubelets' serving certificates.
+	cfg.KubeletTLS, err = o.kubeletTLS(flags, file("ca.crt"), file("apiserver-kubelet-client.crt"), file("apiserver-kubelet-client.key"))
+	if err != nil {
+		return nil, fmt.Errorf("%s: apiServer.extraArgs: %w", l.NodeConfig(), err)
+	}
+	server, err := apiserver.New(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -135,11 +143,16 @@ func clientTLS(ca, cert, key string) (*tls.Config, error) {
 	if !roots.AppendCertsFromPEM(pem) {
 		return nil, fmt.Errorf("%s holds no certificate", ca)
 	}
+	c := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
+	if cert == "" {
+		return c, nil
+	}
 	r, err := pki.NewReloading(cert, key)
 	if err != nil {
 		return nil, err
 	}
-	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, GetClientCertificate: r.GetClientCertificate}, nil
+	c.GetClientCertificate = r.GetClientCertificate
+	return c, nil
 }
 
 // parts are what runs of the control plane.
@@ -164,6 +177,16 @@ func (p *controlPlane) parts(l layout.Layout, c *node.Config) ([]part, error) {
 			}
 		}
 	}
+	var sched schedulerFlags
+	var ctl controllerFlags
+	schedFlags, ctlFlags := pflag.NewFlagSet("scheduler", pflag.ContinueOnError), pflag.NewFlagSet("controllerManager", pflag.ContinueOnError)
+	sched.add(schedFlags)
+	ctl.add(ctlFlags, true)
+	err = errors.Join(extraArgs(schedFlags, c.Cluster.Scheduler.ExtraArgs, "scheduler", sched.schedulerOwn.add, slog.Default()),
+		extraArgs(ctlFlags, c.Cluster.ControllerManager.ExtraArgs, "controllerManager", ctl.controllerOwn.add, slog.Default()))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", l.NodeConfig(), err)
+	}
 	parts := []part{
 		{"store", true, p.store.Run},
 		{"apiserver", true, func(ctx context.Context) error {
@@ -175,17 +198,19 @@ func (p *controlPlane) parts(l layout.Layout, c *node.Config) ([]part, error) {
 			}
 		}},
 		{"scheduler", false, after(func(ctx context.Context) error {
-			return runScheduler(ctx, p.as("system:kube-scheduler", "kube-scheduler"), elect, c.Name)
+			return runScheduler(ctx, p.as("system:kube-scheduler", "kube-scheduler"), sched.config, elect, c.Name)
 		})},
 		{"controllers", false, after(func(ctx context.Context) error {
-			m, err := controllers.New(controllers.Config{
+			cfg := controllers.Config{
 				RESTFor: p.controllerIdentity, LeaderElect: elect, Lease: controllers.Lease{Identity: c.Name},
-				AllocateNodeCIDRs: true, ClusterCIDRs: podCIDRs, ServiceCIDRs: serviceCIDRs,
+				ClusterCIDRs: podCIDRs, ServiceCIDRs: serviceCIDRs,
 				RootCAFile:             filepath.Join(l.PKI(), "ca.crt"),
 				ClusterSigningCertFile: filepath.Join(l.PKI(), "ca.crt"), ClusterSigningKeyFile: filepath.Join(l.PKI(), "ca.key"),
 				ServiceAccountKeyFile: filepath.Join(l.PKI(), "sa.key"),
 				Provisioner:           controllers.Provisioner{Directory: volumesDir(l)},
-			})
+			}
+			ctl.apply(&cfg)
+			m, err := controllers.New(cfg)
 			if err != nil {
 				return err
 			}
@@ -229,14 +254,24 @@ func runCloud(ctx context.Context, api *rest.Config, cfg cloud.Config, elect boo
 	return controllers.Elected(ctx, c, "cloud-controller-manager", identity, m.Run)
 }
 
-func runScheduler(ctx context.Context, cfg *rest.Config, elect bool, identity string) error {
+func runScheduler(ctx context.Context, cfg *rest.Config, file string, elect bool, identity string) error {
+	var conf *schedulerv1.KubeSchedulerConfiguration
+	if file != "" {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			return fmt.Errorf("the scheduler's configuration: %w", err)
+		}
+		if conf, err = schedulerconfig.Load(raw); err != nil {
+			return fmt.Errorf("the scheduler's configuration %s: %w", file, err)
+		}
+	}
 	c, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
 		return err
 	}
 	run := func(ctx context.Context) error {
 		f := informers.NewSharedInformerFactory(c, 0)
-		s, err := scheduler.New(scheduler.Config{Client: c, Informers: f})
+		s, err := scheduler.New(scheduler.Config{Client: c, Informers: f, Configuration: conf})
 		if err != nil {
 			return err
 		}

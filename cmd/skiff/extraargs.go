@@ -3,39 +3,29 @@ package main
 import (
 	"fmt"
 	"log/slog"
-	"strconv"
-	"strings"
+
+	"github.com/spf13/pflag"
 
 	"skiff/cluster/config"
 )
 
-// extraArgs reads the API server's flags of a ClusterConfiguration. Those that
-// skiff sets itself or does not have are named in the log and left out.
-func extraArgs(args []config.Arg, log *slog.Logger) (apiserverFlags, error) {
-	var o apiserverFlags
+// extraArgs sets the flags of a part that a ClusterConfiguration names. Those that
+// the cluster's own configuration decides, or that skiff does not have, are named
+// in the log and left out.
+func extraArgs(flags *pflag.FlagSet, args []config.Arg, part string, own func(*pflag.FlagSet), log *slog.Logger) error {
+	decided := pflag.NewFlagSet(part, pflag.ContinueOnError)
+	own(decided)
 	for _, arg := range args {
-		var err error
-		switch arg.Name {
-		case "audit-policy-file":
-			o.auditPolicy = arg.Value
-		case "audit-log-path":
-			o.auditLog = arg.Value
-		case "encryption-provider-config":
-			o.encryption = arg.Value
-		case "enable-admission-plugins":
-			o.enable = strings.Split(arg.Value, ",")
-		case "disable-admission-plugins":
-			o.disable = strings.Split(arg.Value, ",")
-		case "max-requests-inflight":
-			o.inflight, err = strconv.Atoi(arg.Value)
-		case "max-mutating-requests-inflight":
-			o.mutating, err = strconv.Atoi(arg.Value)
+		switch {
+		case flags.Lookup(arg.Name) != nil:
+			if err := flags.Set(arg.Name, arg.Value); err != nil {
+				return fmt.Errorf("%s.extraArgs: %s: %w", part, arg.Name, err)
+			}
+		case decided.Lookup(arg.Name) != nil:
+			log.Warn("an extra argument is left out: the cluster's own configuration decides it", "part", part, "name", arg.Name)
 		default:
-			log.Warn("an extra argument of the API server is left out: skiff has no such setting", "name", arg.Name)
-		}
-		if err != nil {
-			return o, fmt.Errorf("%s %q: want a number", arg.Name, arg.Value)
+			log.Warn("an extra argument is left out: skiff has no such setting", "part", part, "name", arg.Name)
 		}
 	}
-	return o, nil
+	return nil
 }

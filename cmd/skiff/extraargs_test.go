@@ -1,21 +1,105 @@
 package main
 
 import (
+	"bytes"
 	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/spf13/pflag"
+
+	"skiff/apiserver"
 	"skiff/cluster/config"
+	"skiff/cluster/pki"
+	"skiff/controllers"
 )
 
 func TestExtraArgs(t *testing.T) {
-	got, err := extraArgs([]config.Arg{
-		{Name: "audit-policy-file", Value: "/p"}, {Name: "enable-admission-plugins", Value: "A,B"},
-		{Name: "max-requests-inflight", Value: "7"}, {Name: "no-such-flag", Value: "x"},
-	}, slog.New(slog.DiscardHandler))
-	if err != nil || got.auditPolicy != "/p" || len(got.enable) != 2 || got.inflight != 7 {
-		t.Errorf("extraArgs: %+v, %v", got, err)
+	var o apiserverFlags
+	flags := pflag.NewFlagSet("apiServer", pflag.ContinueOnError)
+	o.add(flags)
+	var said bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&said, nil))
+	err := extraArgs(flags, []config.Arg{
+		{Name: "audit-policy-file", Value: "/p"}, {Name: "enable-admission-plugins", Value: "A,B"}, {Name: "max-requests-inflight", Value: "7"},
+		{Name: "service-node-port-range", Value: "31000-31999"}, {Name: "oidc-issuer-url", Value: "https://i/"}, {Name: "oidc-client-id", Value: "me"},
+		{Name: "request-timeout", Value: "9s"}, {Name: "secure-port", Value: "1"}, {Name: "no-such-flag", Value: "x"},
+	}, "apiServer", o.apiserverOwn.add, log)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if _, err := extraArgs([]config.Arg{{Name: "max-requests-inflight", Value: "many"}}, slog.New(slog.DiscardHandler)); err == nil {
+	var c apiserver.Config
+	if err := o.apply(&c); err != nil {
+		t.Fatal(err)
+	}
+	if c.AuditPolicyFile != "/p" || len(o.enable) != 2 || c.MaxRequestsInFlight != 7 || c.NodePortMin != 31000 || c.NodePortMax != 31999 || c.RequestTimeout != 9*time.Second {
+		t.Errorf("the flags did not arrive: %+v", c)
+	}
+	if j := c.OIDC; j == nil || j.Issuer.Audiences[0] != "me" || *j.ClaimMappings.Username.Prefix != "https://i#" {
+		t.Errorf("issuer %+v", j)
+	}
+	for _, want := range []string{"name=secure-port", "the cluster's own configuration decides it", "name=no-such-flag", "skiff has no such setting"} {
+		if !strings.Contains(said.String(), want) {
+			t.Errorf("the log lacks %q: %s", want, said.String())
+		}
+	}
+	if err := extraArgs(flags, []config.Arg{{Name: "max-requests-inflight", Value: "many"}}, "apiServer", o.apiserverOwn.add, log); err == nil {
 		t.Error("a number that is none is taken")
+	}
+}
+
+func TestControllerArgs(t *testing.T) {
+	var o controllerFlags
+	flags := pflag.NewFlagSet("controllerManager", pflag.ContinueOnError)
+	o.add(flags, true)
+	err := extraArgs(flags, []config.Arg{{Name: "node-cidr-mask-size", Value: "25"}, {Name: "node-monitor-grace-period", Value: "20s"}, {Name: "controllers", Value: "*,-ttl"}},
+		"controllerManager", o.controllerOwn.add, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := controllers.Config{ClusterCIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
+	o.apply(&c)
+	if c.NodeCIDRMaskSizeIPv4 != 25 || c.NodeMonitorGracePeriod != 20*time.Second || len(c.Controllers) != 2 || !c.AllocateNodeCIDRs {
+		t.Errorf("the flags did not arrive: %+v", c)
+	}
+}
+
+// TestKubeletTLS: kubelets are checked, unless the flag says by nothing.
+func TestKubeletTLS(t *testing.T) {
+	dir := t.TempDir()
+	if err := pki.Ensure(dir, pki.Config{APIServerNames: []string{"localhost"}}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	ca := filepath.Join(dir, "ca.crt")
+	if _, err := os.Stat(ca); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		args []string
+		skip bool
+	}{
+		"as it is":          {nil, false},
+		"another authority": {[]string{"--kubelet-certificate-authority=" + ca}, false},
+		"turned off":        {[]string{"--kubelet-certificate-authority="}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var o apiserverFlags
+			flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+			o.add(flags)
+			if err := flags.Parse(tc.args); err != nil {
+				t.Fatal(err)
+			}
+			c, err := o.kubeletTLS(flags, ca, "", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.InsecureSkipVerify != tc.skip || c.RootCAs == nil {
+				t.Errorf("the check is skipped: %v, want %v", c.InsecureSkipVerify, tc.skip)
+			}
+		})
 	}
 }

@@ -68,6 +68,10 @@ func nodeParts(l layout.Layout, c *node.Config, kubeletFile string, api *rest.Co
 	if err != nil {
 		return nil, err
 	}
+	serving, err := servingCertificate(l, c, conf, kube)
+	if err != nil {
+		return nil, err
+	}
 	setCIDRs := func(n *corev1.Node) {
 		var list []netip.Prefix
 		for _, text := range n.Spec.PodCIDRs {
@@ -87,6 +91,7 @@ func nodeParts(l layout.Layout, c *node.Config, kubeletFile string, api *rest.Co
 		Paths: kubelet.Paths{Root: l.Kubelet(), PodLogs: l.PodLogs(), ContainerLogs: l.ContainerLogs(), Logs: l.Path("var/log"),
 			Manifests: l.Manifests(), CgroupRoot: l.CgroupRoot()},
 		Kubelet: conf, Taints: c.Registration.Taints, NodeLabels: labels(c), OnNode: setCIDRs, Version: version.Version,
+		GetCertificate: serving.get,
 	})
 	if err != nil {
 		return nil, err
@@ -103,6 +108,7 @@ func nodeParts(l layout.Layout, c *node.Config, kubeletFile string, api *rest.Co
 	}
 	parts := []part{
 		{"runtime", true, runtime.Run},
+		{"serving certificate", false, after(wait, serving.run)},
 		{"kubelet", true, after(runtime.Ready(), after(wait, kl.Run))},
 		{"overlay", false, after(wait, func(ctx context.Context) error {
 			f := informers.NewSharedInformerFactory(kube, 0)

@@ -20,6 +20,7 @@ import (
 	"skiff/cluster/process"
 	"skiff/cluster/setup"
 	"skiff/kubelet/certificates"
+	kubeletconfig "skiff/kubelet/config"
 )
 
 func runCommand() *cobra.Command {
@@ -122,13 +123,21 @@ func runWorker(ctx context.Context, l layout.Layout, c *node.Config) error {
 	if err != nil {
 		return err
 	}
+	kubelet, err := kubeletconfig.Load(kubeletFile(l), "")
+	if err != nil {
+		return err
+	}
+	api, rotation, err := rotating(l, c, kubelet, api)
+	if err != nil {
+		return err
+	}
 	open := make(chan struct{})
 	close(open)
 	parts, err := nodeParts(l, c, kubeletFile(l), api, open)
 	if err != nil {
 		return err
 	}
-	return supervise(ctx, parts)
+	return supervise(ctx, append(parts, rotation...))
 }
 
 func workerConfig(path string) (*rest.Config, error) {

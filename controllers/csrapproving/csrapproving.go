@@ -1,18 +1,24 @@
-// Package csrapproving approves the requests of kubelets for their client
-// certificates, where the API says that the asker may have one.
+// Package csrapproving approves the requests of kubelets for their client and
+// serving certificates, where the API says that the asker may have one.
 package csrapproving
 
 import (
 	"context"
 	"crypto/x509"
 	"fmt"
+	"net/netip"
 
 	authorization "k8s.io/api/authorization/v1"
 	certs "k8s.io/api/certificates/v1"
 	v1 "k8s.io/api/core/v1"
+	discovery "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	certlisters "k8s.io/client-go/listers/certificates/v1"
+	corelisters "k8s.io/client-go/listers/core/v1"
+	discoverylisters "k8s.io/client-go/listers/discovery/v1"
+	netlisters "k8s.io/client-go/listers/networking/v1"
 
 	"skiff/controllers/csrsigning"
 	"skiff/controllers/loop"
@@ -28,6 +34,10 @@ type Controller struct {
 	*loop.Loop
 	parts loop.Parts
 	csrs  certlisters.CertificateSigningRequestLister
+
+	nodes  corelisters.NodeLister
+	slices discoverylisters.EndpointSliceLister
+	ranges netlisters.ServiceCIDRLister
 }
 
 // New checks the configuration and makes the controller.
@@ -37,7 +47,10 @@ func New(c Config) (*Controller, error) {
 		return nil, err
 	}
 	csrs := parts.Informers.Certificates().V1().CertificateSigningRequests()
-	a := &Controller{parts: parts, csrs: csrs.Lister()}
+	a := &Controller{
+		parts: parts, csrs: csrs.Lister(), nodes: parts.Informers.Core().V1().Nodes().Lister(),
+		slices: parts.Informers.Discovery().V1().EndpointSlices().Lister(), ranges: parts.Informers.Networking().V1().ServiceCIDRs().Lister(),
+	}
 	a.Loop = loop.New("csrapproving", parts, a.sync)
 	a.On(csrs.Informer(), loop.Changed(func(r *certs.CertificateSigningRequest) { a.Add(r.Name) }))
 	return a, nil
@@ -83,6 +96,17 @@ func (c *Controller) sync(ctx context.Context, name string) error {
 		return fmt.Errorf("csrapproving: unable to parse csr %q: %w", name, err)
 	}
 	rights := Rights(r, req)
+	known, err := c.known()
+	if err != nil {
+		return err
+	}
+	if is, why := Serving(r, req, known); is {
+		if why != nil {
+			// The node's addresses may still come.
+			return fmt.Errorf("csr %q for a serving certificate is left to a person: %w", name, why)
+		}
+		rights = []Right{{"selfnodeserver", "Auto approving self kubelet server certificate after SubjectAccessReview."}}
+	}
 	for _, right := range rights {
 		ok, err := c.allowed(ctx, r, right.Subresource)
 		if err != nil {
@@ -104,6 +128,29 @@ func (c *Controller) sync(ctx context.Context, name string) error {
 		return fmt.Errorf("recognized csr %q as %s but subject access review was not approved", name, rights[0].Subresource)
 	}
 	return nil
+}
+
+func (c *Controller) known() (Known, error) {
+	var k Known
+	var err error
+	if k.Nodes, err = c.nodes.List(labels.Everything()); err != nil {
+		return k, err
+	}
+	if k.Servers, err = c.slices.EndpointSlices(metav1.NamespaceDefault).List(labels.SelectorFromSet(labels.Set{discovery.LabelServiceName: "kubernetes"})); err != nil {
+		return k, err
+	}
+	list, err := c.ranges.List(labels.Everything())
+	if err != nil {
+		return k, err
+	}
+	for _, r := range list {
+		for _, text := range r.Spec.CIDRs {
+			if p, err := netip.ParsePrefix(text); err == nil {
+				k.Services = append(k.Services, p)
+			}
+		}
+	}
+	return k, nil
 }
 
 func (c *Controller) allowed(ctx context.Context, r *certs.CertificateSigningRequest, subresource string) (bool, error) {

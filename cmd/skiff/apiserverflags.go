@@ -1,0 +1,203 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	corev1 "k8s.io/api/core/v1"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	apiserverapi "k8s.io/apiserver/pkg/apis/apiserver"
+
+	"skiff/apiserver"
+	"skiff/apiserver/audit"
+	"skiff/apiserver/authn"
+)
+
+// apiserverFlags are kube-apiserver's flags that skiff's server has.
+type apiserverFlags struct {
+	apiserverOwn
+
+	bind                                  string
+	authorization, enable, disable, apis  []string
+	anonymous, fairness                   bool
+	inflight, mutating                    int
+	timeout                               time.Duration
+	nodePorts                             string
+	tokenFile, authentication, encryption string
+	allowedNames                          []string
+	webhookConfig, webhookVersion         string
+	webhookTTL                            time.Duration
+	auditPolicy                           string
+	auditLog                              audit.LogConfig
+	issuer                                string
+	keyFiles                              []string
+	kubeletCA, kubeletCert, kubeletKey    string
+	kubeletAddresses                      []string
+	oidcURL, oidcClient, oidcCA, oidcUser string
+	oidcUserPrefix, oidcGroups            string
+	oidcGroupsPrefix                      string
+	oidcRequired                          map[string]string
+}
+
+// apiserverOwn are flags of a server that runs alone; in a cluster init and join
+// decide them.
+type apiserverOwn struct {
+	store, certDir, clientCA, cert, key, signingKey, serviceCIDR, advertise string
+	port                                                                    int
+}
+
+func (o *apiserverOwn) add(f *pflag.FlagSet) {
+	f.StringVar(&o.store, "etcd-servers", "sqlite:///var/lib/skiff/store/state.db", "where the state is: sqlite://PATH, postgres://…, or http(s)://… of an etcd")
+	f.IntVar(&o.port, "secure-port", 6443, "the port to serve on")
+	f.StringVar(&o.advertise, "advertise-address", "", "the address that others reach this server by")
+	f.StringVar(&o.certDir, "cert-dir", "/var/run/kubernetes", "where certificates are made when none are given")
+	f.StringVar(&o.clientCA, "client-ca-file", "", "the authority of client certificates")
+	f.StringVar(&o.cert, "tls-cert-file", "", "the serving certificate")
+	f.StringVar(&o.key, "tls-private-key-file", "", "its key")
+	f.StringVar(&o.signingKey, "service-account-signing-key-file", "", "the key that signs service-account tokens")
+	f.StringVar(&o.serviceCIDR, "service-cluster-ip-range", "10.96.0.0/12", "the range of cluster IPs")
+}
+
+// add declares the flags that a cluster's apiServer.extraArgs may set as well.
+func (o *apiserverFlags) add(f *pflag.FlagSet) {
+	f.StringVar(&o.bind, "bind-address", "0.0.0.0", "the address to serve on")
+	f.StringVar(&o.tokenFile, "token-auth-file", "", "a CSV of token,user,uid,\"group,group\"")
+	f.StringSliceVar(&o.authorization, "authorization-mode", []string{"Node", "RBAC"}, "Node, RBAC, AlwaysAllow or AlwaysDeny, in order")
+	f.BoolVar(&o.anonymous, "anonymous-auth", true, "let requests without credentials through as system:anonymous")
+	f.StringVar(&o.authentication, "authentication-config", "", "an AuthenticationConfiguration: issuers of tokens, and who may be anonymous")
+	f.StringVar(&o.webhookConfig, "authentication-token-webhook-config-file", "", "a kubeconfig of the service that is asked about tokens")
+	f.StringVar(&o.webhookVersion, "authentication-token-webhook-version", "v1beta1", "the version of authentication.k8s.io that it speaks")
+	f.DurationVar(&o.webhookTTL, "authentication-token-webhook-cache-ttl", 2*time.Minute, "how long its answers hold")
+	f.StringSliceVar(&o.allowedNames, "requestheader-allowed-names", nil, "common names of front proxies; default front-proxy-client")
+	f.StringVar(&o.issuer, "service-account-issuer", "", "the issuer of service-account tokens")
+	f.StringSliceVar(&o.keyFiles, "service-account-key-file", nil, "keys that verify service-account tokens")
+	f.StringVar(&o.nodePorts, "service-node-port-range", "30000-32767", "the range of node ports: FIRST-LAST or FIRST+COUNT")
+	f.StringSliceVar(&o.enable, "enable-admission-plugins", nil, "admission plugins to run beside the default ones")
+	f.StringSliceVar(&o.disable, "disable-admission-plugins", nil, "default admission plugins not to run")
+	f.StringSliceVar(&o.apis, "runtime-config", nil, "versions to serve: api/all=true, GROUP/VERSION=false")
+	f.StringVar(&o.auditPolicy, "audit-policy-file", "", "which requests are recorded; with --audit-log-path")
+	f.StringVar(&o.auditLog.Path, "audit-log-path", "", "where they are recorded; - is standard output")
+	f.IntVar(&o.auditLog.MaxAge, "audit-log-maxage", 0, "how many days old records are kept; 0 is for ever")
+	f.IntVar(&o.auditLog.MaxBackups, "audit-log-maxbackup", 0, "how many old files of records are kept; 0 is all")
+	f.IntVar(&o.auditLog.MaxSize, "audit-log-maxsize", 0, "the size in MiB at which the file is put aside; 0 is never")
+	f.StringVar(&o.encryption, "encryption-provider-config", "", "an EncryptionConfiguration: what is encrypted in the store")
+	f.IntVar(&o.inflight, "max-requests-inflight", 400, "how many reads are at work at once")
+	f.IntVar(&o.mutating, "max-mutating-requests-inflight", 200, "how many writes are at work at once")
+	f.DurationVar(&o.timeout, "request-timeout", time.Minute, "when a request that is no stream ends")
+	f.BoolVar(&o.fairness, "enable-priority-and-fairness", true, "share the requests at work out by FlowSchemas")
+	f.StringVar(&o.kubeletCA, "kubelet-certificate-authority", "", "the authority of kubelets' serving certificates; in a cluster its own, and empty turns the check off")
+	f.StringVar(&o.kubeletCert, "kubelet-client-certificate", "", "what kubelets know the server by")
+	f.StringVar(&o.kubeletKey, "kubelet-client-key", "", "its key")
+	f.StringSliceVar(&o.kubeletAddresses, "kubelet-preferred-address-types", nil, "which of a node's addresses are dialled, in order")
+	f.StringVar(&o.oidcURL, "oidc-issuer-url", "", "an issuer of tokens")
+	f.StringVar(&o.oidcClient, "oidc-client-id", "", "the audience that they must be for")
+	f.StringVar(&o.oidcCA, "oidc-ca-file", "", "the authority of the issuer's certificate")
+	f.StringVar(&o.oidcUser, "oidc-username-claim", "sub", "the claim that names the user")
+	f.StringVar(&o.oidcUserPrefix, "oidc-username-prefix", "", "what is put before the name; - is nothing")
+	f.StringVar(&o.oidcGroups, "oidc-groups-claim", "", "the claim that lists the groups")
+	f.StringVar(&o.oidcGroupsPrefix, "oidc-groups-prefix", "", "what is put before each group")
+	f.StringToStringVar(&o.oidcRequired, "oidc-required-claim", nil, "claims that a token must have: CLAIM=VALUE")
+}
+
+// apply gives a server's configuration what the flags say.
+func (o *apiserverFlags) apply(c *apiserver.Config) error {
+	var err error
+	if c.BindAddress, err = netip.ParseAddr(o.bind); err != nil {
+		return fmt.Errorf("--bind-address %q: want an IP address: %w", o.bind, err)
+	}
+	if c.RuntimeConfig, err = switches(o.apis); err != nil {
+		return fmt.Errorf("--runtime-config: %w", err)
+	}
+	var ports utilnet.PortRange
+	if err := ports.Set(o.nodePorts); err != nil {
+		return fmt.Errorf("--service-node-port-range %q: want FIRST-LAST: %w", o.nodePorts, err)
+	}
+	c.NodePortMin, c.NodePortMax = ports.Base, ports.Base+ports.Size-1
+	c.TokenFile, c.AuthorizationModes, c.AnonymousAuth = o.tokenFile, o.authorization, &o.anonymous
+	c.AuthenticationConfigFile, c.RequestHeaderAllowedNames = o.authentication, o.allowedNames
+	if o.issuer != "" {
+		c.ServiceAccountIssuer = o.issuer
+	}
+	if o.webhookConfig != "" {
+		c.TokenWebhook = &authn.WebhookConfig{KubeconfigFile: o.webhookConfig, Version: o.webhookVersion, CacheTTL: o.webhookTTL}
+	}
+	c.Admission = admissionChain(o.enable, o.disable)
+	c.MaxRequestsInFlight, c.MaxMutatingInFlight, c.RequestTimeout, c.PriorityAndFairness = o.inflight, o.mutating, o.timeout, &o.fairness
+	c.AuditPolicyFile, c.AuditLog, c.EncryptionConfigFile = o.auditPolicy, o.auditLog, o.encryption
+	for _, text := range o.kubeletAddresses {
+		c.KubeletAddressTypes = append(c.KubeletAddressTypes, corev1.NodeAddressType(text))
+	}
+	if c.OIDC, err = o.oidc(); err != nil {
+		return err
+	}
+	if c.ServiceAccountKeys, err = publicKeys(o.keyFiles); err != nil {
+		return fmt.Errorf("--service-account-key-file: %w", err)
+	}
+	return nil
+}
+
+// kubeletTLS is how kubelets are dialled: with the certificate of the flags, or the
+// given one, and checked by the authority of the flag, or the given one unless the
+// flag was set to nothing.
+func (o *apiserverFlags) kubeletTLS(f *pflag.FlagSet, ca, cert, key string) (*tls.Config, error) {
+	if o.kubeletCert != "" {
+		cert, key = o.kubeletCert, o.kubeletKey
+	}
+	check := true
+	if f.Changed("kubelet-certificate-authority") {
+		if check = o.kubeletCA != ""; check {
+			ca = o.kubeletCA
+		}
+	}
+	if ca == "" {
+		if cert != "" {
+			return nil, errors.New("--kubelet-client-certificate needs --kubelet-certificate-authority")
+		}
+		return nil, nil
+	}
+	c, err := clientTLS(ca, cert, key)
+	if err != nil {
+		return nil, fmt.Errorf("dialling kubelets: %w", err)
+	}
+	c.InsecureSkipVerify = !check
+	return c, nil
+}
+
+// oidc is the issuer of the --oidc-* flags.
+func (o *apiserverFlags) oidc() (*apiserverapi.JWTAuthenticator, error) {
+	if o.oidcURL == "" {
+		return nil, nil
+	}
+	if o.oidcClient == "" {
+		return nil, errors.New("--oidc-client-id is empty: give the audience of the tokens of --oidc-issuer-url")
+	}
+	j := &apiserverapi.JWTAuthenticator{Issuer: apiserverapi.Issuer{URL: o.oidcURL, Audiences: []string{o.oidcClient}}}
+	if o.oidcCA != "" {
+		pem, err := readFile(o.oidcCA)
+		if err != nil {
+			return nil, fmt.Errorf("--oidc-ca-file: %w", err)
+		}
+		j.Issuer.CertificateAuthority = pem
+	}
+	prefix := o.oidcUserPrefix
+	switch {
+	case prefix == "-":
+		prefix = ""
+	case prefix == "" && o.oidcUser != "email":
+		// Names of two issuers must not meet.
+		prefix = strings.TrimSuffix(o.oidcURL, "/") + "#"
+	}
+	j.ClaimMappings.Username = apiserverapi.PrefixedClaimOrExpression{Claim: o.oidcUser, Prefix: &prefix}
+	if o.oidcGroups != "" {
+		j.ClaimMappings.Groups = apiserverapi.PrefixedClaimOrExpression{Claim: o.oidcGroups, Prefix: &o.oidcGroupsPrefix}
+	}
+	for claim, value := range o.oidcRequired {
+		j.ClaimValidationRules = append(j.ClaimValidationRules, apiserverapi.ClaimValidationRule{Claim: claim, RequiredValue: value})
+	}
+	return j, nil
+}
