@@ -171,6 +171,11 @@ func (s *Store) list(ctx context.Context, o ListOptions) (*List, error) {
 		}
 	}
 	if t := s.cache.viewAt(exact); t != nil {
+		// What is compacted has ended for clients, though memory may have it:
+		// their tokens expire as they expect.
+		if _, err := s.kine.Get(ctx, s.prefix, kine.ReadOptions{Revision: exact}); err != nil {
+			return nil, s.exactError(err, from, &o)
+		}
 		l := s.page(t, exact, from, &o)
 		if l.Continue != "" {
 			s.cache.keepPage(exact, t)
@@ -184,14 +189,10 @@ func (s *Store) list(ctx context.Context, o ListOptions) (*List, error) {
 func (s *Store) past(ctx context.Context, rev int64, from string, o *ListOptions) (*List, error) {
 	res, err := s.kine.List(ctx, kine.PrefixRange(s.scope(o.Namespace)), kine.ReadOptions{Revision: rev})
 	switch {
-	case errors.Is(err, kine.ErrCompacted) && o.Continue != "":
-		return nil, s.expired(from)
-	case errors.Is(err, kine.ErrCompacted):
-		return nil, apierrors.NewResourceExpired(expiredList)
 	case errors.Is(err, kine.ErrFutureRevision):
 		return nil, tooLarge(rev, res.Revision)
 	case err != nil:
-		return nil, err
+		return nil, s.exactError(err, from, o)
 	}
 	t := newTree()
 	for i := range res.KVs {
@@ -202,6 +203,17 @@ func (s *Store) past(ctx context.Context, rev int64, from string, o *ListOptions
 		t.ReplaceOrInsert(it)
 	}
 	return s.page(t, rev, from, o), nil
+}
+
+// exactError is the error of reading an old revision.
+func (s *Store) exactError(err error, from string, o *ListOptions) error {
+	switch {
+	case !errors.Is(err, kine.ErrCompacted):
+		return err
+	case o.Continue != "":
+		return s.expired(from)
+	}
+	return apierrors.NewResourceExpired(expiredList)
 }
 
 // expired is the 410 of a continue token, with a token to go on inconsistently.
