@@ -3,6 +3,7 @@ package customresource
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -135,6 +136,7 @@ func (k *kind) version(v *version) resources.Version {
 		},
 	}
 	out.Columns, out.Row = columns(v.AdditionalPrinterColumns)
+	out.SelectableFields, out.SelectConverted = v.selectable(), k.reshapes(v)
 	if v != k.hub {
 		out.ToHub = func(in runtime.Object) (runtime.Object, error) { return k.converted(in, k.hub) }
 		out.FromHub = func(in runtime.Object) (runtime.Object, error) { return k.converted(in, v) }
@@ -209,36 +211,49 @@ func (k *kind) scalePaths() *resources.ScalePaths {
 
 func splitPath(path string) []string { return strings.Split(strings.TrimPrefix(path, "."), ".") }
 
-// selectable are the selectable fields of every version, read from the hub.
+// selectable are the selectable fields that are read from the hub: those of all
+// versions that have its shape.
 func (k *kind) selectable() map[string]func(runtime.Object) string {
 	out := map[string]func(runtime.Object) string{}
 	for _, v := range k.versions {
-		for _, f := range v.SelectableFields {
-			label := strings.TrimPrefix(f.JSONPath, ".")
-			if out[label] != nil {
-				continue
-			}
-			path := jsonpath.New("selectableField").AllowMissingKeys(true)
-			if err := path.Parse("{" + f.JSONPath + "}"); err != nil {
-				continue // validation lets no such path through
-			}
-			var mu sync.Mutex // a parsed path keeps state while it looks
-			out[label] = func(obj runtime.Object) string {
-				u, ok := obj.(*unstructured.Unstructured)
-				if !ok {
-					return ""
-				}
-				mu.Lock()
-				defer mu.Unlock()
-				found, err := path.FindResults(u.Object)
-				if err != nil || len(found) == 0 || len(found[0]) == 0 {
-					return ""
-				}
-				if value := found[0][0].Interface(); value != nil {
-					return fmt.Sprint(value)
-				}
+		if !k.reshapes(v) {
+			maps.Copy(out, v.selectable())
+		}
+	}
+	return out
+}
+
+// reshapes tells whether objects look different in a version than in the hub.
+func (k *kind) reshapes(v *version) bool {
+	_, same := k.convert.(sameShape)
+	return v != k.hub && !same
+}
+
+// selectable are the version's selectable fields.
+func (v *version) selectable() map[string]func(runtime.Object) string {
+	out := map[string]func(runtime.Object) string{}
+	for _, f := range v.SelectableFields {
+		label := strings.TrimPrefix(f.JSONPath, ".")
+		path := jsonpath.New("selectableField").AllowMissingKeys(true)
+		if err := path.Parse("{" + f.JSONPath + "}"); err != nil {
+			continue // validation lets no such path through
+		}
+		var mu sync.Mutex // a parsed path keeps state while it looks
+		out[label] = func(obj runtime.Object) string {
+			u, ok := obj.(*unstructured.Unstructured)
+			if !ok {
 				return ""
 			}
+			mu.Lock()
+			defer mu.Unlock()
+			found, err := path.FindResults(u.Object)
+			if err != nil || len(found) == 0 || len(found[0]) == 0 {
+				return ""
+			}
+			if value := found[0][0].Interface(); value != nil {
+				return fmt.Sprint(value)
+			}
+			return ""
 		}
 	}
 	return out

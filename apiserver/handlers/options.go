@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/fields"
@@ -151,7 +152,11 @@ func listOptions(r *http.Request, t *Target) (*metav1.ListOptions, store.Predica
 				return nil, pred, apierrors.NewBadRequest(t.unselectable(req.Field))
 			}
 		}
-		pred.Fields = sel
+		if t.Version.SelectConverted {
+			pred.Slow = t.selectConverted(sel)
+		} else {
+			pred.Fields = sel
+		}
 	}
 	if t.Name != "" {
 		sel := fields.OneTermEqualSelector("metadata.name", t.Name)
@@ -168,7 +173,7 @@ func listOptions(r *http.Request, t *Target) (*metav1.ListOptions, store.Predica
 
 // unselectable is the text for a field that nothing selects by.
 func (t *Target) unselectable(label string) string {
-	if len(t.Resource.SelectableFields) > 0 {
+	if len(t.selectableFields()) > 0 {
 		return "field label not supported: " + label
 	}
 	return fmt.Sprintf("%q is not a known field selector: only %q, %q", label, "metadata.name", "metadata.namespace")
@@ -181,8 +186,38 @@ func (t *Target) selectable(label string) bool {
 	case "metadata.namespace":
 		return true
 	}
-	_, ok := t.Resource.SelectableFields[label]
+	_, ok := t.selectableFields()[label]
 	return ok
+}
+
+func (t *Target) selectableFields() map[string]func(runtime.Object) string {
+	if t.Version.SelectableFields != nil {
+		return t.Version.SelectableFields
+	}
+	return t.Resource.SelectableFields
+}
+
+// selectConverted matches objects in the request's version. One that cannot be
+// converted is selected: reading it tells why.
+func (t *Target) selectConverted(sel fields.Selector) func(*store.Item) bool {
+	return func(it *store.Item) bool {
+		obj, err := it.Object()
+		if err == nil && t.Version.FromHub != nil {
+			obj, err = t.Version.FromHub(obj)
+		}
+		if err != nil {
+			return true
+		}
+		m, err := meta.Accessor(obj)
+		if err != nil {
+			return true
+		}
+		set := fields.Set{"metadata.name": m.GetName(), "metadata.namespace": m.GetNamespace()}
+		for label, value := range t.Version.SelectableFields {
+			set[label] = value(obj)
+		}
+		return sel.Matches(set)
+	}
 }
 
 // validateListOptions is upstream's rule of which options go together.

@@ -108,6 +108,11 @@ type Version struct {
 	// gets an object of this version.
 	Columns []metav1.TableColumnDefinition
 	Row     func(obj runtime.Object) []any
+	// SelectableFields, when not nil, are those of the resource's that requests
+	// of this version may select by; with SelectConverted, by objects of this
+	// version instead of the hub's.
+	SelectableFields map[string]func(obj runtime.Object) string
+	SelectConverted  bool
 	// Unserved versions are stored or converted from, and answer no requests.
 	Unserved bool
 }

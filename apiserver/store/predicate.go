@@ -12,11 +12,14 @@ type Predicate struct {
 	// Labels and Fields may be nil.
 	Labels labels.Selector
 	Fields fields.Selector
+	// Slow, when not nil, is asked of what the rest selects, and may wait: a
+	// watch asks it where its events are read, not where they come from.
+	Slow func(*Item) bool
 }
 
 // Empty tells whether there are selectors beside the namespace.
 func (p Predicate) Empty() bool {
-	return (p.Labels == nil || p.Labels.Empty()) && (p.Fields == nil || p.Fields.Empty())
+	return (p.Labels == nil || p.Labels.Empty()) && (p.Fields == nil || p.Fields.Empty()) && p.Slow == nil
 }
 
 // exactName is the one name that the field selector allows, if it names one.
@@ -46,6 +49,11 @@ func (f itemFields) Get(name string) string { return f.s.field(f.it, name) }
 
 // matches ignores the namespace, which ranges and buckets have seen to, unless asked.
 func (s *Store) matches(p *Predicate, it *Item) bool {
+	return s.matchesFast(p, it) && (p.Slow == nil || p.Slow(it))
+}
+
+// matchesFast leaves Slow out.
+func (s *Store) matchesFast(p *Predicate, it *Item) bool {
 	if p.Labels != nil && !p.Labels.Matches(it.labels) {
 		return false
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -58,6 +59,9 @@ func (s *Store) Watch(ctx context.Context, o WatchOptions) (*Watch, error) {
 		if err != nil {
 			return nil, statusOf(err, s.gr(), "watch", "")
 		}
+		if o.Slow != nil {
+			w.initial = slices.DeleteFunc(w.initial, func(it *Item) bool { return !o.Slow(it) })
+		}
 		return w, nil
 	}
 }
@@ -100,7 +104,9 @@ func (s *Store) watch(ctx context.Context, o WatchOptions) (*Watch, error) {
 	switch {
 	case initial:
 		t, at := c.viewLocked()
-		l := s.page(t, at, "", &ListOptions{Predicate: o.Predicate})
+		fast := o.Predicate
+		fast.Slow = nil // the lock is held
+		l := s.page(t, at, "", &ListOptions{Predicate: fast})
 		w.initial, w.initialRev = l.Items, at
 	case rev == 0:
 		// From now on.
@@ -164,6 +170,9 @@ func (w *Watch) Next(ctx context.Context) (Batch, error) {
 		changes, err := w.q.take(w.spare)
 		if len(changes) > 0 {
 			w.spare = changes
+			if changes = w.q.decide(w.s, changes); len(changes) == 0 {
+				continue
+			}
 			return Batch{Changes: changes}, nil
 		}
 		if err != nil {

@@ -16,6 +16,9 @@ type Change struct {
 	Type watch.EventType
 	// Item is the object; nil for a bookmark.
 	Item *Item
+	// event is what the predicate's slow part has still to see; Type and Item
+	// are not yet set then.
+	event *event
 }
 
 // queue is the part of a watcher that the cache writes to.
@@ -79,16 +82,46 @@ func (q *queue) offer(s *Store, e *event) {
 	if e.rev <= q.after {
 		return
 	}
-	cur := e.cur != nil && s.matches(&q.pred, e.cur)
-	prev := e.prev != nil && s.matches(&q.pred, e.prev)
+	cur := e.cur != nil && s.matchesFast(&q.pred, e.cur)
+	prev := e.prev != nil && s.matchesFast(&q.pred, e.prev)
+	if q.pred.Slow != nil {
+		if cur || prev {
+			q.push(Change{event: e})
+		}
+		return
+	}
+	if c, ok := changeOf(e, cur, prev); ok {
+		q.push(c)
+	}
+}
+
+// changeOf is an event as seen by one who selects the object as it is and as it
+// was, or not.
+func changeOf(e *event, cur, prev bool) (Change, bool) {
 	switch {
 	case cur && prev:
-		q.push(Change{watch.Modified, e.cur})
+		return Change{Type: watch.Modified, Item: e.cur}, true
 	case cur:
-		q.push(Change{watch.Added, e.cur})
+		return Change{Type: watch.Added, Item: e.cur}, true
 	case prev:
-		q.push(Change{watch.Deleted, e.last()})
+		return Change{Type: watch.Deleted, Item: e.last()}, true
 	}
+	return Change{}, false
+}
+
+// decide asks the slow part of the predicate of changes, in place.
+func (q *queue) decide(s *Store, changes []Change) []Change {
+	if q.pred.Slow == nil {
+		return changes
+	}
+	out := changes[:0]
+	for _, c := range changes {
+		e := c.event
+		if c, ok := changeOf(e, e.cur != nil && s.matches(&q.pred, e.cur), e.prev != nil && s.matches(&q.pred, e.prev)); ok {
+			out = append(out, c)
+		}
+	}
+	return out
 }
 
 // scopeKey is what a watcher looks at: everything, a namespace, one name.
