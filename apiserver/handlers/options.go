@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -147,10 +148,15 @@ func listOptions(r *http.Request, t *Target) (*metav1.ListOptions, store.Predica
 		if err != nil {
 			return nil, pred, apierrors.NewBadRequest(err.Error())
 		}
-		for _, req := range sel.Requirements() {
-			if !t.selectable(req.Field) {
-				return nil, pred, apierrors.NewBadRequest(t.unselectable(req.Field))
+		sel, err = sel.Transform(func(label, value string) (string, string, error) {
+			own, ok := t.fieldLabel(label)
+			if !ok {
+				return "", "", errors.New(t.unselectable(label))
 			}
+			return own, value, nil
+		})
+		if err != nil {
+			return nil, pred, apierrors.NewBadRequest(err.Error())
 		}
 		if t.Version.SelectConverted {
 			pred.Slow = t.selectConverted(sel)
@@ -179,15 +185,17 @@ func (t *Target) unselectable(label string) string {
 	return fmt.Sprintf("%q is not a known field selector: only %q, %q", label, "metadata.name", "metadata.namespace")
 }
 
-func (t *Target) selectable(label string) bool {
-	switch label {
-	case "metadata.name":
-		return true
-	case "metadata.namespace":
-		return true
+// fieldLabel is the resource's name of a field that requests may select by.
+func (t *Target) fieldLabel(label string) (string, bool) {
+	if label == "metadata.name" || label == "metadata.namespace" {
+		return label, true
+	}
+	if t.Version.FieldLabels != nil {
+		own, ok := t.Version.FieldLabels[label]
+		return own, ok
 	}
 	_, ok := t.selectableFields()[label]
-	return ok
+	return label, ok
 }
 
 func (t *Target) selectableFields() map[string]func(runtime.Object) string {

@@ -113,6 +113,9 @@ type Version struct {
 	// version instead of the hub's.
 	SelectableFields map[string]func(obj runtime.Object) string
 	SelectConverted  bool
+	// FieldLabels, when not nil, are the labels that requests of this version
+	// select by, and those of the resource's that they stand for.
+	FieldLabels map[string]string
 	// Unserved versions are stored or converted from, and answer no requests.
 	Unserved bool
 }

@@ -21,9 +21,18 @@ func Resources() []resources.Resource {
 	r.SharesStoreWith = schema.GroupResource{Resource: "events"}
 	r.Versions = []resources.Version{{
 		Name: "v1", New: resources.Empty[eventsv1.Event], NewList: resources.Empty[eventsv1.EventList],
-		ToHub: toCore, FromHub: fromCore,
+		ToHub: toCore, FromHub: fromCore, FieldLabels: fieldLabels(),
 	}}
 	return []resources.Resource{r}
+}
+
+// fieldLabels are this group's names of core's fields.
+func fieldLabels() map[string]string {
+	out := map[string]string{"reason": "reason", "type": "type", "reportingController": "reportingComponent"}
+	for _, f := range []string{"kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath"} {
+		out["regarding."+f] = "involvedObject." + f
+	}
+	return out
 }
 
 func toCore(in runtime.Object) (runtime.Object, error) {
