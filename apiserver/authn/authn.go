@@ -18,6 +18,7 @@ import (
 	"k8s.io/apiserver/pkg/authentication/request/websocket"
 	x509request "k8s.io/apiserver/pkg/authentication/request/x509"
 	"k8s.io/apiserver/pkg/authentication/token/tokenfile"
+	"k8s.io/apiserver/pkg/authentication/user"
 	corev1listers "k8s.io/client-go/listers/core/v1"
 
 	"skiff/apiserver/request"
@@ -99,6 +100,10 @@ func New(c Config) (*Authenticator, error) {
 	anon := c.Anonymous
 	if err := a.addTokens(&c, &anon); err != nil {
 		return nil, err
+	}
+	// A review of a token says the same of its user as the request that brings it.
+	for i, t := range a.tokens {
+		a.tokens[i] = group.NewTokenGroupAdder(t, []string{user.AllAuthenticated})
 	}
 	if len(a.tokens) > 0 {
 		t := authenticator.TokenFunc(a.AuthenticateToken)
