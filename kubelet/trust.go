@@ -36,12 +36,15 @@ func (k *Kubelet) trustBundle(ctx context.Context, src *v1.ClusterTrustBundlePro
 		if err != nil {
 			return nil, err
 		}
-		list, err := bundles.List(ctx, metav1.ListOptions{LabelSelector: selector.String(), FieldSelector: "spec.signerName=" + *src.SignerName})
-		if err != nil {
-			return nil, err
-		}
-		for i := range list.Items {
-			texts = append(texts, list.Items[i].Spec.TrustBundle)
+		// No selector selects nothing, which a list cannot ask for.
+		if src.LabelSelector != nil {
+			list, err := bundles.List(ctx, metav1.ListOptions{LabelSelector: selector.String(), FieldSelector: "spec.signerName=" + *src.SignerName})
+			if err != nil {
+				return nil, err
+			}
+			for i := range list.Items {
+				texts = append(texts, list.Items[i].Spec.TrustBundle)
+			}
 		}
 		if len(texts) == 0 && !optional {
 			return nil, fmt.Errorf("combination of signerName %q and labelSelector matched zero ClusterTrustBundles", *src.SignerName)
