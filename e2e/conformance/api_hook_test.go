@@ -37,10 +37,16 @@ type behind struct {
 // serve answers for a service with a certificate for its name.
 func (s *space) serve(service string, h http.Handler) behind {
 	s.t.Helper()
+	return s.serveAsking(service, h, tls.NoClientCert)
+}
+
+// serveAsking may ask clients for a certificate.
+func (s *space) serveAsking(service string, h http.Handler, ask tls.ClientAuthType) behind {
+	s.t.Helper()
 	cert, ca := s.certificate(service + "." + s.name + ".svc")
 	l, err := net.Listen("tcp", harness.HostAddress+":0")
 	s.must(err)
-	server := &http.Server{Handler: h, TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}}, ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Handler: h, TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: ask}, ReadHeaderTimeout: 10 * time.Second}
 	done := make(chan error, 1)
 	go func() { done <- server.ServeTLS(l, "", "") }()
 	s.t.Cleanup(func() {
