@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -190,8 +191,11 @@ func (tc *verbCase) checkStatus(s *space, name string) {
 	c := s.dynamic.Resource(schema.GroupVersionResource{Group: tc.group, Version: tc.version, Resource: tc.resource})
 	_, err := c.Get(s.ctx, name, metav1.GetOptions{}, "status")
 	s.must(err)
-	patched, err := c.Patch(s.ctx, name, types.MergePatchType, []byte(tc.status), metav1.PatchOptions{}, "status")
+	// Metadata may be changed with the status.
+	both := `{"metadata":{"annotations":{"patchedstatus":"true"}},` + strings.TrimPrefix(tc.status, "{")
+	patched, err := c.Patch(s.ctx, name, types.MergePatchType, []byte(both), metav1.PatchOptions{}, "status")
 	s.must(err)
+	same(s, "the annotation", "true", patched.GetAnnotations()["patchedstatus"])
 	if list, ok := at(patched, "status", "conditions").([]any); !ok || len(list) == 0 {
 		s.t.Errorf("the patched conditions are %v", at(patched, "status", "conditions"))
 	}
