@@ -95,12 +95,24 @@ func TestAPINamespaceOrder(t *testing.T) {
 		if err != nil {
 			return err
 		}
+		// Clients take the set of conditions as the word that a pass was made.
+		got := map[corev1.NamespaceConditionType]corev1.ConditionStatus{}
 		for _, c := range ns.Status.Conditions {
-			if c.Type == corev1.NamespaceFinalizersRemaining && c.Status == corev1.ConditionTrue {
-				return nil
+			got[c.Type] = c.Status
+		}
+		for kind, want := range map[corev1.NamespaceConditionType]corev1.ConditionStatus{
+			corev1.NamespaceDeletionDiscoveryFailure: corev1.ConditionFalse, corev1.NamespaceDeletionGVParsingFailure: corev1.ConditionFalse,
+			corev1.NamespaceDeletionContentFailure: corev1.ConditionFalse, corev1.NamespaceContentRemaining: corev1.ConditionTrue,
+			corev1.NamespaceFinalizersRemaining: corev1.ConditionTrue,
+		} {
+			if got[kind] != want {
+				return fmt.Errorf("%s is %q: %+v", kind, got[kind], ns.Status.Conditions)
 			}
 		}
-		return fmt.Errorf("%+v", ns.Status.Conditions)
+		if ns.Status.Phase != corev1.NamespaceTerminating {
+			return fmt.Errorf("the namespace is %s", ns.Status.Phase)
+		}
+		return nil
 	})
 	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
 		got, err := o.client.CoreV1().ConfigMaps(o.name).Get(s.ctx, "cm", metav1.GetOptions{})
