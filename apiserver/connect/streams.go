@@ -215,10 +215,14 @@ func (c *connectors) log(w http.ResponseWriter, r *http.Request, t *handlers.Tar
 	if flag(in, "insecureSkipTLSVerifyBackend") {
 		transport = c.Dialer.plainTransport()
 	}
+	p := passing{to: u, transport: transport, text: true, resource: t}
+	if c.logSocket(w, r, p) {
+		return
+	}
 	// Get only: the client's own headers say nothing to the kubelet.
 	out := r.Clone(r.Context())
 	out.Header = http.Header{}
-	c.pass(w, out, passing{to: u, transport: transport, text: true, resource: t})
+	c.pass(w, out, p)
 }
 
 func logQuery(in url.Values) (url.Values, field.ErrorList) {
