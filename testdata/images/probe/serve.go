@@ -22,6 +22,7 @@ type server struct {
 	page    string
 	started time.Time
 	delay   time.Duration
+	sicken  time.Duration
 	healthy atomic.Bool
 	ready   atomic.Bool
 }
@@ -31,17 +32,19 @@ func serve(ctx context.Context, args []string) error {
 	httpAddr := f.String("http", ":8080", "where HTTP is served")
 	udpAddr := f.String("udp", ":8081", "where UDP is echoed; empty for nowhere")
 	tcpAddr := f.String("tcp", ":8082", "where TCP is echoed; empty for nowhere")
-	tlsAddr := f.String("https", "", "where HTTPS is served; empty for nowhere")
+	httpsAddr := f.String("https", "", "where HTTPS is served, with a certificate of its own; empty for nowhere")
+	grpcAddr := f.String("grpc", "", "where gRPC health checks are answered; empty for nowhere")
 	page := f.String("page", "", "what / answers; empty for the host name")
 	delay := f.Duration("ready-after", 0, "how long /readyz fails at first")
+	sicken := f.Duration("unhealthy-after", 0, "when /healthz begins to fail; 0 for never")
 	linger := f.Duration("linger", 0, "how long to serve on after SIGTERM")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	s := &server{page: *page, started: time.Now(), delay: *delay}
+	s := &server{page: *page, started: time.Now(), delay: *delay, sicken: *sicken}
 	s.healthy.Store(true)
 	s.ready.Store(true)
-	failed := make(chan error, 4)
+	failed := make(chan error, 5)
 	if *udpAddr != "" {
 		c, err := net.ListenPacket("udp", *udpAddr)
 		if err != nil {
@@ -56,8 +59,15 @@ func serve(ctx context.Context, args []string) error {
 		}
 		go func() { failed <- echoStreams(l) }()
 	}
-	if *tlsAddr != "" {
-		go func() { failed <- serveTLS(*tlsAddr, s.routes()) }()
+	if *httpsAddr != "" {
+		secure, err := secureServer(*httpsAddr, s.routes())
+		if err != nil {
+			return err
+		}
+		go func() { failed <- secure.ListenAndServeTLS("", "") }()
+	}
+	if *grpcAddr != "" {
+		go func() { failed <- healthServer(*grpcAddr, &s.healthy).ListenAndServe() }()
 	}
 	h := &http.Server{Addr: *httpAddr, Handler: s.routes()}
 	go func() { failed <- h.ListenAndServe() }()
@@ -93,7 +103,13 @@ func (s *server) routes() http.Handler {
 	m.HandleFunc("GET /hostname", func(w http.ResponseWriter, _ *http.Request) { hostname(w) })
 	m.HandleFunc("GET /client", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, r.RemoteAddr) })
 	m.HandleFunc("GET /env", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, strings.Join(os.Environ(), "\n")) })
-	m.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { state(w, s.healthy.Load()) })
+	m.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		state(w, s.healthy.Load() && (s.sicken == 0 || time.Since(s.started) < s.sicken))
+	})
+	// What was asked under /hook/ is in the log, with its headers.
+	m.HandleFunc("/hook/", func(_ http.ResponseWriter, r *http.Request) {
+		fmt.Println("probe: hook", r.Method, r.URL.Path, r.Header.Get("X-Hook"))
+	})
 	m.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		state(w, s.ready.Load() && time.Since(s.started) >= s.delay)
 	})

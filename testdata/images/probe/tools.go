@@ -36,11 +36,27 @@ var tools = map[string]func(context.Context, []string) error{
 	"lookup":   lookup,
 	"mounts":   func(ctx context.Context, _ []string) error { return cat(ctx, []string{"/proc/self/mounts"}) },
 	"sleep":    sleep,
+	"setuid":   setuid,
 	"stubborn": stubborn,
 	"packet":   packet,
 	"tcp":      func(ctx context.Context, a []string) error { return exchange(ctx, "tcp", a) },
 	"udp":      func(ctx context.Context, a []string) error { return exchange(ctx, "udp", a) },
 	"write":    write,
+}
+
+// setuid copies this program to a file that runs as its owner.
+func setuid(_ context.Context, args []string) error {
+	if err := need(args, 1, "setuid FILE"); err != nil {
+		return err
+	}
+	b, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(args[0], b, 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(args[0], 0o755|os.ModeSetuid)
 }
 
 func need(args []string, n int, usage string) error {
