@@ -15,6 +15,7 @@ import (
 	"skiff/kubelet/images"
 	"skiff/kubelet/podstate"
 	"skiff/kubelet/resources"
+	"skiff/kubelet/stopsignal"
 )
 
 // Reasons for which a container waits, beside those of images.
@@ -249,7 +250,7 @@ func (s *starter) config(ctx context.Context, c *v1.Container, imageRef, target 
 		config.Annotations[k] = v
 	}
 	if c.Lifecycle != nil && c.Lifecycle.StopSignal != nil {
-		config.StopSignal = runtimeapi.Signal(runtimeapi.Signal_value[string(*c.Lifecycle.StopSignal)])
+		config.StopSignal = stopsignal.ToCRI(string(*c.Lifecycle.StopSignal))
 	}
 	lookup := environment.In(environment.Map(opts.Envs))
 	for _, e := range opts.Envs {

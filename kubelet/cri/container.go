@@ -18,6 +18,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"skiff/kubelet/cri/shimapi"
+	"skiff/kubelet/stopsignal"
 )
 
 // container is one container.
@@ -122,7 +123,7 @@ func (c *container) status() *runtimeapi.ContainerStatus {
 		Labels: c.cfg.Labels, Annotations: c.cfg.Annotations, Mounts: c.cfg.Mounts, LogPath: c.rec.LogPath,
 		Resources: &runtimeapi.ContainerResources{Linux: c.resourcesLocked()},
 	}
-	st.StopSignal = runtimeapi.Signal(runtimeapi.Signal_value[c.rec.Stop])
+	st.StopSignal = stopsignal.ToCRI(c.rec.Stop)
 	if u := c.rec.User; u != nil {
 		st.User = &runtimeapi.ContainerUser{Linux: &runtimeapi.LinuxContainerUser{Uid: u.UID, Gid: u.GID, SupplementalGroups: u.Groups}}
 	}
@@ -299,7 +300,7 @@ func (r *Runtime) StopContainer(ctx context.Context, id string, timeout int64) e
 		return nil
 	}
 	if timeout > 0 {
-		sig := stopSignal(c.record().Stop)
+		sig := stopsignal.Number(c.record().Stop)
 		err := c.sandbox.shim.Signal(ctx, c.id, sig, false)
 		if err != nil && !errors.Is(err, shimapi.ErrNotRunning) && !errors.Is(err, shimapi.ErrGone) {
 			return coded(fmt.Errorf("failed to stop container %q: %w", c.id, err))
@@ -357,22 +358,6 @@ func (r *Runtime) lost(c *container) {
 	if c.ended(&exit) {
 		r.emit(c.id, c.sandbox, runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT)
 	}
-}
-
-func stopSignal(name string) unix.Signal {
-	if s := unix.SignalNum(name); s != 0 {
-		return s
-	}
-	var n int
-	if _, err := fmt.Sscanf(strings.TrimPrefix(name, "SIGRTMIN+"), "%d", &n); err == nil && n >= 0 && n < 64 {
-		if strings.HasPrefix(name, "SIGRTMIN") {
-			return unix.Signal(34 + n)
-		}
-		if n > 0 {
-			return unix.Signal(n)
-		}
-	}
-	return unix.SIGTERM
 }
 
 // RemoveContainer implements RuntimeService.

@@ -12,6 +12,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"skiff/kubelet/cri/shimapi"
+	"skiff/kubelet/stopsignal"
 )
 
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -166,10 +167,7 @@ func (b *specBuilder) env(acc *account) []string {
 }
 
 func (b *specBuilder) stopSignal() string {
-	if s := b.c.cfg.StopSignal; s != runtimeapi.Signal_SIGNAL_RUNTIME_DEFAULT {
-		return s.String()
-	}
-	return firstOf(b.image.Config.StopSignal, "SIGTERM")
+	return firstOf(stopsignal.FromCRI(b.c.cfg.StopSignal), b.image.Config.StopSignal, "SIGTERM")
 }
 
 // cgroupPath is the container's cgroup: below its pod's, as the CRI client

@@ -13,6 +13,7 @@ import (
 	"skiff/kubelet/containers"
 	"skiff/kubelet/podstate"
 	"skiff/kubelet/resources"
+	"skiff/kubelet/stopsignal"
 )
 
 // Probes says what a running container's probes found.
@@ -286,6 +287,9 @@ func terminated(in Input, c *podstate.Container) *v1.ContainerStateTerminated {
 			}
 			out.Message += text
 		}
+	if name := v1.Signal(stopsignal.FromCRI(c.StopSignal)); name != "" {
+		out.StopSignal = &name
+	}
 	}
 	return out
 }
