@@ -78,14 +78,15 @@ func (m *Manager) security(pod *v1.Pod, c *v1.Container, target string, image *r
 	switch {
 	case user != nil:
 		out.RunAsUser = &runtimeapi.Int64Value{Value: *user}
-	case image.GetUid() != nil:
-		out.RunAsUser = &runtimeapi.Int64Value{Value: image.GetUid().GetValue()}
-	default:
+	case image.GetUid() == nil && image.GetUsername() != "":
 		out.RunAsUsername = image.GetUsername()
 	}
 	if group != nil {
 		out.RunAsGroup = &runtimeapi.Int64Value{Value: *group}
 	}
+	default:
+		// An image that names no user is root's.
+		out.RunAsUser = &runtimeapi.Int64Value{Value: image.GetUid().GetValue()}
 	if psc.FSGroup != nil {
 		out.SupplementalGroups = append(out.SupplementalGroups, *psc.FSGroup)
 	}
@@ -156,9 +157,9 @@ func verifyNonRoot(pod *v1.Pod, c *v1.Container, user *int64, nonRoot *bool, ima
 		return fmt.Errorf("container's runAsUser breaks non-root policy %s", what)
 	case user != nil:
 		return nil
-	case image.GetUid() != nil && image.GetUid().GetValue() == 0:
+	case image.GetUid().GetValue() == 0 && image.GetUsername() == "":
 		return fmt.Errorf("container has runAsNonRoot and image will run as root %s", what)
-	case image.GetUid() == nil && image.GetUsername() != "":
+	case image.GetUid() == nil:
 		if n, err := strconv.ParseInt(image.GetUsername(), 10, 64); err == nil && n > 0 {
 			return nil
 		}
