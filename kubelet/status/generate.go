@@ -74,6 +74,9 @@ func Generate(in Input) v1.PodStatus {
 		ephemeral = append(ephemeral, v1.Container(pod.Spec.EphemeralContainers[i].EphemeralContainerCommon))
 	}
 	out.EphemeralContainerStatuses = containerStatuses(in, ephemeral, in.Old.EphemeralContainerStatuses, false)
+	if in.Terminal && (len(pod.Spec.InitContainers) == 0 || begun(&out)) {
+		neverSeen(out.ContainerStatuses)
+	}
 	out.Phase = phase(pod, &out, in.Terminal)
 	if old := in.Old.Phase; old == v1.PodFailed || old == v1.PodSucceeded {
 		out.Phase, out.Reason, out.Message = old, in.Old.Reason, in.Old.Message
@@ -241,6 +244,31 @@ func vanished(in Input, out, old *v1.ContainerStatus, isInit bool) {
 	}
 }
 
+// begun tells whether init containers have done their work.
+func begun(s *v1.PodStatus) bool {
+	waits := func(c v1.ContainerStatus) bool {
+		return c.State.Waiting != nil && c.LastTerminationState.Terminated == nil
+	}
+	if slices.ContainsFunc(s.ContainerStatuses, func(c v1.ContainerStatus) bool { return !waits(c) }) {
+		return true
+	}
+	last := s.InitContainerStatuses[len(s.InitContainerStatuses)-1].State.Terminated
+	return last != nil && last.ExitCode == 0
+}
+
+// neverSeen ends the containers of a pod that is over: what did not start will
+// not, and a waiting one would tell otherwise.
+func neverSeen(list []v1.ContainerStatus) {
+	for i := range list {
+		if list[i].State.Waiting != nil {
+			list[i].State = v1.ContainerState{Terminated: &v1.ContainerStateTerminated{
+				Reason: "ContainerStatusUnknown", ExitCode: 137,
+				Message: "The container could not be located when the pod was terminated",
+			}}
+		}
+	}
+}
+
 func fill(in Input, out *v1.ContainerStatus, spec *v1.Container, c *podstate.Container) {
 	out.RestartCount = int32(c.RestartCount)
 	out.ContainerID = in.Runtime + "://" + c.ID
@@ -258,6 +286,9 @@ func fill(in Input, out *v1.ContainerStatus, spec *v1.Container, c *podstate.Con
 		out.State = v1.ContainerState{Terminated: terminated(in, c)}
 	case podstate.Unknown:
 		out.State = v1.ContainerState{Waiting: &v1.ContainerStateWaiting{}}
+	}
+	if name := v1.Signal(stopsignal.FromCRI(c.StopSignal)); name != "" {
+		out.StopSignal = &name
 	}
 	if c.State == podstate.Running {
 		out.AllocatedResources = spec.Resources.Requests.DeepCopy()
@@ -287,9 +318,6 @@ func terminated(in Input, c *podstate.Container) *v1.ContainerStateTerminated {
 			}
 			out.Message += text
 		}
-	if name := v1.Signal(stopsignal.FromCRI(c.StopSignal)); name != "" {
-		out.StopSignal = &name
-	}
 	}
 	return out
 }
@@ -358,11 +386,11 @@ func phase(pod *v1.Pod, status *v1.PodStatus, terminal bool) v1.PodPhase {
 		}
 	}
 	// Once a main container ran, initialisation was over.
-	begun := n.running+n.stopped > 0
-	if failed > 0 && pod.Spec.RestartPolicy == v1.RestartPolicyNever && !begun {
+	mainRan := n.running+n.stopped > 0
+	if failed > 0 && pod.Spec.RestartPolicy == v1.RestartPolicyNever && !mainRan {
 		return v1.PodFailed
 	}
-	if !terminal && !begun && (pending > 0 || failed > 0) {
+	if !terminal && !mainRan && (pending > 0 || failed > 0) {
 		return v1.PodPending
 	}
 	if terminal && n.running == 0 && (n.stopped > 0 || n.waiting > 0) {
@@ -437,6 +465,7 @@ func conditions(in Input, status *v1.PodStatus) []v1.PodCondition {
 	put(v1.ContainersReady, containersOK, containersReason, containersMessage)
 	if old := condition(in.Old.Conditions, v1.PodScheduled); old != nil {
 		out = append(out, *old)
+		out[len(out)-1].ObservedGeneration = in.Pod.Generation
 	} else {
 		put(v1.PodScheduled, true, "", "")
 	}

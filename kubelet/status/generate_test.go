@@ -41,18 +41,20 @@ func TestGenerate(t *testing.T) {
 		waiting  string
 		gates    []v1.PodReadinessGate
 	}{
-		"nothing yet":               {pod: pod(v1.RestartPolicyAlways), state: &podstate.Pod{}, phase: v1.PodPending, waiting: "ContainerCreating"},
-		"init runs":                 {pod: pod(v1.RestartPolicyAlways, v1.Container{Name: "i"}), state: state(in("i", podstate.Running, 0)), phase: v1.PodPending, waiting: "PodInitializing"},
-		"running":                   {pod: pod(v1.RestartPolicyAlways), state: state(in("c", podstate.Running, 0)), phase: v1.PodRunning, ready: true},
-		"running beside a sidecar":  {pod: pod(v1.RestartPolicyAlways, sidecar), state: state(in("c", podstate.Running, 0), in("s", podstate.Running, 0)), phase: v1.PodRunning, ready: true},
-		"sidecar is down":           {pod: pod(v1.RestartPolicyAlways, sidecar), state: state(in("c", podstate.Running, 0), in("s", podstate.Exited, 1)), phase: v1.PodRunning},
-		"crashed, is to restart":    {pod: pod(v1.RestartPolicyAlways), state: state(in("c", podstate.Exited, 1)), phase: v1.PodRunning},
-		"crash loop":                {pod: pod(v1.RestartPolicyAlways), state: state(in("c", podstate.Exited, 1)), reason: "CrashLoopBackOff", phase: v1.PodRunning, waiting: "CrashLoopBackOff"},
-		"done":                      {pod: pod(v1.RestartPolicyNever), state: state(in("c", podstate.Exited, 0)), phase: v1.PodSucceeded},
-		"failed":                    {pod: pod(v1.RestartPolicyNever), state: state(in("c", podstate.Exited, 2)), phase: v1.PodFailed},
-		"on failure and failed":     {pod: pod(v1.RestartPolicyOnFailure), state: state(in("c", podstate.Exited, 2)), phase: v1.PodRunning},
-		"init failed for good":      {pod: pod(v1.RestartPolicyNever, v1.Container{Name: "i"}), state: state(in("i", podstate.Exited, 1)), phase: v1.PodFailed, waiting: "PodInitializing"},
-		"ended by deletion":         {pod: pod(v1.RestartPolicyAlways), state: state(in("c", podstate.Exited, 143)), terminal: true, phase: v1.PodFailed},
+		"nothing yet":              {pod: pod(v1.RestartPolicyAlways), state: &podstate.Pod{}, phase: v1.PodPending, waiting: "ContainerCreating"},
+		"init runs":                {pod: pod(v1.RestartPolicyAlways, v1.Container{Name: "i"}), state: state(in("i", podstate.Running, 0)), phase: v1.PodPending, waiting: "PodInitializing"},
+		"running":                  {pod: pod(v1.RestartPolicyAlways), state: state(in("c", podstate.Running, 0)), phase: v1.PodRunning, ready: true},
+		"running beside a sidecar": {pod: pod(v1.RestartPolicyAlways, sidecar), state: state(in("c", podstate.Running, 0), in("s", podstate.Running, 0)), phase: v1.PodRunning, ready: true},
+		"sidecar is down":          {pod: pod(v1.RestartPolicyAlways, sidecar), state: state(in("c", podstate.Running, 0), in("s", podstate.Exited, 1)), phase: v1.PodRunning},
+		"crashed, is to restart":   {pod: pod(v1.RestartPolicyAlways), state: state(in("c", podstate.Exited, 1)), phase: v1.PodRunning},
+		"crash loop":               {pod: pod(v1.RestartPolicyAlways), state: state(in("c", podstate.Exited, 1)), reason: "CrashLoopBackOff", phase: v1.PodRunning, waiting: "CrashLoopBackOff"},
+		"done":                     {pod: pod(v1.RestartPolicyNever), state: state(in("c", podstate.Exited, 0)), phase: v1.PodSucceeded},
+		"failed":                   {pod: pod(v1.RestartPolicyNever), state: state(in("c", podstate.Exited, 2)), phase: v1.PodFailed},
+		"on failure and failed":    {pod: pod(v1.RestartPolicyOnFailure), state: state(in("c", podstate.Exited, 2)), phase: v1.PodRunning},
+		"init failed for good":     {pod: pod(v1.RestartPolicyNever, v1.Container{Name: "i"}), state: state(in("i", podstate.Exited, 1)), phase: v1.PodFailed, waiting: "PodInitializing"},
+		"ended by deletion":        {pod: pod(v1.RestartPolicyAlways), state: state(in("c", podstate.Exited, 143)), terminal: true, phase: v1.PodFailed},
+		"ended while it initialised": {pod: pod(v1.RestartPolicyAlways, v1.Container{Name: "i"}), state: state(in("i", podstate.Exited, 143)), terminal: true,
+			phase: v1.PodFailed, waiting: "PodInitializing"},
 		"gate that nobody answered": {pod: pod(v1.RestartPolicyAlways), state: state(in("c", podstate.Running, 0)), phase: v1.PodRunning, gates: []v1.PodReadinessGate{{ConditionType: "example.com/ok"}}},
 	}
 	for name, tc := range cases {
@@ -96,5 +98,21 @@ func TestRefusedPodHasNoContainers(t *testing.T) {
 		if s.Phase != v1.PodFailed || s.Reason != "SysctlForbidden" || len(s.ContainerStatuses) != 0 {
 			t.Errorf("status %+v, want failed without containers", s)
 		}
+	}
+}
+
+// A pod that ends while its container waits leaves no container that waits.
+func TestGenerateNeverStarted(t *testing.T) {
+	pod := &v1.Pod{Spec: v1.PodSpec{RestartPolicy: v1.RestartPolicyAlways, Containers: []v1.Container{{Name: "c"}}}}
+	old := v1.PodStatus{ContainerStatuses: []v1.ContainerStatus{{Name: "c", State: v1.ContainerState{Waiting: &v1.ContainerStateWaiting{Reason: "ImagePullBackOff"}}}}}
+	got := Generate(Input{
+		Pod: pod, State: &podstate.Pod{}, Old: old, Probes: allReady{}, Terminal: true, Runtime: "skiff", Now: metav1.Now(),
+		Reason: func(string) (containers.Reason, bool) {
+			return containers.Reason{Reason: "ImagePullBackOff"}, true
+		},
+	})
+	end := got.ContainerStatuses[0].State.Terminated
+	if got.Phase != v1.PodFailed || end == nil || end.Reason != "ContainerStatusUnknown" || end.ExitCode != 137 {
+		t.Errorf("phase %s, container %+v", got.Phase, got.ContainerStatuses[0].State)
 	}
 }
