@@ -19,6 +19,7 @@ import (
 	"skiff/kubelet/server"
 	"skiff/kubelet/stats"
 	"skiff/kubelet/status"
+	"skiff/kubelet/userns"
 	"skiff/kubelet/volumes"
 	"skiff/kubelet/volumes/configmap"
 	"skiff/kubelet/volumes/csi"
@@ -81,6 +82,20 @@ func (k *Kubelet) buildPlugins() error {
 		Dir:      filepath.Join(k.cfg.Paths.Root, "plugins_registry"),
 		Handlers: map[string]pluginwatch.Handler{registration.CSIPlugin: k.csi, registration.DevicePlugin: k.devices.Handler()},
 	})
+	return err
+}
+
+// buildUsers takes over the ranges of users of the pods that are here.
+func (k *Kubelet) buildUsers() error {
+	here, err := k.volumes.Pods()
+	if err != nil {
+		return err
+	}
+	length := int64(0)
+	if u := k.cfg.Kubelet.UserNamespaces; u != nil && u.IDsPerPod != nil {
+		length = *u.IDsPerPod
+	}
+	k.users, err = userns.New(userns.Config{PodDir: k.volumes.PodDir, Length: length, Pods: int(k.cfg.Kubelet.MaxPods)}, here)
 	return err
 }
 

@@ -50,6 +50,7 @@ import (
 	"skiff/kubelet/status"
 	"skiff/kubelet/tokens"
 	"skiff/kubelet/topology"
+	"skiff/kubelet/userns"
 	"skiff/kubelet/volumes"
 	"skiff/kubelet/volumes/csi"
 )
@@ -85,6 +86,7 @@ type Kubelet struct {
 	topology     *topology.Manager
 	plugins      *pluginwatch.Watcher
 	podResources *podresources.Server
+	users        *userns.Allocator
 	csi          *csi.Plugin
 	csiNode      *csinode.Manager
 	// nodeUID is of the node's object that was seen last.
@@ -118,7 +120,7 @@ func New(cfg Config) (*Kubelet, error) {
 	if err := k.measure(); err != nil {
 		return nil, fmt.Errorf("kubelet: %w", err)
 	}
-	for _, build := range []func() error{k.buildPods, k.buildFactory, k.buildVolumes, k.buildAllocation, k.buildPlugins, k.buildNode, k.buildServer} {
+	for _, build := range []func() error{k.buildPods, k.buildFactory, k.buildVolumes, k.buildUsers, k.buildAllocation, k.buildPlugins, k.buildNode, k.buildServer} {
 		if err := build(); err != nil {
 			return nil, fmt.Errorf("kubelet: %w", err)
 		}

@@ -214,6 +214,11 @@ func (k *Kubelet) RuntimeHandler(ctx context.Context, pod *v1.Pod) (string, erro
 // SupplementalGroups implements containers.Node.
 func (k *Kubelet) SupplementalGroups(pod *v1.Pod) []int64 { return k.volumes.Groups(pod.UID) }
 
+// UserNamespace implements containers.Node.
+func (k *Kubelet) UserNamespace(pod *v1.Pod) (*runtimeapi.UserNamespace, error) {
+	return k.users.For(pod)
+}
+
 const (
 	maxWords         = 4096
 	maxFallbackBytes = 2048

@@ -108,6 +108,7 @@ func (k *Kubelet) forget(pod *v1.Pod) {
 	k.objects.Unregister(pod.UID)
 	k.tokens.Forget(pod.UID)
 	k.probes.Forget(pod.UID)
+	k.users.Release(pod.UID)
 }
 
 // orphan ends a pod that the runtime has and no source knows.
@@ -135,6 +136,7 @@ func (k *Kubelet) orphan(ctx context.Context, uid types.UID) time.Duration {
 				err = k.cgroups.RemovePod(uid)
 			}
 			k.release(ctx, uid)
+			k.users.Release(uid)
 		}
 	}
 	if err != nil && ctx.Err() == nil {

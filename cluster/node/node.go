@@ -82,7 +82,9 @@ func Save(l layout.Layout, c *Config) error {
 		return err
 	}
 	path := l.NodeConfig()
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	// Searchable: the roots of containers are below it, and those of pods with a
+	// user namespace belong to others.
+	if err := os.MkdirAll(filepath.Dir(path), 0o711); err != nil {
 		return err
 	}
 	tmp := path + ".new"

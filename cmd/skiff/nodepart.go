@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -51,10 +52,12 @@ func nodeParts(l layout.Layout, c *node.Config, kubeletFile string, api *rest.Co
 	if err != nil {
 		return nil, err
 	}
-	for _, dir := range []string{l.State(), l.Run()} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, err
-		}
+	if err := os.MkdirAll(l.Run(), 0o700); err != nil {
+		return nil, err
+	}
+	// Users of pods with a user namespace pass through to their containers' roots.
+	if err := errors.Join(os.MkdirAll(l.State(), 0o711), os.Chmod(l.State(), 0o711)); err != nil {
+		return nil, err
 	}
 	runtime, err := cri.New(cri.Config{
 		StateDir: l.CRI(), RunDir: filepath.Join(l.Run(), "pods"), Socket: l.CRISocket(), CgroupRoot: l.CgroupRoot(),

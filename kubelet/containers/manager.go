@@ -49,6 +49,8 @@ type Node interface {
 	RuntimeHandler(ctx context.Context, pod *v1.Pod) (string, error)
 	// SupplementalGroups are those that the pod's volumes add.
 	SupplementalGroups(pod *v1.Pod) []int64
+	// UserNamespace says whose users the pod's are.
+	UserNamespace(pod *v1.Pod) (*runtimeapi.UserNamespace, error)
 }
 
 // Config configures a Manager.

@@ -28,13 +28,17 @@ func (m *Manager) sandboxConfig(pod *v1.Pod, attempt uint32) (*runtimeapi.PodSan
 	if err != nil {
 		return nil, err
 	}
+	users, err := m.cfg.Node.UserNamespace(pod)
+	if err != nil {
+		return nil, err
+	}
 	out := &runtimeapi.PodSandboxConfig{
 		Metadata:     &runtimeapi.PodSandboxMetadata{Name: pod.Name, Namespace: pod.Namespace, Uid: string(pod.UID), Attempt: attempt},
 		Labels:       podstate.PodLabels(pod),
 		Annotations:  pod.Annotations,
 		DnsConfig:    dns,
 		LogDirectory: m.logDir(pod),
-		Linux:        m.linuxSandbox(pod),
+		Linux:        m.linuxSandbox(pod, users),
 	}
 	if !pod.Spec.HostNetwork {
 		if out.Hostname, _, err = m.cfg.Node.Hostname(pod); err != nil {
@@ -66,7 +70,7 @@ func protocol(p v1.Protocol) runtimeapi.Protocol {
 	return runtimeapi.Protocol_TCP
 }
 
-func (m *Manager) linuxSandbox(pod *v1.Pod) *runtimeapi.LinuxPodSandboxConfig {
+func (m *Manager) linuxSandbox(pod *v1.Pod, users *runtimeapi.UserNamespace) *runtimeapi.LinuxPodSandboxConfig {
 	privileged := false
 	for _, list := range [][]v1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
 		for i := range list {
@@ -77,7 +81,7 @@ func (m *Manager) linuxSandbox(pod *v1.Pod) *runtimeapi.LinuxPodSandboxConfig {
 	}
 	sec := &runtimeapi.LinuxSandboxSecurityContext{
 		Privileged:       privileged,
-		NamespaceOptions: namespaces(pod, nil, ""),
+		NamespaceOptions: namespaces(pod, nil, "", users),
 		Seccomp:          &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_RuntimeDefault},
 	}
 	out := &runtimeapi.LinuxPodSandboxConfig{CgroupParent: m.cfg.Node.CgroupParent(pod), SecurityContext: sec}
@@ -118,8 +122,8 @@ func (m *Manager) linuxSandbox(pod *v1.Pod) *runtimeapi.LinuxPodSandboxConfig {
 
 // namespaces says which namespaces a pod, or one of its containers, shares.
 // target is the container whose process namespace an ephemeral one enters.
-func namespaces(pod *v1.Pod, c *v1.Container, target string) *runtimeapi.NamespaceOption {
-	out := &runtimeapi.NamespaceOption{Pid: runtimeapi.NamespaceMode_CONTAINER}
+func namespaces(pod *v1.Pod, c *v1.Container, target string, users *runtimeapi.UserNamespace) *runtimeapi.NamespaceOption {
+	out := &runtimeapi.NamespaceOption{Pid: runtimeapi.NamespaceMode_CONTAINER, UsernsOptions: users}
 	if pod.Spec.HostNetwork {
 		out.Network = runtimeapi.NamespaceMode_NODE
 	}

@@ -63,7 +63,11 @@ func apparmor(p *v1.AppArmorProfile) *runtimeapi.SecurityProfile {
 
 // security translates the effective security context of a container.
 func (m *Manager) security(pod *v1.Pod, c *v1.Container, target string, image *runtimeapi.Image) (*runtimeapi.LinuxContainerSecurityContext, error) {
-	out := &runtimeapi.LinuxContainerSecurityContext{NamespaceOptions: namespaces(pod, c, target)}
+	users, err := m.cfg.Node.UserNamespace(pod)
+	if err != nil {
+		return nil, err
+	}
+	out := &runtimeapi.LinuxContainerSecurityContext{NamespaceOptions: namespaces(pod, c, target, users)}
 	psc, sc := pod.Spec.SecurityContext, c.SecurityContext
 	if psc == nil {
 		psc = &v1.PodSecurityContext{}
@@ -80,13 +84,13 @@ func (m *Manager) security(pod *v1.Pod, c *v1.Container, target string, image *r
 		out.RunAsUser = &runtimeapi.Int64Value{Value: *user}
 	case image.GetUid() == nil && image.GetUsername() != "":
 		out.RunAsUsername = image.GetUsername()
+	default:
+		// An image that names no user is root's.
+		out.RunAsUser = &runtimeapi.Int64Value{Value: image.GetUid().GetValue()}
 	}
 	if group != nil {
 		out.RunAsGroup = &runtimeapi.Int64Value{Value: *group}
 	}
-	default:
-		// An image that names no user is root's.
-		out.RunAsUser = &runtimeapi.Int64Value{Value: image.GetUid().GetValue()}
 	if psc.FSGroup != nil {
 		out.SupplementalGroups = append(out.SupplementalGroups, *psc.FSGroup)
 	}

@@ -265,7 +265,20 @@ func (s *starter) config(ctx context.Context, c *v1.Container, imageRef, target 
 	if err := m.terminationMessage(s.pod, c, config); err != nil {
 		return nil, err
 	}
+	if users := security.NamespaceOptions.UsernsOptions; users.GetMode() == runtimeapi.NamespaceMode_POD {
+		mapOwners(config.Mounts, users)
+	}
 	return config, nil
+}
+
+// mapOwners makes files of volumes belong to the users that they would in a pod
+// of the host's users. Images are unpacked, and stay, the host's.
+func mapOwners(mounts []*runtimeapi.Mount, users *runtimeapi.UserNamespace) {
+	for _, m := range mounts {
+		if m.GetImage().GetImage() == "" {
+			m.UidMappings, m.GidMappings = users.Uids, users.Gids
+		}
+	}
 }
 
 // terminationMessage mounts the file that the container may leave its last
