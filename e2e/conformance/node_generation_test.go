@@ -17,7 +17,7 @@ func nodeObserved(s *space, generation int64) *corev1.Pod {
 	s.t.Helper()
 	p := s.podIs("pod", fmt.Sprintf("observed at generation %d", generation), func(p *corev1.Pod) bool { return p.Status.ObservedGeneration == generation })
 	for _, c := range p.Status.Conditions {
-		if c.ObservedGeneration != generation && c.Type != corev1.PodScheduled {
+		if c.ObservedGeneration != generation {
 			s.t.Errorf("condition %s is of generation %d, want %d", c.Type, c.ObservedGeneration, generation)
 		}
 	}

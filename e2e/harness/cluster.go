@@ -58,6 +58,10 @@ func Prepare(ctx context.Context) (*Cluster, error) {
 	if c.Root, err = os.MkdirTemp("/var/tmp", "skiff-e2e-"); err != nil {
 		return nil, err
 	}
+	// Users of pods with a user namespace pass through it.
+	if err := os.Chmod(c.Root, 0o711); err != nil {
+		return nil, err
+	}
 	c.Kubeconfig = filepath.Join(c.Root, "etc/kubernetes/admin.conf")
 	url, err := imageset.Serve(ctx, HostAddress+":0")
 	if err != nil {

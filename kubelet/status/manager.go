@@ -335,7 +335,7 @@ func (m *Manager) patch(ctx context.Context, pod *v1.Pod, status v1.PodStatus) (
 
 func kubeletOwns(t v1.PodConditionType) bool {
 	switch t {
-	case v1.PodReady, v1.PodInitialized, v1.ContainersReady, v1.PodReadyToStartContainers, v1.PodResizePending, v1.PodResizeInProgress:
+	case v1.PodScheduled, v1.PodReady, v1.PodInitialized, v1.ContainersReady, v1.PodReadyToStartContainers, v1.PodResizePending, v1.PodResizeInProgress:
 		return true
 	}
 	return false
