@@ -59,8 +59,8 @@ func (k *Kubelet) buildAllocation() error {
 	return err
 }
 
-// allocate sets aside what the pod's containers ask for.
-func (k *Kubelet) allocate(ctx context.Context, pod *v1.Pod) *admission.Refusal {
+// setAside keeps for the pod what the pod's containers ask for.
+func (k *Kubelet) setAside(ctx context.Context, pod *v1.Pod) *admission.Refusal {
 	err := k.topology.Admit(ctx, pod)
 	if err == nil {
 		return nil

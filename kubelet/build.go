@@ -10,6 +10,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
+	"skiff/kubelet/allocation"
 	"skiff/kubelet/containers"
 	"skiff/kubelet/csinode"
 	"skiff/kubelet/eviction"
@@ -85,12 +86,14 @@ func (k *Kubelet) buildPlugins() error {
 	return err
 }
 
-// buildUsers takes over the ranges of users of the pods that are here.
+// buildUsers keeps who the pods are and what they have. It takes over the ranges
+// of users of the pods that are here.
 func (k *Kubelet) buildUsers() error {
 	here, err := k.volumes.Pods()
 	if err != nil {
 		return err
 	}
+	k.allocation = allocation.New(k.volumes.PodDir)
 	length := int64(0)
 	if u := k.cfg.Kubelet.UserNamespaces; u != nil && u.IDsPerPod != nil {
 		length = *u.IDsPerPod

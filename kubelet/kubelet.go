@@ -25,6 +25,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 
+	"skiff/kubelet/allocation"
 	"skiff/kubelet/cgroups"
 	"skiff/kubelet/containers"
 	"skiff/kubelet/cpus"
@@ -87,6 +88,7 @@ type Kubelet struct {
 	plugins      *pluginwatch.Watcher
 	podResources *podresources.Server
 	users        *userns.Allocator
+	allocation   *allocation.Store
 	csi          *csi.Plugin
 	csiNode      *csinode.Manager
 	// nodeUID is of the node's object that was seen last.

@@ -46,6 +46,10 @@ type record struct {
 	finished bool
 	// reclaimed says that volumes and cgroup are gone.
 	reclaimed bool
+	// pending is why the node does not give the pod the resources it asks for.
+	pending *v1.PodCondition
+	// resizeError is what went wrong with the last change of resources.
+	resizeError error
 	// failures in a row, for the back-off of a step.
 	failures int
 	// started is when the pod was first seen.
@@ -132,7 +136,7 @@ func (k *Kubelet) ActivePods() []*v1.Pod {
 	var out []*v1.Pod
 	for _, r := range k.records {
 		if r.admitted && r.stage != terminated && r.failure == nil {
-			out = append(out, r.pod)
+			out = append(out, k.given(r.pod))
 		}
 	}
 	return out

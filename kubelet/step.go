@@ -83,8 +83,15 @@ func (k *Kubelet) observe(ctx context.Context, r *record, terminal bool) (*podst
 	}
 	old := k.oldStatus(r)
 	k.follow(r, state, old)
+	var resize []v1.PodCondition
+	if r.pending != nil {
+		resize = append(resize, *r.pending)
+	}
+	if c := inProgress(k.changes(pod, state), r.resizeError); c != nil && r.stage == syncing {
+		resize = append(resize, *c)
+	}
 	st := status.Generate(status.Input{
-		Pod: pod, State: state, Old: old, Probes: k.probes, HostIPs: k.cfg.NodeIPs, Terminal: terminal, Failure: r.failure,
+		Pod: pod, Resize: resize, State: state, Old: old, Probes: k.probes, HostIPs: k.cfg.NodeIPs, Terminal: terminal, Failure: r.failure,
 		Reason:    func(c string) (reason, bool) { return k.manager.WaitReason(pod.UID, c) },
 		Resources: func(c string) []v1.ResourceStatus { return k.devices.Status(pod.UID, c) },
 		Message:   lastWords, Runtime: k.runtimeState.name(), Now: metav1.Now(),

@@ -12,22 +12,33 @@ import (
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"k8s.io/klog/v2"
+
 	"skiff/kubelet/admission"
+	"skiff/kubelet/allocation"
 	"skiff/kubelet/containers"
 	"skiff/kubelet/podstate"
-	"skiff/kubelet/resources"
 	"skiff/kubelet/status"
 )
 
 type reason = containers.Reason
 
+// resizeRetry is how often a pod that the node has no room to resize is tried.
+const resizeRetry = 3 * time.Second
+
 // sync does the next thing for a pod that is to run.
 func (k *Kubelet) sync(ctx context.Context, r *record) (time.Duration, error) {
-	pod := r.pod
 	if r.static && k.predecessor(r) {
 		return time.Second, nil
 	}
-	k.objects.Register(pod)
+	k.objects.Register(r.pod)
+	if r.admitted {
+		var err error
+		if r.pod, r.pending, err = k.allocate(r); err != nil {
+			return 0, err
+		}
+	}
+	pod := r.pod
 	state, st, err := k.observe(ctx, r, false)
 	if err != nil {
 		return 0, err
@@ -60,14 +71,17 @@ func (k *Kubelet) sync(ctx context.Context, r *record) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	plan := containers.Compute(pod, state, k.probes)
+	plan := containers.Compute(pod, state, k.probes, restarts(pod, state, k.changes(pod, state)))
 	out := k.manager.Execute(ctx, pod, state, plan, k.pullSecrets(ctx, pod))
 	if ctx.Err() != nil {
 		return 0, ctx.Err()
 	}
-	if err := k.resize(ctx, pod, state); err != nil {
-		out.Err = errors.Join(out.Err, err)
+	if state, err = podstate.Read(ctx, k.cfg.Runtime, pod.UID); err != nil {
+		return 0, err
 	}
+	r.resizeError = k.resize(ctx, pod, state)
+	k.update(pod.UID, func(kept *record) { kept.resizeError = r.resizeError })
+	out.Err = errors.Join(out.Err, r.resizeError)
 	// What was changed, and why a container waits, shows at once.
 	if state, st, err = k.observe(ctx, r, false); err != nil {
 		return 0, err
@@ -90,6 +104,9 @@ func (k *Kubelet) sync(ctx context.Context, r *record) (time.Duration, error) {
 		soonest(staleRetry)
 	}
 	soonest(k.volumes.RefreshIn(pod.UID))
+	if r.pending != nil && r.pending.Reason == v1.PodReasonDeferred {
+		soonest(resizeRetry)
+	}
 	if out.Err != nil && out.Retry > 0 {
 		// Each container's failure has its event and waits out its back-off.
 		return again, nil
@@ -147,10 +164,13 @@ func (k *Kubelet) admit(ctx context.Context, r *record, state *podstate.Pod) boo
 		refusal = &admission.Refusal{Reason: "NodeShutdown", Message: "Pod was rejected as the node is shutting down."}
 	}
 	if refusal == nil {
-		refusal = k.allocate(ctx, r.pod)
+		refusal = k.setAside(ctx, r.pod)
 	}
 	if refusal == nil {
 		k.update(uid, func(r *record) { r.admitted = true })
+		if err := k.allocation.Give(uid, allocation.Of(r.pod)); err != nil {
+			klog.Background().Info("The resources of a pod could not be noted; a later kubelet takes those that it asks for then", "pod", klog.KObj(r.pod), "err", err)
+		}
 		return false
 	}
 	k.recorder.Event(r.pod, v1.EventTypeWarning, refusal.Reason, refusal.Message)
@@ -231,34 +251,4 @@ func (k *Kubelet) pullSecrets(ctx context.Context, pod *v1.Pod) []v1.Secret {
 			fmt.Sprintf("Unable to retrieve some image pull secrets (%s); attempting to pull the image may not succeed.", strings.Join(missing, ", ")))
 	}
 	return out
-}
-
-// resize brings running containers' limits to what the spec says now.
-func (k *Kubelet) resize(ctx context.Context, pod *v1.Pod, state *podstate.Pod) error {
-	var errs []error
-	for i := range pod.Spec.Containers {
-		c := &pod.Spec.Containers[i]
-		st := state.Latest(c.Name)
-		if st == nil || st.State != podstate.Running || st.Resources == nil {
-			continue
-		}
-		want := resources.Linux(pod, c, k.settings)
-		have := st.Resources
-		same := have.CpuShares == want.CpuShares && (have.CpuQuota == want.CpuQuota || have.CpuQuota <= 0 && want.CpuQuota <= 0) &&
-			(have.MemoryLimitInBytes == want.MemoryLimitInBytes || have.MemoryLimitInBytes <= 0 && want.MemoryLimitInBytes <= 0)
-		if same || have.CpuShares == 0 && have.MemoryLimitInBytes == 0 {
-			continue
-		}
-		if want.CpuQuota == 0 {
-			want.CpuQuota = -1
-		}
-		if want.MemoryLimitInBytes == 0 {
-			want.MemoryLimitInBytes, want.MemorySwapLimitInBytes = -1, -1
-		}
-		if err := k.manager.UpdateResources(ctx, st.ID, want); err != nil {
-			k.recorder.Event(pod, v1.EventTypeWarning, "ResizeError", fmt.Sprintf("Error resizing container %s: %v", c.Name, err))
-			errs = append(errs, fmt.Errorf("resize container %s: %w", c.Name, err))
-		}
-	}
-	return errors.Join(errs...)
 }

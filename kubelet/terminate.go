@@ -109,6 +109,7 @@ func (k *Kubelet) forget(pod *v1.Pod) {
 	k.tokens.Forget(pod.UID)
 	k.probes.Forget(pod.UID)
 	k.users.Release(pod.UID)
+	k.allocation.Forget(pod.UID)
 }
 
 // orphan ends a pod that the runtime has and no source knows.

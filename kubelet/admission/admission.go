@@ -34,7 +34,7 @@ type Input struct {
 
 // Check returns nil when the pod may run.
 func Check(in Input) *Refusal {
-	for _, check := range []func(Input) *Refusal{pressure, sysctls, nodeName, affinity, taints, ports, fits, operatingSystem} {
+	for _, check := range []func(Input) *Refusal{pressure, sysctls, nodeName, affinity, taints, ports, Fits, operatingSystem} {
 		if r := check(in); r != nil {
 			return r
 		}
@@ -159,7 +159,28 @@ func ports(in Input) *Refusal {
 	return nil
 }
 
-func fits(in Input) *Refusal {
+// TooLarge refuses a pod that the node could not hold if it had no other.
+func TooLarge(in Input) *Refusal {
+	if in.Node == nil {
+		return nil
+	}
+	requests := resources.Requests(in.Pod)
+	for _, name := range []v1.ResourceName{v1.ResourceCPU, v1.ResourceMemory} {
+		want, have := requests[name], in.Node.Status.Allocatable[name]
+		if want.Cmp(have) <= 0 {
+			continue
+		}
+		amount, capacity := want.Value(), have.Value()
+		if name == v1.ResourceCPU {
+			amount, capacity = want.MilliValue(), have.MilliValue()
+		}
+		return &Refusal{"OutOf" + string(name), fmt.Sprintf("Node didn't have enough capacity: %s, requested: %d, capacity: %d", name, amount, capacity)}
+	}
+	return nil
+}
+
+// Fits refuses a pod that the node has no room for beside the others.
+func Fits(in Input) *Refusal {
 	if in.Node == nil {
 		return nil
 	}

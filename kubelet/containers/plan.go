@@ -63,11 +63,12 @@ type Plan struct {
 	Keep map[string]bool
 }
 
-// Compute decides what to do next for a pod.
-func Compute(pod *v1.Pod, state *podstate.Pod, probes Probes) Plan {
+// Compute decides what to do next for a pod. The running containers of resize, by
+// identifier, have to be started again for their new resources.
+func Compute(pod *v1.Pod, state *podstate.Pod, probes Probes, resize map[string]bool) Plan {
 	recreate, attempt, sandboxID := sandboxChanged(pod, state)
 	plan := Plan{KillPod: recreate, CreateSandbox: recreate, Attempt: attempt, SandboxID: sandboxID, Keep: map[string]bool{}}
-	c := computation{pod: pod, state: state, probes: probes, plan: &plan}
+	c := computation{pod: pod, state: state, probes: probes, resize: resize, plan: &plan}
 	if recreate {
 		c.newSandbox()
 		return plan
@@ -147,13 +148,17 @@ func (c *computation) appContainers() {
 			message, reason = fmt.Sprintf("Container %s failed liveness probe", spec.Name), KillLivenessProbe
 		case c.probes.Startup(st.ID) == VerdictFailure:
 			message, reason = fmt.Sprintf("Container %s failed startup probe", spec.Name), KillStartupProbe
+		case c.resize[st.ID]:
+			message, restart = fmt.Sprintf("Container %s resize requires restart", spec.Name), true
 		default:
 			keep++
 			plan.Keep[st.ID] = true
 			continue
 		}
 		if restart {
-			message += ", will be restarted"
+			if !c.resize[st.ID] {
+				message += ", will be restarted"
+			}
 			plan.Start = append(plan.Start, i)
 		}
 		c.kill(st, spec, message, reason)

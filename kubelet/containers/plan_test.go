@@ -92,6 +92,7 @@ func TestCompute(t *testing.T) {
 		pod    *v1.Pod
 		state  *podstate.Pod
 		probes verdicts
+		resize map[string]bool
 		want   Plan
 	}{
 		"new pod": {
@@ -105,6 +106,14 @@ func TestCompute(t *testing.T) {
 		"all running": {
 			pod: testPod(always, app("a")), state: runtimeState(inState("a", podstate.Running, 0)),
 			want: Plan{SandboxID: "s", Keep: map[string]bool{"a-id": true}},
+		},
+		"resize that wants a restart": {
+			pod: testPod(always, sidecarC("s"), app("a", "b")), resize: map[string]bool{"a-id": true, "s-id": true},
+			state: runtimeState(inState("s", podstate.Running, 0), inState("a", podstate.Running, 0), inState("b", podstate.Running, 0)),
+			want: Plan{SandboxID: "s", Init: []int{0}, Start: []int{0}, Keep: map[string]bool{"b-id": true}, Kill: []Kill{
+				{ID: "s-id", Name: "s", Message: "Init container s resize requires restart"},
+				{ID: "a-id", Name: "a", Message: "Container a resize requires restart"},
+			}},
 		},
 		"sandbox died, policy always": {
 			pod: testPod(always, app("a")), state: notReady(runtimeState(inState("a", podstate.Exited, 137))),
@@ -233,7 +242,7 @@ func TestCompute(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			got := Compute(tc.pod, tc.state, tc.probes)
+			got := Compute(tc.pod, tc.state, tc.probes, tc.resize)
 			opts := cmp.Options{cmpopts.IgnoreFields(Kill{}, "Spec"), cmpopts.EquateEmpty()}
 			if diff := cmp.Diff(tc.want, got, opts); diff != "" {
 				t.Errorf("plan (-want +got):\n%s", diff)

@@ -14,6 +14,7 @@ type computation struct {
 	pod    *v1.Pod
 	state  *podstate.Pod
 	probes Probes
+	resize map[string]bool
 	plan   *Plan
 	epoch  time.Time
 }
@@ -128,6 +129,11 @@ func (c *computation) sidecar(i int, passed bool) bool {
 	}
 	if started && c.probes.Liveness(st.ID) == VerdictFailure {
 		c.kill(st, spec, fmt.Sprintf("Init container %s failed liveness probe", spec.Name), KillLivenessProbe)
+		c.plan.Init = append(c.plan.Init, i)
+		return passed
+	}
+	if c.resize[st.ID] {
+		c.kill(st, spec, fmt.Sprintf("Init container %s resize requires restart", spec.Name), "")
 		c.plan.Init = append(c.plan.Init, i)
 		return passed
 	}

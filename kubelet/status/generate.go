@@ -37,6 +37,8 @@ type Input struct {
 	HostIPs []string
 	// Message reads a dead container's last words.
 	Message func(c *podstate.Container) string
+	// Resize are the conditions of a change of the pod's resources.
+	Resize []v1.PodCondition
 	// Terminal says that the pod will not run any more.
 	Terminal bool
 	// Failure, when set, is why the pod as a whole failed.
@@ -477,8 +479,16 @@ func conditions(in Input, status *v1.PodStatus) []v1.PodCondition {
 		}
 		out = append(out, c)
 	}
+	for _, c := range in.Resize {
+		c.LastTransitionTime, c.ObservedGeneration = in.Now, in.Pod.Generation
+		if old := condition(in.Old.Conditions, c.Type); old != nil && old.Status == c.Status {
+			c.LastTransitionTime = old.LastTransitionTime
+		}
+		out = append(out, c)
+	}
 	for _, c := range in.Old.Conditions {
-		if condition(out, c.Type) == nil {
+		over := c.Type == v1.PodResizePending || c.Type == v1.PodResizeInProgress
+		if condition(out, c.Type) == nil && !over {
 			out = append(out, c)
 		}
 	}

@@ -1,0 +1,151 @@
+package kubelet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	v1 "k8s.io/api/core/v1"
+
+	"skiff/kubelet/admission"
+	"skiff/kubelet/allocation"
+	"skiff/kubelet/containers"
+	"skiff/kubelet/podstate"
+	"skiff/kubelet/resources"
+)
+
+// allocate returns the pod with the resources that the node gives it, and, where
+// these are not the ones that it asks for, the condition that says why.
+func (k *Kubelet) allocate(r *record) (*v1.Pod, *v1.PodCondition, error) {
+	asked := allocation.Of(r.pod)
+	given, known := k.allocation.Given(r.pod.UID)
+	if r.static || known && allocation.Same(given, asked) {
+		return r.pod, nil, nil
+	}
+	if !known {
+		return r.pod, nil, k.allocation.Give(r.pod.UID, asked)
+	}
+	k.admitMu.Lock()
+	defer k.admitMu.Unlock()
+	asking := r.pod.DeepCopy()
+	asking.Status = v1.PodStatus{} // it tells what the pod has, not what it asks for
+	in := admission.Input{Pod: asking, Node: k.node.Node()}
+	if in.Node == nil {
+		in.Node = k.ownNode()
+	}
+	for _, p := range k.ActivePods() {
+		if p.UID != r.pod.UID {
+			in.Others = append(in.Others, p)
+		}
+	}
+	pending := &v1.PodCondition{Type: v1.PodResizePending, Status: v1.ConditionTrue}
+	if refusal := admission.TooLarge(in); refusal != nil {
+		pending.Reason, pending.Message = v1.PodReasonInfeasible, refusal.Message
+		return given.In(r.pod), pending, nil
+	}
+	if refusal := admission.Fits(in); refusal != nil {
+		pending.Reason, pending.Message = v1.PodReasonDeferred, refusal.Message
+		return given.In(r.pod), pending, nil
+	}
+	return r.pod, nil, k.allocation.Give(r.pod.UID, asked)
+}
+
+// given is the pod as the node has taken it.
+func (k *Kubelet) given(pod *v1.Pod) *v1.Pod {
+	if given, ok := k.allocation.Given(pod.UID); ok && !allocation.Same(given, allocation.Of(pod)) {
+		return given.In(pod)
+	}
+	return pod
+}
+
+// resizable calls each for the running containers whose resources may change.
+func resizable(pod *v1.Pod, state *podstate.Pod, each func(*v1.Container, *podstate.Container)) {
+	for i := range pod.Spec.InitContainers {
+		if c := &pod.Spec.InitContainers[i]; containers.IsSidecar(c) {
+			if st := state.Latest(c.Name); st != nil && st.State == podstate.Running {
+				each(c, st)
+			}
+		}
+	}
+	for i := range pod.Spec.Containers {
+		c := &pod.Spec.Containers[i]
+		if st := state.Latest(c.Name); st != nil && st.State == podstate.Running {
+			each(c, st)
+		}
+	}
+}
+
+// changes are the containers, by identifier, whose resources are not yet those
+// that the node gives them.
+func (k *Kubelet) changes(pod *v1.Pod, state *podstate.Pod) map[string]allocation.Change {
+	out := map[string]allocation.Change{}
+	resizable(pod, state, func(c *v1.Container, st *podstate.Container) {
+		var was *v1.ResourceRequirements
+		if actual, ok := k.allocation.Actual(pod.UID, st.ID); ok {
+			was = &actual
+		}
+		if change := allocation.Compare(st.Resources, resources.Linux(pod, c, k.settings), was, &c.Resources); change.Any() {
+			out[st.ID] = change
+		}
+	})
+	return out
+}
+
+// restarts are the containers that have to be started again for their change.
+func restarts(pod *v1.Pod, state *podstate.Pod, changes map[string]allocation.Change) map[string]bool {
+	out := map[string]bool{}
+	resizable(pod, state, func(c *v1.Container, st *podstate.Container) {
+		out[st.ID] = changes[st.ID].Restarts(c)
+	})
+	return out
+}
+
+// resize brings running containers' limits to what the node gives them now, and
+// notes what each has.
+func (k *Kubelet) resize(ctx context.Context, pod *v1.Pod, state *podstate.Pod) error {
+	changes := k.changes(pod, state)
+	actual := allocation.Resources{}
+	var errs []error
+	resizable(pod, state, func(c *v1.Container, st *podstate.Container) {
+		change, changed := changes[st.ID]
+		if changed && change.Restarts(c) {
+			// It is about to end; the one that follows has what it is to have.
+			if was, ok := k.allocation.Actual(pod.UID, st.ID); ok {
+				actual[st.ID] = was
+			}
+			return
+		}
+		if changed {
+			want := resources.Linux(pod, c, k.settings)
+			if want.CpuQuota == 0 {
+				want.CpuQuota = -1
+			}
+			if want.MemoryLimitInBytes == 0 {
+				want.MemoryLimitInBytes, want.MemorySwapLimitInBytes = -1, -1
+			}
+			if err := k.manager.UpdateResources(ctx, st.ID, want); err != nil {
+				k.recorder.Event(pod, v1.EventTypeWarning, "ResizeError", fmt.Sprintf("Error resizing container %s: %v", c.Name, err))
+				errs = append(errs, fmt.Errorf("resize container %s: %w", c.Name, err))
+				if was, ok := k.allocation.Actual(pod.UID, st.ID); ok {
+					actual[st.ID] = was
+				}
+				return
+			}
+		}
+		actual[st.ID] = *c.Resources.DeepCopy()
+	})
+	return errors.Join(append(errs, k.allocation.Set(pod.UID, actual))...)
+}
+
+// inProgress is the condition of a pod whose containers do not have yet what the
+// node gives them, nil where they do.
+func inProgress(changes map[string]allocation.Change, failed error) *v1.PodCondition {
+	if len(changes) == 0 {
+		return nil
+	}
+	c := &v1.PodCondition{Type: v1.PodResizeInProgress, Status: v1.ConditionTrue}
+	if failed != nil {
+		c.Reason, c.Message = v1.PodReasonError, failed.Error()
+	}
+	return c
+}
