@@ -43,7 +43,7 @@ type Config struct {
 	Nodes kubernetes.Interface
 	// Name is the provisioner that storage classes name. Required.
 	Name string
-	// Directory on the nodes. Required, absolute.
+	// Directory on nodes that do not name theirs. Required, absolute.
 	Directory string
 }
 
@@ -83,7 +83,7 @@ func New(c Config) (*Controller, error) {
 	}
 	l.Loop = loop.New("local-provisioner", parts, l.sync)
 	l.On(core.PersistentVolumeClaims().Informer(), loop.Changed(func(p *v1.PersistentVolumeClaim) {
-		if p.Spec.VolumeName == "" && p.Annotations[volumes.AnnStorageProvisioner] == c.Name {
+		if p.Annotations[volumes.AnnStorageProvisioner] == c.Name {
 			l.Add(claimPrefix + p.Namespace + "/" + p.Name)
 		}
 	}))
@@ -116,6 +116,9 @@ func (c *Controller) sync(ctx context.Context, key string) error {
 	if err != nil {
 		return err
 	}
+	if claim.Spec.VolumeName != "" {
+		return c.grow(ctx, claim)
+	}
 	return c.provision(ctx, claim)
 }
 
@@ -141,7 +144,7 @@ func (c *Controller) provision(ctx context.Context, claim *v1.PersistentVolumeCl
 		c.parts.Events.Eventf(claim, v1.EventTypeWarning, "ProvisioningFailed", "failed to provision volume with StorageClass %q: %s", class.Name, reason)
 		return c.reschedule(ctx, claim)
 	}
-	volume := NewVolume(claim, class, node, c.config.Name, c.config.Directory)
+	volume := NewVolume(claim, class, node, c.config.Name, localvolume.DirectoryOf(node, c.config.Directory))
 	c.parts.Events.Eventf(claim, v1.EventTypeNormal, "Provisioning", "External provisioner is provisioning volume for claim %q", claim.Namespace+"/"+claim.Name)
 	_, err = c.parts.Client.CoreV1().PersistentVolumes().Create(ctx, volume, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {

@@ -45,7 +45,7 @@ func New(c Config) (*Keeper, error) {
 	if c.NodeName == "" {
 		errs = append(errs, errors.New("localvolume: NodeName is empty: give the node's name"))
 	}
-	if !filepath.IsAbs(c.Directory) || filepath.Clean(c.Directory) == "/" {
+	if !usable(c.Directory) {
 		errs = append(errs, fmt.Errorf("localvolume: Directory is %q: give an absolute path below the root", c.Directory))
 	}
 	return &Keeper{c}, errors.Join(errs...)
@@ -96,8 +96,8 @@ func (k *Keeper) keep(ctx context.Context, node *v1.Node) error {
 		}
 		gone = append(gone, name)
 	}
-	if value := Value(gone); value != node.Annotations[Reclaimed] {
-		patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]any{Reclaimed: value}}})
+	if value := Value(gone); value != node.Annotations[Reclaimed] || k.config.Directory != node.Annotations[Directory] {
+		patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]any{Reclaimed: value, Directory: k.config.Directory}}})
 		if err != nil {
 			return err
 		}

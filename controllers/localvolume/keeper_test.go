@@ -47,7 +47,19 @@ func TestKeeper(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if got.Annotations[Directory] != dir {
+		t.Errorf("the node says its volumes are in %q", got.Annotations[Directory])
+	}
 	if got.Annotations[Reclaimed] != "pvc-b,pvc-gone" {
 		t.Errorf("answer %q", got.Annotations[Reclaimed])
+	}
+}
+
+func TestDirectoryOf(t *testing.T) {
+	for said, want := range map[string]string{"": "/default", "/own/": "/own", "relative": "/default", "/": "/default"} {
+		node := &v1.Node{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{Directory: said}}}
+		if got := DirectoryOf(node, "/default"); got != want {
+			t.Errorf("a node that says %q has its volumes in %s, want %s", said, got, want)
+		}
 	}
 }

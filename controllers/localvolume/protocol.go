@@ -5,11 +5,15 @@
 package localvolume
 
 import (
+	"path/filepath"
 	"slices"
 	"strings"
+
+	v1 "k8s.io/api/core/v1"
 )
 
-// Annotations of a Node; each holds names of volumes, separated by commas.
+// Annotations of a Node; but for Directory each holds names of volumes, separated
+// by commas.
 const (
 	// Make asks the node to have the directories.
 	Make = "volumes.skiff.io/make"
@@ -17,7 +21,22 @@ const (
 	Reclaim = "volumes.skiff.io/reclaim"
 	// Reclaimed is the node's answer: those that are gone.
 	Reclaimed = "volumes.skiff.io/reclaimed"
+	// Directory is where the node has them; nodes below a root folder of their
+	// own have theirs there.
+	Directory = "volumes.skiff.io/directory"
 )
+
+// DirectoryOf is where the node has its volumes, or the given one where it has
+// not said so.
+func DirectoryOf(node *v1.Node, otherwise string) string {
+	if dir := node.Annotations[Directory]; usable(dir) {
+		return filepath.Clean(dir)
+	}
+	return otherwise
+}
+
+// usable says whether volumes may be below a directory.
+func usable(dir string) bool { return filepath.IsAbs(dir) && filepath.Clean(dir) != "/" }
 
 // Names reads an annotation's value; names that are no single path element are
 // left out.
