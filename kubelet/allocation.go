@@ -59,7 +59,7 @@ func (k *Kubelet) buildAllocation() error {
 	return err
 }
 
-// setAside keeps for the pod what the pod's containers ask for.
+// setAside keeps for a pod what its containers ask for.
 func (k *Kubelet) setAside(ctx context.Context, pod *v1.Pod) *admission.Refusal {
 	err := k.topology.Admit(ctx, pod)
 	if err == nil {

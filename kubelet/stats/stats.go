@@ -411,7 +411,7 @@ func (p *Provider) claims(uid types.UID) []volumes.Usage {
 	return p.cfg.Volumes(uid)
 }
 
-// diskUse walks the pod's emptyDirs and logs, seldom.
+// diskUse walks the pod's emptyDirs, logs and what else it may write to, seldom.
 func (p *Provider) diskUse(pod *v1.Pod) diskUsage {
 	p.mu.Lock()
 	use, ok := p.disk[pod.UID]
@@ -432,6 +432,11 @@ func (p *Provider) diskUse(pod *v1.Pod) diskUsage {
 			continue
 		}
 		use.bytes["volume "+v.Name], use.inodes["volume "+v.Name] = walk(filepath.Join(p.cfg.PodDir(pod.UID), "volumes", kind, v.Name))
+	}
+	// What the kubelet made for containers to write to: else a pod could fill
+	// the disk through its /etc/hosts.
+	for _, name := range []string{"etc-hosts", "containers"} {
+		use.bytes["node "+name], use.inodes["node "+name] = walk(filepath.Join(p.cfg.PodDir(pod.UID), name))
 	}
 	entries, err := os.ReadDir(p.cfg.LogDir(pod))
 	if err == nil {
