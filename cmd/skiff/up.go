@@ -244,10 +244,10 @@ func done(ctx context.Context, cmd *cobra.Command, m setup.Machine, nodes int) e
 
 // defaultStorage makes the class of the built-in provisioner.
 func defaultStorage(ctx context.Context, client kubernetes.Interface) error {
-	wait := storagev1.VolumeBindingWaitForFirstConsumer
+	wait, grows := storagev1.VolumeBindingWaitForFirstConsumer, true
 	_, err := client.StorageV1().StorageClasses().Create(ctx, &storagev1.StorageClass{
 		ObjectMeta:  metav1.ObjectMeta{Name: "local-path", Annotations: map[string]string{"storageclass.kubernetes.io/is-default-class": "true"}},
-		Provisioner: "skiff.io/local-path", VolumeBindingMode: &wait,
+		Provisioner: "skiff.io/local-path", VolumeBindingMode: &wait, AllowVolumeExpansion: &grows,
 	}, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {
 		return nil

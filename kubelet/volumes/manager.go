@@ -151,7 +151,7 @@ func (m *Manager) setUp(ctx context.Context, r *volume.Request) (*ready, *Error)
 	}
 	plugin := m.find(r)
 	if plugin == nil {
-		return nil, &Error{Volume: r.Volume.Name, Message: fmt.Sprintf("MountVolume.SetUp failed for volume %q : no volume plugin matched", name)}
+		return nil, &Error{Volume: r.Volume.Name, Message: fmt.Sprintf("MountVolume.SetUp failed for volume %q : %s", name, unsupported(r))}
 	}
 	r.Dir = m.dir(r, plugin, name)
 	mounted, err := plugin.SetUp(ctx, r)
@@ -191,6 +191,21 @@ func (m *Manager) RefreshIn(uid types.UID) time.Duration {
 		}
 	}
 	return out
+}
+
+// unsupported says why there is no plugin for a volume.
+func unsupported(r *volume.Request) string {
+	s := &r.Volume.VolumeSource
+	switch {
+	case s.GitRepo != nil:
+		// Cloning runs what the repository says on the node.
+		return "git-repo volume plugin has been disabled: clone with an init container into an emptyDir"
+	case s.ISCSI != nil, r.PV != nil && r.PV.Spec.ISCSI != nil:
+		return "no volume plugin matched: iSCSI volumes need a CSI driver"
+	case s.FC != nil, r.PV != nil && r.PV.Spec.FC != nil:
+		return "no volume plugin matched: Fibre Channel volumes need a CSI driver"
+	}
+	return "no volume plugin matched"
 }
 
 func (m *Manager) find(r *volume.Request) volume.Plugin {

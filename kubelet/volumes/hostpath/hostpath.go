@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	v1 "k8s.io/api/core/v1"
+	volumes "k8s.io/component-helpers/storage/volume"
 
 	"skiff/kubelet/volumes/volume"
 )
@@ -35,14 +36,22 @@ func (*Plugin) SetUp(_ context.Context, r *volume.Request) (*volume.Mounted, err
 	if src.Type != nil {
 		kind = *src.Type
 	}
-	if err := check(src.Path, kind); err != nil {
+	mode := os.FileMode(0o755)
+	if r.PV != nil && r.PV.Annotations[provisioned] != "" {
+		mode = 0o777
+	}
+	if err := check(src.Path, kind, mode); err != nil {
 		return nil, err
 	}
 	return &volume.Mounted{Path: src.Path, ReadOnly: r.ReadOnly()}, nil
 }
 
+// provisioned is the annotation of volumes that were made for a claim: any user
+// of its pods may write to their folder, whoever makes it first.
+const provisioned = volumes.AnnDynamicallyProvisioned
+
 // check makes or checks what the type says.
-func check(path string, kind v1.HostPathType) error {
+func check(path string, kind v1.HostPathType, mode os.FileMode) error {
 	info, err := os.Stat(path)
 	missing := os.IsNotExist(err)
 	if err != nil && !missing {
@@ -59,7 +68,10 @@ func check(path string, kind v1.HostPathType) error {
 		return nil
 	case v1.HostPathDirectoryOrCreate:
 		if missing {
-			return os.MkdirAll(path, 0o755)
+			if err := os.MkdirAll(path, 0o755); err != nil {
+				return err
+			}
+			return os.Chmod(path, mode)
 		}
 		return is(info.IsDir(), "directory")
 	case v1.HostPathDirectory:
