@@ -229,8 +229,16 @@ func TestCrashLeftovers(t *testing.T) {
 	n.pull()
 	sb, scfg := n.pod("left")
 	id := n.run(sb, scfg, "main", []string{"sleep"})
+	torn, _ := n.pod("torn")
 	n.stop()
-	// The runtime died while it removed the container, and while it made a sandbox.
+	// The runtime died while it removed the container, and while it made a sandbox:
+	// one before its record, and one whose record is no more than begun.
+	if err := os.Mkdir(filepath.Join(n.cfg.StateDir, "sandboxes", "begun"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(filepath.Join(n.cfg.StateDir, "sandboxes", torn, "record.json"), 5); err != nil {
+		t.Fatal(err)
+	}
 	edit(t, filepath.Join(n.cfg.StateDir, "containers", id, "record.json"), `"removing":true,"id":`, `"id":`)
 	edit(t, filepath.Join(n.cfg.StateDir, "sandboxes", sb, "record.json"), `"phase":"creating"`, `"phase":"ready"`)
 	n.start()
@@ -239,6 +247,9 @@ func TestCrashLeftovers(t *testing.T) {
 	}
 	if list, err := n.ListPodSandbox(t.Context(), nil); err != nil || len(list) != 0 {
 		t.Errorf("sandboxes: %v, %v", list, err)
+	}
+	if left, err := os.ReadDir(filepath.Join(n.cfg.StateDir, "sandboxes")); err != nil || len(left) != 0 {
+		t.Errorf("folders of sandboxes: %v, %v", left, err)
 	}
 }
 

@@ -306,9 +306,9 @@ func (r *Runtime) resolvConf(dns *runtimeapi.DNSConfig) ([]byte, error) {
 }
 
 func (r *Runtime) networkPod(sb *sandbox) network.Pod {
-	m := sb.cfg.Metadata
+	m := sb.cfg.GetMetadata() // none where the record was cut short
 	p := network.Pod{
-		ID: sb.id, Namespace: m.Namespace, Name: m.Name, UID: m.Uid, NetNSPath: sb.nsPath("net"), Annotations: sb.cfg.Annotations,
+		ID: sb.id, Namespace: m.GetNamespace(), Name: m.GetName(), UID: m.GetUid(), NetNSPath: sb.nsPath("net"), Annotations: sb.cfg.Annotations,
 		DNSServers: sb.cfg.DnsConfig.GetServers(), DNSSearches: sb.cfg.DnsConfig.GetSearches(), DNSOptions: sb.cfg.DnsConfig.GetOptions(),
 	}
 	if _, err := os.Stat(p.NetNSPath); err != nil {
