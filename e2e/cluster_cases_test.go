@@ -49,6 +49,8 @@ func TestCluster(t *testing.T) {
 		{"device-plugin", devicePlugin},
 		{"second-up-refused", secondUpRefused},
 		{"sigkill", sigkill},
+		{"volumes-survive", volumesSurvive},
+		{"kill-while-mounting", killWhileMounting},
 	} {
 		t.Run(each.name, func(t *testing.T) { each.run(c.space(t, "e2e-"+each.name)) })
 	}

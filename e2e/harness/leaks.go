@@ -34,25 +34,47 @@ func mentions(text string, ids []string) bool {
 }
 
 func leakedMounts(root string, ids []string) []string {
-	b, err := os.ReadFile("/proc/self/mountinfo")
+	points, err := mountPoints(root, ids)
 	if err != nil {
 		return []string{err.Error()}
 	}
 	var out []string
-	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) > 4 && (strings.HasPrefix(f[4], root) || mentions(f[4], ids)) {
-			out = append(out, "mount "+f[4])
-		}
+	for _, p := range points {
+		out = append(out, "mount "+p)
 	}
 	return out
 }
 
-func leakedProcesses(root string, ids []string) []string {
-	dirs, err := filepath.Glob("/proc/[0-9]*")
+// mountPoints are those of a cluster, in the order of their making.
+func mountPoints(root string, ids []string) ([]string, error) {
+	b, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
-		return []string{err.Error()}
+		return nil, err
 	}
 	var out []string
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) > 4 && (strings.HasPrefix(f[4], root) || mentions(f[4], ids)) {
+			out = append(out, f[4])
+		}
+	}
+	return out, nil
+}
+
+func leakedProcesses(root string, ids []string) []string {
+	var out []string
+	for pid, cmd := range commandLines(root, ids) {
+		out = append(out, fmt.Sprintf("process %d: %s", pid, cmd))
+	}
+	return out
+}
+
+// commandLines are the command lines that name a cluster, by their process.
+func commandLines(root string, ids []string) map[int]string {
+	out := map[int]string{}
+	dirs, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		return out
+	}
 	for _, dir := range dirs {
 		pid, err := strconv.Atoi(filepath.Base(dir))
 		if err != nil || pid == os.Getpid() {
@@ -64,7 +86,7 @@ func leakedProcesses(root string, ids []string) []string {
 		}
 		cmd := strings.ReplaceAll(string(b), "\x00", " ")
 		if strings.Contains(cmd, root) || mentions(cmd, ids) {
-			out = append(out, fmt.Sprintf("process %d: %s", pid, cmd))
+			out[pid] = cmd
 		}
 	}
 	return out
