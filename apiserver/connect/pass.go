@@ -28,8 +28,8 @@ type passing struct {
 	// text: errors of the kubelet are text, to be told as a Status.
 	text     bool
 	resource *handlers.Target
-	// prefix is where the request came in; redirects of the other side are
-	// rewritten to stay below it.
+	// prefix is where the request came in; redirects of the other side, and the
+	// links of its pages, are rewritten to stay below it.
 	prefix string
 }
 
@@ -98,6 +98,7 @@ func (p passing) answered(resp *http.Response) error {
 		resp.Header.Set("Content-Type", "text/plain")
 	case p.prefix != "":
 		p.relocate(resp)
+		p.links(resp)
 	}
 	return nil
 }

@@ -95,7 +95,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, t *Target, sub *reso
 	if sub != nil {
 		verbs, connect = sub.Verbs, sub.Connect
 	}
-	if verb == "head" {
+	if verb == "head" || connect == resources.ConnectProxy && r.Method == http.MethodOptions {
 		verb = "get"
 	}
 	if !slices.Contains(verbs, verb) || t.Resource.Namespaced && t.Namespace == "" && verb == "create" ||
