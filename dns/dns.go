@@ -49,7 +49,8 @@ type Config struct {
 	Addresses []netip.Addr
 	// Port of queries over UDP and TCP; default DefaultPort.
 	Port int
-	// MetricsPort of Prometheus metrics on the first address; default 9153, -1 for none.
+	// MetricsPort of Prometheus metrics on the first address; default 9153, -1 for
+	// none. A port that is taken is no error: the server then has no metrics.
 	MetricsPort int
 	// ResolvConf names the upstream servers; default /etc/resolv.conf.
 	ResolvConf string
@@ -115,6 +116,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("dns: %w", err)
 	}
+	s.checkMetrics()
 	if err := s.serve(id, ""); err != nil {
 		return err
 	}
@@ -147,6 +149,21 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	informer.RunWithContext(ctx)
 	return nil
+}
+
+// checkMetrics does without metrics where their port is taken: names matter more.
+func (s *Server) checkMetrics() {
+	if s.cfg.MetricsPort < 0 {
+		return
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort(s.cfg.Addresses[0].String(), fmt.Sprint(s.cfg.MetricsPort)))
+	if err == nil {
+		err = l.Close()
+	}
+	if err != nil {
+		s.cfg.Log.Warn("the DNS server has no metrics: their port cannot be used", "err", err)
+		s.cfg.MetricsPort = -1
+	}
 }
 
 // serve starts, or goes over to, a Corefile; empty is the built-in one.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -116,17 +118,27 @@ func newAPI() *api {
 	return a
 }
 
-// start runs a server on an address of this process's own.
+// start runs a server without metrics on an address of this process's own.
 func start(t *testing.T, a *api) *Server {
+	t.Helper()
+	return startWith(t, a, -1)
+}
+
+// ownAddress is an address of this process's own.
+func ownAddress() netip.Addr {
+	pid := os.Getpid()
+	return netip.AddrFrom4([4]byte{127, 77, byte(pid >> 8), byte(pid)})
+}
+
+func startWith(t *testing.T, a *api, metricsPort int) *Server {
 	t.Helper()
 	web := httptest.NewServer(a)
 	t.Cleanup(func() {
 		web.CloseClientConnections()
 		web.Close()
 	})
-	pid := os.Getpid()
 	s, err := New(Config{
-		Client: &rest.Config{Host: web.URL}, Addresses: []netip.Addr{netip.AddrFrom4([4]byte{127, 77, byte(pid >> 8), byte(pid)})}, MetricsPort: -1,
+		Client: &rest.Config{Host: web.URL}, Addresses: []netip.Addr{ownAddress()}, MetricsPort: metricsPort,
 		ResolvConf: filepath.Join(t.TempDir(), "none"),
 	})
 	if err != nil {
@@ -230,6 +242,33 @@ func until(t *testing.T, s *Server, name, want string) {
 		case <-limit:
 			t.Fatalf("%s: %v, want %s", name, got, want)
 		}
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	address := net.JoinHostPort(ownAddress().String(), "9153")
+	s := startWith(t, newAPI(), 0)
+	ask(t, s, "udp", "web.shop.svc.cluster.local.", mdns.TypeA)
+	resp, err := http.Get("http://" + address + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil || !strings.Contains(string(b), "coredns_dns_requests_total") {
+		t.Errorf("the metrics are %.300s (%v)", b, err)
+	}
+}
+
+func TestTakenMetricsPort(t *testing.T) {
+	l, err := net.Listen("tcp", net.JoinHostPort(ownAddress().String(), "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s := startWith(t, newAPI(), l.Addr().(*net.TCPAddr).Port)
+	if code, _ := ask(t, s, "udp", "web.shop.svc.cluster.local.", mdns.TypeA); code != "NOERROR" {
+		t.Errorf("the answer is %s", code)
 	}
 }
 

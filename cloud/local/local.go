@@ -54,9 +54,9 @@ func (c Config) Validate() error {
 }
 
 // reserved are ssh, etcd, the API server, the kubelet, the proxy's health, the
-// controllers, the scheduler and the cluster's DNS.
+// controllers, the scheduler and the cluster's DNS with its metrics.
 func reserved() []int32 {
-	return []int32{22, 2379, 2380, 6443, 10250, 10256, 10257, 10259, 10053}
+	return []int32{22, 2379, 2380, 6443, 10250, 10256, 10257, 10259, 10053, 9153}
 }
 
 // Provider is the local cloud.

@@ -178,10 +178,15 @@ func onThread(f func() error) error {
 	return <-done
 }
 
-// Down removes the namespaces and the bridge.
+// Down removes the namespaces, their links and the bridge.
 func (l LAN) Down() error {
 	var errs []error
 	for i := 1; i < 100; i++ {
+		// The kernel takes a namespace's own links away only some time after its
+		// last user is gone.
+		if link, err := netlink.LinkByName(l.link(i)); err == nil {
+			errs = append(errs, netlink.LinkDel(link))
+		}
 		path := filepath.Join(namespaces, l.Namespace(i))
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 			break

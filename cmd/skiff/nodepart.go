@@ -147,7 +147,7 @@ func nodeParts(l layout.Layout, c *node.Config, kubeletFile string, api *rest.Co
 	}
 	if !c.Cluster.DNS.Disabled {
 		parts = append(parts, part{"dns", false, after(wait, func(ctx context.Context) error {
-			s, err := dns.New(dns.Config{Client: api, Domain: c.Cluster.Networking.DNSDomain, Addresses: []netip.Addr{ip}, MetricsPort: -1,
+			s, err := dns.New(dns.Config{Client: api, Domain: c.Cluster.Networking.DNSDomain, Addresses: []netip.Addr{ip},
 				Log: slog.Default().With("part", "dns")})
 			if err != nil {
 				return err
