@@ -15,13 +15,13 @@ const csiDriver = "hostpath.csi.skiff.test"
 // kubeletDirs are the nodes' kubelet folders by the nodes' names.
 func (s *space) kubeletDirs() map[string]string {
 	s.t.Helper()
-	files, err := filepath.Glob(filepath.Join(s.root, "nodes/*/var/lib/skiff/node.yaml"))
+	files, err := filepath.Glob(filepath.Join(s.Root, "nodes/*/var/lib/skiff/node.yaml"))
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	name := regexp.MustCompile(`(?m)^name: (.*)$`)
 	out := map[string]string{}
-	for _, f := range append(files, filepath.Join(s.root, "var/lib/skiff/node.yaml")) {
+	for _, f := range append(files, filepath.Join(s.Root, "var/lib/skiff/node.yaml")) {
 		b, err := os.ReadFile(f)
 		if err != nil {
 			s.t.Fatal(err)
@@ -222,7 +222,7 @@ func (s *space) nothingOfCSI() error {
 		return err
 	}
 	for line := range strings.Lines(string(b)) {
-		if strings.Contains(line, s.root) && (strings.Contains(line, "kubernetes.io~csi") || strings.Contains(line, "plugins/kubernetes.io/csi")) {
+		if strings.Contains(line, s.Root) && (strings.Contains(line, "kubernetes.io~csi") || strings.Contains(line, "plugins/kubernetes.io/csi")) {
 			return fmt.Errorf("mounted: %s", line)
 		}
 	}

@@ -24,7 +24,7 @@ func toyPod(name, extra string) string {
 // devicePlugin offers devices of the first node: the node shows them, pods get
 // them, and a killed skiff remembers who has which.
 func devicePlugin(s *space) {
-	p := &deviceplugin.Plugin{Resource: toy, Dir: filepath.Join(s.root, "var/lib/kubelet/device-plugins")}
+	p := &deviceplugin.Plugin{Resource: toy, Dir: filepath.Join(s.Root, "var/lib/kubelet/device-plugins")}
 	p.Set(deviceplugin.Device("t1", pluginapi.Healthy), deviceplugin.Device("t2", pluginapi.Healthy))
 	start := func() func() {
 		s.t.Helper()
@@ -90,7 +90,7 @@ func devicePlugin(s *space) {
 // podResources asks the first node what the namespace's pods have.
 func podResources(s *space) map[string]string {
 	s.t.Helper()
-	conn, err := grpc.NewClient("unix://"+filepath.Join(s.root, "var/lib/kubelet/pod-resources/kubelet.sock"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient("unix://"+filepath.Join(s.Root, "var/lib/kubelet/pod-resources/kubelet.sock"), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		s.t.Fatal(err)
 	}

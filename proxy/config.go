@@ -25,7 +25,17 @@ type Mode string
 const (
 	IPTables Mode = "iptables"
 	NFTables Mode = "nftables"
+	IPVS     Mode = "ipvs"
 )
+
+// Conntrack is how the kernel follows connections; zero leaves its own value.
+type Conntrack struct {
+	// MaxPerCore entries for each core, and Min at least.
+	MaxPerCore, Min              int
+	TCPEstablished, TCPCloseWait time.Duration
+	TCPBeLiberal                 bool
+	UDP, UDPStream               time.Duration
+}
 
 // Config is what the proxy needs. The zero value of each optional field is the
 // default of KubeProxyConfiguration.
@@ -55,8 +65,12 @@ type Config struct {
 	// HealthzAddress is the address of /healthz and /livez, such as
 	// "0.0.0.0:10256"; empty for none. MetricsAddress likewise.
 	HealthzAddress, MetricsAddress string
-	Events                         events.EventRecorder
-	Log                            *slog.Logger
+	// BindAddressHardFail ends the proxy where one of these is taken; else it
+	// goes without, as leading packets matters more.
+	BindAddressHardFail bool
+	Conntrack           Conntrack
+	Events              events.EventRecorder
+	Log                 *slog.Logger
 }
 
 func (c Config) complete() (Config, error) {
@@ -71,6 +85,14 @@ func (c Config) complete() (Config, error) {
 	case "":
 		c.Mode = IPTables
 	case IPTables, NFTables:
+	case IPVS:
+		// As upstream where the kernel has none of it.
+		c.Mode = IPTables
+		log := c.Log
+		if log == nil {
+			log = slog.Default()
+		}
+		log.Warn("the mode ipvs is not there; iptables is used: set mode to iptables or nftables")
 	default:
 		errs = append(errs, fmt.Errorf("proxy: mode %q is not known: want iptables or nftables", c.Mode))
 	}

@@ -60,7 +60,11 @@ func (h *health) run(ctx context.Context) error {
 		}
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("proxy: listen on %s: %w", addr, err))
+			if err = fmt.Errorf("proxy: listen on %s: %w", addr, err); h.p.cfg.BindAddressHardFail {
+				errs = append(errs, err)
+			} else {
+				h.p.cfg.Log.Error("the proxy goes without this address", "err", err)
+			}
 			return
 		}
 		wg.Go(func() { serve(ctx, l, handler) })

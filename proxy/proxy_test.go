@@ -189,7 +189,7 @@ func TestConfig(t *testing.T) {
 	}{
 		"no client": {Config{NodeName: "n"}, "Client is nil"},
 		"no name":   {Config{Client: fake.NewClientset()}, "NodeName is empty"},
-		"mode":      {Config{Client: fake.NewClientset(), NodeName: "n", Mode: "ipvs"}, `mode "ipvs" is not known`},
+		"mode":      {Config{Client: fake.NewClientset(), NodeName: "n", Mode: "userspace"}, `mode "userspace" is not known`},
 		"periods":   {Config{Client: fake.NewClientset(), NodeName: "n", SyncPeriod: 1, MinSyncPeriod: 2}, "must not be less than minSyncPeriod"},
 	} {
 		t.Run(name, func(t *testing.T) {

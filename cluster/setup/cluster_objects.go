@@ -135,6 +135,23 @@ func (d *Init) addonDNS(ctx context.Context) error {
 	return d.store(ctx, "addons", "the cluster DNS Service", []runtime.Object{dnsService(ips)})
 }
 
+// addonProxy stores what the proxies of nodes that join later run with.
+func (d *Init) addonProxy(ctx context.Context) error {
+	if d.Config.Cluster.Proxy.Disabled {
+		return nil
+	}
+	doc := string(d.Config.ComponentConfigs["KubeProxyConfiguration"])
+	if doc == "" {
+		doc = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n"
+		if d.ProxyMode != "" {
+			doc += "mode: " + d.ProxyMode + "\n"
+		}
+	}
+	return d.store(ctx, "addons", "the proxies' configuration in ConfigMap "+proxyConfigMap, []runtime.Object{
+		&corev1.ConfigMap{ObjectMeta: meta("kube-system", proxyConfigMap), Data: map[string]string{proxyConfigKey: doc}},
+	})
+}
+
 func (d *Init) markControlPlane(ctx context.Context) error {
 	taints := d.Config.NodeRegistration.Taints
 	if taints == nil {

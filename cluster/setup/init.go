@@ -70,8 +70,9 @@ func InitPhases() []workflow.Phase[*Init] {
 		{Name: "upload-certs", Short: "Store the authorities, encrypted", Run: method((*Init).uploadCerts)},
 		{Name: "mark-control-plane", Short: "Label and taint the node", Run: method((*Init).markControlPlane)},
 		{Name: "bootstrap-token", Short: "Create the token and the rules that let nodes join", Run: method((*Init).bootstrapToken)},
-		{Name: "addon", Short: "Set up cluster DNS", Phases: []phase{
+		{Name: "addon", Short: "Set up cluster DNS and the proxies", Phases: []phase{
 			{Name: "coredns", Short: "Create the DNS Service", Run: method((*Init).addonDNS)},
+			{Name: "kube-proxy", Short: "Store the KubeProxyConfiguration", Run: method((*Init).addonProxy)},
 		}},
 		{Name: "show-join-command", Short: "Show how nodes join", Run: method((*Init).showJoin)},
 	}

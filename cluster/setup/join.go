@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
@@ -35,7 +36,9 @@ type Join struct {
 	trust   trust
 	cluster *config.Cluster
 	kubelet []byte
-	client  kubernetes.Interface
+	// proxy is the KubeProxyConfiguration of the cluster.
+	proxy  string
+	client kubernetes.Interface
 }
 
 // Run executes the workflow without the phases in skip, or only one of them.
@@ -111,8 +114,19 @@ func (d *Join) discovery(ctx context.Context) error {
 	if d.cluster.Etcd.Local != nil {
 		d.cluster.Etcd.Local.DataDir = d.Layout.State()
 	}
-	d.kubelet, err = read(kubeletConfigMap, "kubelet")
-	return err
+	if d.kubelet, err = read(kubeletConfigMap, "kubelet"); err != nil || d.cluster.Proxy.Disabled {
+		return err
+	}
+	// A cluster that was set up without it has the defaults.
+	cm, err := d.client.CoreV1().ConfigMaps(metav1.NamespaceSystem).Get(ctx, proxyConfigMap, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read ConfigMap %s: %w", proxyConfigMap, err)
+	}
+	d.proxy = cm.Data[proxyConfigKey]
+	return nil
 }
 
 // prepare fetches the authorities and writes the certificates of a master.
@@ -164,7 +178,7 @@ func (d *Join) kubeletStart(ctx context.Context) error {
 		}
 		c := &node.Config{
 			Name: d.Config.NodeRegistration.Name, IP: d.IP, Server: d.trust.server,
-			Registration: d.Config.NodeRegistration, Cluster: *d.cluster, NetNS: d.NetNS, ProxyMode: d.ProxyMode, CloudProvider: d.CloudProvider,
+			Registration: d.Config.NodeRegistration, Cluster: *d.cluster, NetNS: d.NetNS, ProxyMode: d.ProxyMode, Proxy: d.proxy, CloudProvider: d.CloudProvider,
 		}
 		if cp := d.Config.ControlPlane; cp != nil {
 			c.ControlPlane, c.Endpoint = true, cp.LocalAPIEndpoint

@@ -13,6 +13,8 @@ import (
 const (
 	clusterConfigMap = "kubeadm-config"
 	kubeletConfigMap = "kubelet-config"
+	proxyConfigMap   = "kube-proxy"
+	proxyConfigKey   = "config.conf"
 	certsSecret      = "kubeadm-certs"
 )
 
@@ -73,6 +75,7 @@ func bootstrapRules() []runtime.Object {
 	out = append(out, readOne("kube-public", "kubeadm:bootstrap-signer-clusterinfo", "configmaps", "cluster-info", anyone)...)
 	out = append(out, readOne("kube-system", "kubeadm:nodes-kubeadm-config", "configmaps", clusterConfigMap, joining, nodes)...)
 	out = append(out, readOne("kube-system", "kubeadm:kubelet-config", "configmaps", kubeletConfigMap, joining, nodes)...)
+	out = append(out, readOne("kube-system", "kube-proxy", "configmaps", proxyConfigMap, joining)...)
 	return append(out, readOne("kube-system", "kubeadm:kubeadm-certs", "secrets", certsSecret, joining)...)
 }
 

@@ -58,7 +58,7 @@ func cloudCommand() *cobra.Command {
 
 // proxyCommand runs the service proxy alone.
 func proxyCommand() *cobra.Command {
-	var kubeconfig, name, mode, clusterCIDR, healthz string
+	var file, kubeconfig, name, mode, clusterCIDR, healthz, metrics string
 	cmd := &cobra.Command{
 		Use: "proxy", Short: "Run the service proxy alone", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -81,8 +81,21 @@ func proxyCommand() *cobra.Command {
 				return fmt.Errorf("--cluster-cidr: %w", err)
 			}
 			v4, v6 := families(cidrs)
-			p, err := proxy.New(proxy.Config{Client: kube, NodeName: strings.ToLower(name), Mode: proxy.Mode(mode), ClusterCIDRs: cidrs, IPv4: v4, IPv6: v6,
-				HealthzAddress: healthz, Log: slog.Default().With("part", "proxy")})
+			c := proxy.Config{
+				Client: kube, NodeName: strings.ToLower(name), Mode: proxy.Mode(mode), ClusterCIDRs: cidrs, IPv4: v4, IPv6: v6,
+				HealthzAddress: healthz, MetricsAddress: metrics, Log: slog.Default().With("part", "proxy"),
+			}
+			if file != "" {
+				doc, err := os.ReadFile(file)
+				if err != nil {
+					return fmt.Errorf("--config: %w", err)
+				}
+				if c, err = c.With(doc); err != nil {
+					return fmt.Errorf("--config %s: %w", file, err)
+				}
+				c.IPv4, c.IPv6 = families(c.ClusterCIDRs)
+			}
+			p, err := proxy.New(c)
 			if err != nil {
 				return err
 			}
@@ -95,6 +108,8 @@ func proxyCommand() *cobra.Command {
 	f.StringVar(&mode, "proxy-mode", "iptables", "how packets are led")
 	f.StringVar(&clusterCIDR, "cluster-cidr", "10.244.0.0/16", "the pods' range")
 	f.StringVar(&healthz, "healthz-bind-address", "0.0.0.0:10256", "where health is served")
+	f.StringVar(&metrics, "metrics-bind-address", "127.0.0.1:10249", "where metrics are served")
+	f.StringVar(&file, "config", "", "a KubeProxyConfiguration; its fields replace the flags' values")
 	return cmd
 }
 

@@ -99,6 +99,14 @@ func nodeParts(l layout.Layout, c *node.Config, kubeletFile string, api *rest.Co
 	if err != nil {
 		return nil, err
 	}
+	v4, v6 := families(podCIDRs)
+	proxyConfig, err := proxy.Config{
+		Client: kube, NodeName: c.Name, Mode: proxy.Mode(c.ProxyMode), ClusterCIDRs: podCIDRs, IPv4: v4, IPv6: v6,
+		HealthzAddress: "0.0.0.0:10256", MetricsAddress: "127.0.0.1:10249", Log: slog.Default().With("part", "proxy"),
+	}.With([]byte(c.Proxy))
+	if err != nil {
+		return nil, fmt.Errorf("%s: proxy: %w", l.NodeConfig(), err)
+	}
 	after := func(ready <-chan struct{}, run func(context.Context) error) func(context.Context) error {
 		return func(ctx context.Context) error {
 			select {
@@ -135,10 +143,7 @@ func nodeParts(l layout.Layout, c *node.Config, kubeletFile string, api *rest.Co
 	parts = append(parts, part{"network policy", false, after(wait, func(ctx context.Context) error { return runPolicy(ctx, kube, c.Name) })})
 	if !c.Cluster.Proxy.Disabled {
 		parts = append(parts, part{"proxy", false, after(wait, func(ctx context.Context) error {
-			p, err := proxy.New(proxy.Config{
-				Client: kube, NodeName: c.Name, Mode: proxy.Mode(c.ProxyMode), ClusterCIDRs: podCIDRs, IPv4: ip.Is4(), IPv6: ip.Is6(),
-				HealthzAddress: "0.0.0.0:10256", Log: slog.Default().With("part", "proxy"),
-			})
+			p, err := proxy.New(proxyConfig)
 			if err != nil {
 				return err
 			}

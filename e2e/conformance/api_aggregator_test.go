@@ -148,7 +148,7 @@ func TestAPIAggregator(t *testing.T) {
 	})
 	list, err := flunders.List(s.ctx, metav1.ListOptions{})
 	s.must(err)
-	same(s, "the number of flunders", 1, len(list.Items))
+	equal(s, "the number of flunders", 1, len(list.Items))
 	a.mu.Lock()
 	if len(a.users) == 0 || !strings.Contains(a.users[0], "system:masters") && !strings.Contains(a.users[0], "admin") || !strings.Contains(a.users[0], "system:authenticated") {
 		t.Errorf("the users of the requests are %v", a.users)
@@ -169,7 +169,7 @@ func TestAPIAggregator(t *testing.T) {
 	s.must(err)
 	u, err := s.dynamic.Resource(apiregistrationv1.SchemeGroupVersion.WithResource("apiservices")).Get(s.ctx, name, metav1.GetOptions{}, "status")
 	s.must(err)
-	same(s, "the version's priority", any(int64(400)), at(u, "spec", "versionPriority"))
+	equal(s, "the version's priority", any(int64(400)), at(u, "spec", "versionPriority"))
 	s.eventually(10*time.Second, "an update of the status", func() error {
 		got, err := services.Get(s.ctx, name, metav1.GetOptions{})
 		if err != nil {

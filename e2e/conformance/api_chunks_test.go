@@ -45,9 +45,9 @@ func TestAPIChunks(t *testing.T) {
 				t.Error("a template without containers was made")
 			}
 		}
-		same(s, "the version of a chunk", version, list.ResourceVersion)
+		equal(s, "the version of a chunk", version, list.ResourceVersion)
 		for i, item := range list.Items {
-			same(s, "a name", fmt.Sprintf("template-%04d", seen+i), item.Name)
+			equal(s, "a name", fmt.Sprintf("template-%04d", seen+i), item.Name)
 		}
 		seen += len(list.Items)
 		if list.Continue == "" {
@@ -61,8 +61,8 @@ func TestAPIChunks(t *testing.T) {
 		}
 		o.Continue = list.Continue
 	}
-	same(s, "the number in chunks", total, seen)
+	equal(s, "the number in chunks", total, seen)
 	list, err := c.List(s.ctx, metav1.ListOptions{})
 	s.must(err)
-	same(s, "the number at once", total, len(list.Items))
+	equal(s, "the number at once", total, len(list.Items))
 }

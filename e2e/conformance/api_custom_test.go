@@ -50,7 +50,7 @@ func TestAPIDefinitionList(t *testing.T) {
 	other := s.define(s.definition("list", "Other", "v1"))
 	list, err := c.List(s.ctx, label)
 	s.must(err)
-	same(s, "the number listed", 10, len(list.Items))
+	equal(s, "the number listed", 10, len(list.Items))
 	s.must(c.DeleteCollection(s.ctx, metav1.DeleteOptions{}, label))
 	s.eventually(30*time.Second, "the labelled are gone", func() error {
 		list, err := c.List(s.ctx, label)
@@ -112,7 +112,7 @@ func TestAPIDefinitionDefaults(t *testing.T) {
 		return u
 	}
 	first := create("first")
-	same(s, "a", nil, at(first, "a"))
+	equal(s, "a", nil, at(first, "a"))
 	_, err := c.Patch(s.ctx, d.Name, types.JSONPatchType, []byte(`[{"op":"add","path":"/spec/versions/0/schema/openAPIV3Schema/properties/a/default","value":"A"},
 		{"op":"add","path":"/spec/versions/0/schema/openAPIV3Schema/properties/b/default","value":"B"}]`), metav1.PatchOptions{})
 	s.must(err)
@@ -124,8 +124,8 @@ func TestAPIDefinitionDefaults(t *testing.T) {
 		return err
 	})
 	second := create("second")
-	same(s, "a of the second", any("A"), at(second, "a"))
-	same(s, "b of the second", any("B"), at(second, "b"))
+	equal(s, "a of the second", any("A"), at(second, "a"))
+	equal(s, "b of the second", any("B"), at(second, "b"))
 	_, err = c.Patch(s.ctx, d.Name, types.JSONPatchType, []byte(`[{"op":"remove","path":"/spec/versions/0/schema/openAPIV3Schema/properties/a/default"},
 		{"op":"replace","path":"/spec/versions/0/schema/openAPIV3Schema/properties/b/default","value":"C"}]`), metav1.PatchOptions{})
 	s.must(err)
@@ -138,7 +138,7 @@ func TestAPIDefinitionDefaults(t *testing.T) {
 	})
 	u, err := boats.Get(s.ctx, "second", metav1.GetOptions{})
 	s.must(err)
-	same(s, "the old default that was stored", "A B", fmt.Sprint(at(u, "a"), " ", at(u, "b")))
+	equal(s, "the old default that was stored", "A B", fmt.Sprint(at(u, "a"), " ", at(u, "b")))
 }
 
 // Conformance: [sig-api-machinery] CustomResourceDefinition Watch [Privileged:ClusterAdmin] CustomResourceDefinition Watch watch on custom resource definition objects
@@ -152,14 +152,14 @@ func TestAPICustomWatch(t *testing.T) {
 	for _, name := range []string{"one", "two"} {
 		_, err := boats.Create(s.ctx, custom(d, "v1", name, nil), metav1.CreateOptions{})
 		s.must(err)
-		w.next(watch.Added, name, named(name))
+		w.next(watch.Added, name, isNamed(name))
 	}
 	for _, name := range []string{"one", "two"} {
 		_, err := boats.Patch(s.ctx, name, types.MergePatchType, []byte(`{"metadata":{"labels":{"a":"b"}}}`), metav1.PatchOptions{})
 		s.must(err)
-		w.next(watch.Modified, name, named(name))
+		w.next(watch.Modified, name, isNamed(name))
 		s.must(boats.Delete(s.ctx, name, metav1.DeleteOptions{}))
-		w.next(watch.Deleted, name, named(name))
+		w.next(watch.Deleted, name, isNamed(name))
 	}
 }
 
@@ -228,8 +228,8 @@ func TestAPICustomConversion(t *testing.T) {
 	s.must(err)
 	got, err := v2.Get(s.ctx, "one", metav1.GetOptions{})
 	s.must(err)
-	same(s, "the object in v2", "localhost 8080 <nil>", fmt.Sprint(at(got, "host"), " ", at(got, "port"), " ", at(got, "hostPort")))
-	same(s, "its version", d.Spec.Group+"/v2", got.GetAPIVersion())
+	equal(s, "the object in v2", "localhost 8080 <nil>", fmt.Sprint(at(got, "host"), " ", at(got, "port"), " ", at(got, "hostPort")))
+	equal(s, "its version", d.Spec.Group+"/v2", got.GetAPIVersion())
 
 	_, err = s.crds().ApiextensionsV1().CustomResourceDefinitions().Patch(s.ctx, d.Name, types.JSONPatchType, []byte(
 		`[{"op":"replace","path":"/spec/versions/0/storage","value":false},{"op":"replace","path":"/spec/versions/1/storage","value":true}]`), metav1.PatchOptions{})
@@ -245,10 +245,10 @@ func TestAPICustomConversion(t *testing.T) {
 	} {
 		list, err := c.list()
 		s.must(err)
-		same(s, "the number listed in "+version, 2, len(list.Items))
-		same(s, "the version of the list", d.Spec.Group+"/"+version, list.GetAPIVersion())
+		equal(s, "the number listed in "+version, 2, len(list.Items))
+		equal(s, "the version of the list", d.Spec.Group+"/"+version, list.GetAPIVersion())
 		u := &list.Items[0]
-		same(s, "the first in "+version, c.want, fmt.Sprint(at(u, "host"), " ", at(u, "port"), " ", at(u, "hostPort")))
+		equal(s, "the first in "+version, c.want, fmt.Sprint(at(u, "host"), " ", at(u, "port"), " ", at(u, "hostPort")))
 	}
 }
 
@@ -294,7 +294,7 @@ func TestAPICustomFieldSelectors(t *testing.T) {
 			for _, u := range got.Items {
 				names += u.GetName()
 			}
-			same(s, "what is listed in "+version, want, names)
+			equal(s, "what is listed in "+version, want, names)
 		}
 		s.eventually(10*time.Second, "the informer knows "+want, func() error {
 			names := ""
@@ -308,22 +308,22 @@ func TestAPICustomFieldSelectors(t *testing.T) {
 		})
 	}
 	only("a")
-	w1.next(watch.Added, "a", named("a"))
-	w2.next(watch.Added, "a", named("a"))
+	w1.next(watch.Added, "a", isNamed("a"))
+	w2.next(watch.Added, "a", isNamed("a"))
 	_, err := v1.Patch(s.ctx, "b", types.MergePatchType, []byte(`{"hostPort":"localhost:80"}`), metav1.PatchOptions{})
 	s.must(err)
 	only("ab")
-	w1.next(watch.Added, "b", named("b"))
-	w2.next(watch.Added, "b", named("b"))
+	w1.next(watch.Added, "b", isNamed("b"))
+	w2.next(watch.Added, "b", isNamed("b"))
 	_, err = v2.Patch(s.ctx, "a", types.MergePatchType, []byte(`{"port":"99"}`), metav1.PatchOptions{})
 	s.must(err)
 	only("b")
-	w1.next(watch.Deleted, "a", named("a"))
-	w2.next(watch.Deleted, "a", named("a"))
+	w1.next(watch.Deleted, "a", isNamed("a"))
+	w2.next(watch.Deleted, "a", isNamed("a"))
 	s.must(v1.Delete(s.ctx, "b", metav1.DeleteOptions{}))
 	only("")
-	w1.next(watch.Deleted, "b", named("b"))
-	w2.next(watch.Deleted, "b", named("b"))
+	w1.next(watch.Deleted, "b", isNamed("b"))
+	w2.next(watch.Deleted, "b", isNamed("b"))
 	if _, err := v1.List(s.ctx, metav1.ListOptions{FieldSelector: "host=localhost"}); !apierrors.IsBadRequest(err) {
 		t.Errorf("a selector of a field that v1 does not select by: %v, want a bad request", err)
 	}

@@ -162,14 +162,14 @@ func TestAPIDiscoveryGroups(t *testing.T) {
 		}
 		var one metav1.APIGroup
 		s.rawJSON("/apis/"+g.Name, &one)
-		same(s, "the preferred version of "+g.Name, g.PreferredVersion, one.PreferredVersion)
+		equal(s, "the preferred version of "+g.Name, g.PreferredVersion, one.PreferredVersion)
 		if !slices.Contains(g.Versions, g.PreferredVersion) {
 			t.Errorf("the preferred version %v of %s is none of %v", g.PreferredVersion, g.Name, g.Versions)
 		}
 		for _, v := range g.Versions {
 			var resources metav1.APIResourceList
 			s.rawJSON("/apis/"+v.GroupVersion, &resources)
-			same(s, "the group version", v.GroupVersion, resources.GroupVersion)
+			equal(s, "the group version", v.GroupVersion, resources.GroupVersion)
 			if len(resources.APIResources) == 0 || resources.APIResources[0].Name == "" || resources.APIResources[0].Kind == "" {
 				t.Errorf("%s has no resource", v.GroupVersion)
 			}

@@ -32,26 +32,26 @@ func TestAPIEvents(t *testing.T) {
 	event("event-test", "Test")
 	all, err := s.client.EventsV1().Events("").List(s.ctx, metav1.ListOptions{FieldSelector: "reportingController=test-controller,metadata.namespace=" + s.name})
 	s.must(err)
-	same(s, "the number in all namespaces", 1, len(all.Items))
+	equal(s, "the number in all namespaces", 1, len(all.Items))
 	list, err := c.List(s.ctx, metav1.ListOptions{FieldSelector: "reportingController=test-controller"})
 	s.must(err)
-	same(s, "the number in the namespace", 1, len(list.Items))
+	equal(s, "the number in the namespace", 1, len(list.Items))
 	got, err := c.Get(s.ctx, "event-test", metav1.GetOptions{})
 	s.must(err)
-	same(s, "the note", "This is event-test", got.Note)
-	same(s, "the time", "2020-01-02T03:04:05.123456Z", got.EventTime.UTC().Format(time.RFC3339Nano))
+	equal(s, "the note", "This is event-test", got.Note)
+	equal(s, "the time", "2020-01-02T03:04:05.123456Z", got.EventTime.UTC().Format(time.RFC3339Nano))
 	core, err := s.client.CoreV1().Events(s.name).Get(s.ctx, "event-test", metav1.GetOptions{})
 	s.must(err)
-	same(s, "the message of the core event", "This is event-test", core.Message)
+	equal(s, "the message of the core event", "This is event-test", core.Message)
 	got, err = c.Patch(s.ctx, "event-test", types.StrategicMergePatchType, []byte(`{"note":"This is a test event - patched","series":{"count":1,"lastObservedTime":"2020-01-02T03:04:06.000000Z"}}`), metav1.PatchOptions{})
 	s.must(err)
-	same(s, "the patched note", "This is a test event - patched", got.Note)
+	equal(s, "the patched note", "This is a test event - patched", got.Note)
 	got.Series = &eventsv1.EventSeries{Count: 100, LastObservedTime: metav1.NewMicroTime(time.Date(2020, 1, 2, 3, 5, 0, 0, time.UTC))}
 	_, err = c.Update(s.ctx, got, metav1.UpdateOptions{})
 	s.must(err)
 	got, err = c.Get(s.ctx, "event-test", metav1.GetOptions{})
 	s.must(err)
-	same(s, "the count of the series", 100, got.Series.Count)
+	equal(s, "the count of the series", 100, got.Series.Count)
 	s.must(c.Delete(s.ctx, "event-test", metav1.DeleteOptions{}))
 	if list, err = c.List(s.ctx, metav1.ListOptions{}); err != nil || len(list.Items) != 0 {
 		t.Errorf("after the delete: %v, %v", list, err)
@@ -62,11 +62,11 @@ func TestAPIEvents(t *testing.T) {
 	}
 	list, err = c.List(s.ctx, label)
 	s.must(err)
-	same(s, "the number in the set", 3, len(list.Items))
+	equal(s, "the number in the set", 3, len(list.Items))
 	s.must(c.DeleteCollection(s.ctx, metav1.DeleteOptions{}, label))
 	list, err = c.List(s.ctx, label)
 	s.must(err)
-	same(s, "the number left", 0, len(list.Items))
+	equal(s, "the number left", 0, len(list.Items))
 }
 
 // Conformance: [sig-instrumentation] Events should manage the lifecycle of an event
@@ -93,18 +93,18 @@ func TestAPICoreEvents(t *testing.T) {
 			found++
 		}
 	}
-	same(s, "the number found in all namespaces", 1, found)
+	equal(s, "the number found in all namespaces", 1, found)
 	_, err = c.Patch(s.ctx, "event-test", types.StrategicMergePatchType, []byte(`{"message":"This is a test event - patched"}`), metav1.PatchOptions{})
 	s.must(err)
 	got, err := c.Get(s.ctx, "event-test", metav1.GetOptions{})
 	s.must(err)
-	same(s, "the patched message", "This is a test event - patched", got.Message)
+	equal(s, "the patched message", "This is a test event - patched", got.Message)
 	got.Series = &corev1.EventSeries{Count: 100, LastObservedTime: metav1.NewMicroTime(time.Date(2014, 1, 1, 0, 0, 0, 0, time.UTC))}
 	_, err = c.Update(s.ctx, got, metav1.UpdateOptions{})
 	s.must(err)
 	got, err = c.Get(s.ctx, "event-test", metav1.GetOptions{})
 	s.must(err)
-	same(s, "the count of the series", 100, got.Series.Count)
+	equal(s, "the count of the series", 100, got.Series.Count)
 	s.must(c.Delete(s.ctx, "event-test", metav1.DeleteOptions{}))
 	if _, err := c.Get(s.ctx, "event-test", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 		t.Errorf("get after delete: %v", err)
@@ -114,11 +114,11 @@ func TestAPICoreEvents(t *testing.T) {
 	}
 	list, err := c.List(s.ctx, label)
 	s.must(err)
-	same(s, "the number in the set", 3, len(list.Items))
+	equal(s, "the number in the set", 3, len(list.Items))
 	s.must(c.DeleteCollection(s.ctx, metav1.DeleteOptions{}, label))
 	list, err = c.List(s.ctx, label)
 	s.must(err)
-	same(s, "the number left", 0, len(list.Items))
+	equal(s, "the number left", 0, len(list.Items))
 }
 
 // Conformance: [sig-architecture] Conformance Tests should have at least two untainted nodes

@@ -43,8 +43,8 @@ func (s *space) count(app string, want int) []corev1.Pod {
 	return list.Items
 }
 
-// stays checks that for a while there are so many pods, none of them going.
-func (s *space) stays(app string, want int, d time.Duration) {
+// podsStay checks that for a while there are so many pods, none of them going.
+func (s *space) podsStay(app string, want int, d time.Duration) {
 	s.t.Helper()
 	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(500 * time.Millisecond) {
 		list, err := s.client.CoreV1().Pods(s.name).List(s.ctx, metav1.ListOptions{LabelSelector: "app=" + app})
@@ -83,7 +83,7 @@ func TestAPIGCOrphan(t *testing.T) {
 		}
 		return nil
 	})
-	s.stays("rc", 10, 5*time.Second)
+	s.podsStay("rc", 10, 5*time.Second)
 	for _, p := range s.count("rc", 10) {
 		if len(p.OwnerReferences) > 0 {
 			t.Errorf("%s is owned by %+v", p.Name, p.OwnerReferences)
@@ -132,7 +132,7 @@ func TestAPIGCTwoOwners(t *testing.T) {
 		}
 		return nil
 	})
-	s.stays("dying", 5, 3*time.Second)
+	s.podsStay("dying", 5, 3*time.Second)
 	for _, p := range s.count("dying", 5) {
 		if p.Labels["half"] != "yes" || len(p.OwnerReferences) != 1 || p.OwnerReferences[0].UID != staying.UID {
 			t.Errorf("%s is left with the owners %+v", p.Name, p.OwnerReferences)
@@ -197,7 +197,7 @@ func TestAPIGCDeployment(t *testing.T) {
 			})
 			s.count("d", 2*tc.left)
 			if tc.left > 0 {
-				s.stays("d", 2, 3*time.Second)
+				s.podsStay("d", 2, 3*time.Second)
 				sets, err := s.client.AppsV1().ReplicaSets(s.name).List(s.ctx, metav1.ListOptions{})
 				s.must(err)
 				if len(sets.Items) != 1 || metav1.GetControllerOf(&sets.Items[0]) != nil {

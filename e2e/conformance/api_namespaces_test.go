@@ -38,10 +38,10 @@ func (s *space) other(suffix string) *space {
 func (s *space) goes() {
 	s.t.Helper()
 	s.must(s.client.CoreV1().Namespaces().Delete(s.ctx, s.name, metav1.DeleteOptions{}))
-	s.gone()
+	s.namespaceGone()
 }
 
-func (s *space) gone() {
+func (s *space) namespaceGone() {
 	s.t.Helper()
 	s.eventually(90*time.Second, "the namespace is gone", func() error {
 		ns, err := s.client.CoreV1().Namespaces().Get(s.ctx, s.name, metav1.GetOptions{})
@@ -122,7 +122,7 @@ func TestAPINamespaceOrder(t *testing.T) {
 	}
 	_, err = o.client.CoreV1().Pods(o.name).Patch(s.ctx, "pod", types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
 	s.must(err)
-	o.gone()
+	o.namespaceGone()
 }
 
 // Conformance: [sig-api-machinery] Namespaces should patch a Namespace [Serial]
@@ -135,7 +135,7 @@ func TestAPINamespaceChanges(t *testing.T) {
 	c := s.client.CoreV1().Namespaces()
 	ns, err := c.Patch(s.ctx, o.name, types.StrategicMergePatchType, []byte(`{"metadata":{"labels":{"testLabel":"testValue"}}}`), metav1.PatchOptions{})
 	s.must(err)
-	same(s, "the label", "testValue", ns.Labels["testLabel"])
+	equal(s, "the label", "testValue", ns.Labels["testLabel"])
 
 	s.must(retry.RetryOnConflict(retry.DefaultRetry, func() error {
 		if ns, err = c.Get(s.ctx, o.name, metav1.GetOptions{}); err != nil {
@@ -145,12 +145,12 @@ func TestAPINamespaceChanges(t *testing.T) {
 		ns, err = c.Update(s.ctx, ns, metav1.UpdateOptions{})
 		return err
 	}))
-	same(s, "the label", "yes", ns.Labels["updated"])
-	same(s, "the name's label", o.name, ns.Labels[corev1.LabelMetadataName])
+	equal(s, "the label", "yes", ns.Labels["updated"])
+	equal(s, "the name's label", o.name, ns.Labels[corev1.LabelMetadataName])
 
 	status, err := s.dynamic.Resource(corev1.SchemeGroupVersion.WithResource("namespaces")).Get(s.ctx, o.name, metav1.GetOptions{}, "status")
 	s.must(err)
-	same(s, "the phase", any(string(corev1.NamespaceActive)), at(status, "status", "phase"))
+	equal(s, "the phase", any(string(corev1.NamespaceActive)), at(status, "status", "phase"))
 	ns, err = c.Patch(s.ctx, o.name, types.MergePatchType, []byte(`{"metadata":{"annotations":{"e2e-patched":"yes"}},"status":{"conditions":[{"type":"StatusPatch","status":"True","reason":"E2E","message":"m"}]}}`), metav1.PatchOptions{}, "status")
 	s.must(err)
 	if len(ns.Status.Conditions) != 1 || ns.Status.Conditions[0].Type != "StatusPatch" || ns.Status.Conditions[0].Message != "m" {
@@ -164,7 +164,7 @@ func TestAPINamespaceChanges(t *testing.T) {
 		ns, err = c.UpdateStatus(s.ctx, ns, metav1.UpdateOptions{})
 		return err
 	}))
-	same(s, "the number of conditions", 2, len(ns.Status.Conditions))
+	equal(s, "the number of conditions", 2, len(ns.Status.Conditions))
 
 	const finalizer = "e2e.example.com/fakeFinalizer"
 	finalize := func(list ...corev1.FinalizerName) *corev1.Namespace {
@@ -179,7 +179,7 @@ func TestAPINamespaceChanges(t *testing.T) {
 		}))
 		return ns
 	}
-	same(s, "the finalizers", fmt.Sprint([]string{"kubernetes", finalizer}), fmt.Sprint(finalize("kubernetes", finalizer).Spec.Finalizers))
-	same(s, "the finalizers", "[kubernetes]", fmt.Sprint(finalize("kubernetes").Spec.Finalizers))
+	equal(s, "the finalizers", fmt.Sprint([]string{"kubernetes", finalizer}), fmt.Sprint(finalize("kubernetes", finalizer).Spec.Finalizers))
+	equal(s, "the finalizers", "[kubernetes]", fmt.Sprint(finalize("kubernetes").Spec.Finalizers))
 	o.goes()
 }

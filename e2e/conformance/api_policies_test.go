@@ -14,7 +14,7 @@ import (
 )
 
 // deployment is one of so many pods that are never made.
-func deployment(name string, replicas int32) *appsv1.Deployment {
+func oneDeployment(name string, replicas int32) *appsv1.Deployment {
 	labels := map[string]string{"app": name}
 	return &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: appsv1.DeploymentSpec{
 		Replicas: &replicas, Selector: &metav1.LabelSelector{MatchLabels: labels}, Paused: true,
@@ -64,7 +64,7 @@ func (s *space) validatingPolicy(spec registrationv1.ValidatingAdmissionPolicySp
 	})
 }
 
-func (s *space) deploy(d *appsv1.Deployment, dry bool) (*appsv1.Deployment, error) {
+func (s *space) tryDeploy(d *appsv1.Deployment, dry bool) (*appsv1.Deployment, error) {
 	o := metav1.CreateOptions{}
 	if dry {
 		o.DryRun = []string{metav1.DryRunAll}
@@ -95,14 +95,14 @@ func TestAPIValidatingPolicy(t *testing.T) {
 			s := parallel(t)
 			s.validatingPolicy(spec)
 			s.eventually(30*time.Second, "the policy is in force", func() error {
-				if _, err := s.deploy(deployment("marker", 1), true); err == nil {
+				if _, err := s.tryDeploy(oneDeployment("marker", 1), true); err == nil {
 					return fmt.Errorf("a marker was taken")
 				}
 				return nil
 			})
-			_, err := s.deploy(deployment("d", 1), false)
+			_, err := s.tryDeploy(oneDeployment("d", 1), false)
 			s.denied("one replica", err, "is forbidden: ValidatingAdmissionPolicy '"+s.name+"' with binding '"+s.name+"' denied request: wants replicas > 1, got 1")
-			_, err = s.deploy(deployment("d", 2), false)
+			_, err = s.tryDeploy(oneDeployment("d", 2), false)
 			s.must(err)
 		})
 	}
@@ -151,13 +151,13 @@ func TestAPIMutatingPolicy(t *testing.T) {
 				return c.MutatingAdmissionPolicyBindings().Delete(ctx, s.name, metav1.DeleteOptions{})
 			})
 			s.eventually(30*time.Second, "the policy is in force", func() error {
-				d, err := s.deploy(deployment("marker", 1), true)
+				d, err := s.tryDeploy(oneDeployment("marker", 1), true)
 				if err == nil && !tc.is(d) {
 					err = fmt.Errorf("the deployment is %+v", d)
 				}
 				return err
 			})
-			d, err := s.deploy(deployment("d", 1), false)
+			d, err := s.tryDeploy(oneDeployment("d", 1), false)
 			s.must(err)
 			if !tc.is(d) {
 				t.Errorf("the deployment is %+v", d)

@@ -15,8 +15,8 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// amounts reads a resource list from pairs.
-func amounts(pairs map[string]string) corev1.ResourceList {
+// quantities reads a resource list from pairs.
+func quantities(pairs map[string]string) corev1.ResourceList {
 	out := corev1.ResourceList{}
 	for k, v := range pairs {
 		out[corev1.ResourceName(k)] = resource.MustParse(v)
@@ -28,7 +28,7 @@ func amounts(pairs map[string]string) corev1.ResourceList {
 func (s *space) quota(name string, hard map[string]string, scopes ...corev1.ResourceQuotaScope) {
 	s.t.Helper()
 	_, err := s.client.CoreV1().ResourceQuotas(s.name).Create(s.ctx, &corev1.ResourceQuota{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"test": s.name}}, Spec: corev1.ResourceQuotaSpec{Hard: amounts(hard), Scopes: scopes},
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"test": s.name}}, Spec: corev1.ResourceQuotaSpec{Hard: quantities(hard), Scopes: scopes},
 	}, metav1.CreateOptions{})
 	s.must(err)
 	s.eventually(30*time.Second, "the quota's status", func() error {
@@ -55,7 +55,7 @@ func (s *space) used(name string, want map[string]string) {
 		if err != nil {
 			return err
 		}
-		for k, v := range amounts(want) {
+		for k, v := range quantities(want) {
 			if got := q.Status.Used[k]; got.Cmp(v) != 0 {
 				return fmt.Errorf("%s is %s, want %s", k, got.String(), v.String())
 			}
@@ -66,7 +66,7 @@ func (s *space) used(name string, want map[string]string) {
 
 // requests sets what the container of a pod requests and may use.
 func requests(p *corev1.Pod, requests, limits map[string]string) *corev1.Pod {
-	p.Spec.Containers[0].Resources = corev1.ResourceRequirements{Requests: amounts(requests), Limits: amounts(limits)}
+	p.Spec.Containers[0].Resources = corev1.ResourceRequirements{Requests: quantities(requests), Limits: quantities(limits)}
 	return p
 }
 
@@ -168,7 +168,7 @@ func TestAPIQuotaPod(t *testing.T) {
 	}
 	got, err := pods.Get(s.ctx, "pod", metav1.GetOptions{})
 	s.must(err)
-	got.Spec.Containers[0].Resources.Requests = amounts(map[string]string{"cpu": "100m", "memory": "100Mi"})
+	got.Spec.Containers[0].Resources.Requests = quantities(map[string]string{"cpu": "100m", "memory": "100Mi"})
 	if _, err := pods.Update(s.ctx, got, metav1.UpdateOptions{}); err == nil {
 		t.Error("a pod's requests were changed by an update")
 	}
@@ -241,21 +241,21 @@ func TestAPIQuotaLife(t *testing.T) {
 	label := metav1.ListOptions{LabelSelector: "test=" + s.name}
 	all, err := s.client.CoreV1().ResourceQuotas("").List(s.ctx, label)
 	s.must(err)
-	same(s, "the number in all namespaces", 1, len(all.Items))
+	equal(s, "the number in all namespaces", 1, len(all.Items))
 	q := &all.Items[0]
 	s.must(retry.RetryOnConflict(retry.DefaultRetry, func() error {
 		if q, err = c.Get(s.ctx, "quota", metav1.GetOptions{}); err != nil {
 			return err
 		}
-		q.Spec.Hard = amounts(map[string]string{"cpu": "1", "memory": "1Gi"})
+		q.Spec.Hard = quantities(map[string]string{"cpu": "1", "memory": "1Gi"})
 		q, err = c.Update(s.ctx, q, metav1.UpdateOptions{})
 		return err
 	}))
-	same(s, "the processors", "1", ptr.To(q.Spec.Hard["cpu"]).String())
-	same(s, "the memory", "1Gi", ptr.To(q.Spec.Hard["memory"]).String())
+	equal(s, "the processors", "1", ptr.To(q.Spec.Hard["cpu"]).String())
+	equal(s, "the memory", "1Gi", ptr.To(q.Spec.Hard["memory"]).String())
 	q, err = c.Patch(s.ctx, "quota", types.StrategicMergePatchType, []byte(`{"metadata":{"labels":{"quota":"patched"}},"spec":{"hard":{"memory":"750Mi"}}}`), metav1.PatchOptions{})
 	s.must(err)
-	same(s, "the label and the memory", "patched 750Mi", q.Labels["quota"]+" "+ptr.To(q.Spec.Hard["memory"]).String())
+	equal(s, "the label and the memory", "patched 750Mi", q.Labels["quota"]+" "+ptr.To(q.Spec.Hard["memory"]).String())
 	s.must(c.DeleteCollection(s.ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "quota=patched"}))
 	s.eventually(10*time.Second, "the quota is gone", func() error {
 		if _, err := c.Get(s.ctx, "quota", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
@@ -288,7 +288,7 @@ func TestAPIQuotaStatus(t *testing.T) {
 		if q, err = c.Get(s.ctx, "quota", metav1.GetOptions{}); err != nil {
 			return err
 		}
-		q.Status.Hard = amounts(map[string]string{"cpu": "1", "memory": "1Gi"})
+		q.Status.Hard = quantities(map[string]string{"cpu": "1", "memory": "1Gi"})
 		q, err = c.UpdateStatus(s.ctx, q, metav1.UpdateOptions{})
 		return err
 	}))
@@ -311,8 +311,8 @@ func TestAPIQuotaStatus(t *testing.T) {
 	w.until("MODIFIED", "the reconciled status", hard("1", "1Gi"))
 	u, err := s.dynamic.Resource(corev1.SchemeGroupVersion.WithResource("resourcequotas")).Namespace(s.name).Get(s.ctx, "quota", metav1.GetOptions{}, "status")
 	s.must(err)
-	same(s, "the status read by itself", any("1"), at(u, "status", "hard", "cpu"))
+	equal(s, "the status read by itself", any("1"), at(u, "status", "hard", "cpu"))
 	q, err = c.Patch(s.ctx, "quota", types.StrategicMergePatchType, []byte(`{"status":{"hard":{"cpu":"3"}}}`), metav1.PatchOptions{}, "status")
 	s.must(err)
-	same(s, "the spec after a patch of the status", "1", q.Spec.Hard.Cpu().String())
+	equal(s, "the spec after a patch of the status", "1", q.Spec.Hard.Cpu().String())
 }

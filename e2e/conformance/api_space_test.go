@@ -37,8 +37,8 @@ func (s *space) as(t *testing.T) *space {
 	return &own
 }
 
-// same complains where got is not want.
-func same[T comparable](s *space, what string, want, got T) {
+// equal complains where got is not want.
+func equal[T comparable](s *space, what string, want, got T) {
 	s.t.Helper()
 	if want != got {
 		s.t.Errorf("%s is %v, want %v", what, got, want)
@@ -130,7 +130,7 @@ func (w *watcher) silent(d time.Duration) {
 	}
 }
 
-func named(name string) func(metav1.Object) bool {
+func isNamed(name string) func(metav1.Object) bool {
 	return func(o metav1.Object) bool { return o.GetName() == name }
 }
 

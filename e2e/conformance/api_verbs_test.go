@@ -123,22 +123,22 @@ func (tc *verbCase) check(s *space) {
 	first := make("a")
 	name := first.GetName()
 	if tc.generation {
-		same(s, "the generation", 1, first.GetGeneration())
+		equal(s, "the generation", 1, first.GetGeneration())
 	}
 	got, err := c.Get(s.ctx, name, metav1.GetOptions{})
 	s.must(err)
-	same(s, "the uid", first.GetUID(), got.GetUID())
+	equal(s, "the uid", first.GetUID(), got.GetUID())
 	list, err := c.List(s.ctx, metav1.ListOptions{LabelSelector: label})
 	s.must(err)
-	same(s, "the number listed", 1, len(list.Items))
+	equal(s, "the number listed", 1, len(list.Items))
 
 	w := s.watching(c.Watch(s.ctx, metav1.ListOptions{ResourceVersion: list.GetResourceVersion(), LabelSelector: label}))
 	second := make("b")
-	w.until(watch.Added, "the second", named(second.GetName()))
+	w.until(watch.Added, "the second", isNamed(second.GetName()))
 
 	patched, err := c.Patch(s.ctx, name, types.MergePatchType, []byte(`{"metadata":{"annotations":{"patched":"true"}}}`), metav1.PatchOptions{})
 	s.must(err)
-	same(s, "the annotation", "true", patched.GetAnnotations()["patched"])
+	equal(s, "the annotation", "true", patched.GetAnnotations()["patched"])
 	isPatched := func(o metav1.Object) bool { return o.GetAnnotations()["patched"] == "true" }
 	w.until(watch.Modified, "the patch", isPatched)
 
@@ -150,7 +150,7 @@ func (tc *verbCase) check(s *space) {
 		fresh.SetAnnotations(map[string]string{"patched": "true", "updated": "true"})
 		fresh, err = c.Update(s.ctx, fresh, metav1.UpdateOptions{})
 		if err == nil {
-			same(s, "the annotation", "true", fresh.GetAnnotations()["updated"])
+			equal(s, "the annotation", "true", fresh.GetAnnotations()["updated"])
 		}
 		return err
 	})
@@ -159,7 +159,7 @@ func (tc *verbCase) check(s *space) {
 	changed, err := c.Patch(s.ctx, name, types.MergePatchType, []byte(tc.spec), metav1.PatchOptions{})
 	s.must(err)
 	if tc.want != nil {
-		same(s, "the changed field", tc.want, at(changed, tc.at...))
+		equal(s, "the changed field", tc.want, at(changed, tc.at...))
 	}
 	patched.SetAnnotations(map[string]string{"stale": "true"})
 	if _, err := c.Update(s.ctx, patched, metav1.UpdateOptions{}); !apierrors.IsConflict(err) {
@@ -170,13 +170,13 @@ func (tc *verbCase) check(s *space) {
 	}
 
 	s.must(c.Delete(s.ctx, name, metav1.DeleteOptions{}))
-	w.until(watch.Deleted, "the first", named(name))
+	w.until(watch.Deleted, "the first", isNamed(name))
 	if _, err := c.Get(s.ctx, name, metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 		s.t.Errorf("get after delete: %v, want not found", err)
 	}
 	make("c")
 	s.must(c.DeleteCollection(s.ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: label}))
-	w.until(watch.Deleted, "the second", named(second.GetName()))
+	w.until(watch.Deleted, "the second", isNamed(second.GetName()))
 	s.eventually(30*time.Second, "nothing is left", func() error {
 		list, err := c.List(s.ctx, metav1.ListOptions{LabelSelector: label})
 		if err == nil && len(list.Items) > 0 {
@@ -195,7 +195,7 @@ func (tc *verbCase) checkStatus(s *space, name string) {
 	both := `{"metadata":{"annotations":{"patchedstatus":"true"}},` + strings.TrimPrefix(tc.status, "{")
 	patched, err := c.Patch(s.ctx, name, types.MergePatchType, []byte(both), metav1.PatchOptions{}, "status")
 	s.must(err)
-	same(s, "the annotation", "true", patched.GetAnnotations()["patchedstatus"])
+	equal(s, "the annotation", "true", patched.GetAnnotations()["patchedstatus"])
 	if list, ok := at(patched, "status", "conditions").([]any); !ok || len(list) == 0 {
 		s.t.Errorf("the patched conditions are %v", at(patched, "status", "conditions"))
 	}
@@ -212,7 +212,7 @@ func (tc *verbCase) checkStatus(s *space, name string) {
 			return err
 		}
 		got := at(updated, "status", "conditions").([]any)[0].(map[string]any)["message"]
-		same(s, "the updated condition's message", any("updated"), got)
+		equal(s, "the updated condition's message", any("updated"), got)
 		return nil
 	})
 }

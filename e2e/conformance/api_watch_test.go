@@ -46,7 +46,7 @@ func TestAPIWatchLabels(t *testing.T) {
 	both := s.watching(c.Watch(s.ctx, metav1.ListOptions{LabelSelector: "watch in (a,b)"}))
 	s.labelled("cm-a", "a")
 	for _, w := range []*watcher{a, both} {
-		w.next(watch.Added, "a", named("cm-a"))
+		w.next(watch.Added, "a", isNamed("cm-a"))
 	}
 	for _, v := range []string{"1", "2"} {
 		s.mutation("cm-a", v)
@@ -61,8 +61,8 @@ func TestAPIWatchLabels(t *testing.T) {
 	s.labelled("cm-b", "b")
 	s.must(c.Delete(s.ctx, "cm-b", metav1.DeleteOptions{}))
 	for _, w := range []*watcher{b, both} {
-		w.next(watch.Added, "b", named("cm-b"))
-		w.next(watch.Deleted, "b", named("cm-b"))
+		w.next(watch.Added, "b", isNamed("cm-b"))
+		w.next(watch.Deleted, "b", isNamed("cm-b"))
 	}
 	a.silent(time.Second)
 }
@@ -88,7 +88,7 @@ func TestAPIWatchAgain(t *testing.T) {
 	w := s.watching(c.Watch(s.ctx, o))
 	s.labelled("cm", "again")
 	s.mutation("cm", "1")
-	w.next(watch.Added, "the object", named("cm"))
+	w.next(watch.Added, "the object", isNamed("cm"))
 	last := w.next(watch.Modified, "the first", mutated("1"))
 	w.w.Stop()
 	s.mutation("cm", "2")
@@ -107,7 +107,7 @@ func TestAPIWatchLeaves(t *testing.T) {
 	s.labelled("cm", "stays")
 	s.mutation("cm", "1")
 	s.relabel("cm", "gone")
-	w.next(watch.Added, "the object", named("cm"))
+	w.next(watch.Added, "the object", isNamed("cm"))
 	w.next(watch.Modified, "the object", mutated("1"))
 	w.next(watch.Deleted, "the object", mutated("1"))
 	s.mutation("cm", "2")

@@ -42,7 +42,7 @@ func TestAPIWebhookMutate(t *testing.T) {
 	h.mutate("two", h.mutating("one", "/one", maps), h.mutating("two", "/two", maps))
 	got, err := s.configMap("cm", map[string]string{"mutation-start": "yes"})
 	s.must(err)
-	same(s, "the data", fmt.Sprint(map[string]string{"mutation-start": "yes", "mutation-stage-1": "yes", "mutation-stage-2": "yes"}), fmt.Sprint(got.Data))
+	equal(s, "the data", fmt.Sprint(map[string]string{"mutation-start": "yes", "mutation-stage-1": "yes", "mutation-stage-2": "yes"}), fmt.Sprint(got.Data))
 }
 
 // Conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should mutate pod and apply defaults after mutation
@@ -57,10 +57,10 @@ func TestAPIWebhookMutatePod(t *testing.T) {
 		t.Fatalf("init containers %+v", p.Spec.InitContainers)
 	}
 	c := p.Spec.InitContainers[0]
-	same(s, "the name", "webhook-added-init-container", c.Name)
-	same(s, "the termination message policy", corev1.TerminationMessageReadFile, c.TerminationMessagePolicy)
-	same(s, "the termination message path", corev1.TerminationMessagePathDefault, c.TerminationMessagePath)
-	same(s, "the pull policy", corev1.PullAlways, c.ImagePullPolicy)
+	equal(s, "the name", "webhook-added-init-container", c.Name)
+	equal(s, "the termination message policy", corev1.TerminationMessageReadFile, c.TerminationMessagePolicy)
+	equal(s, "the termination message path", corev1.TerminationMessagePathDefault, c.TerminationMessagePath)
+	equal(s, "the pull policy", corev1.PullAlways, c.ImagePullPolicy)
 }
 
 // Conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should mutate everything except 'skip-me' configmaps
@@ -73,7 +73,7 @@ func TestAPIWebhookSkips(t *testing.T) {
 	for name, want := range map[string]string{"skip-me": "", "other": "yes"} {
 		got, err := s.configMap(name, map[string]string{"mutation-start": "yes"})
 		s.must(err)
-		same(s, "what was added to "+name, want, got.Data["mutation-stage-1"])
+		equal(s, "what was added to "+name, want, got.Data["mutation-stage-1"])
 	}
 }
 
@@ -88,10 +88,10 @@ func TestAPIWebhookListMutating(t *testing.T) {
 	label := metav1.ListOptions{LabelSelector: "test=" + s.name}
 	list, err := c.List(s.ctx, label)
 	s.must(err)
-	same(s, "the number listed", 10, len(list.Items))
+	equal(s, "the number listed", 10, len(list.Items))
 	got, err := s.configMap("mutated", map[string]string{"mutation-start": "yes"})
 	s.must(err)
-	same(s, "what was added", "yes", got.Data["mutation-stage-1"])
+	equal(s, "what was added", "yes", got.Data["mutation-stage-1"])
 	s.must(c.DeleteCollection(s.ctx, metav1.DeleteOptions{}, label))
 	s.eventually(30*time.Second, "the webhooks are gone", s.added("plain", false))
 }
@@ -165,7 +165,7 @@ func TestAPIWebhookMutateCustom(t *testing.T) {
 	h.mutate("custom", h.mutating("one", "/one", boats), h.mutating("two", "/two", boats))
 	got, err := s.customs(d, "v1").Create(s.ctx, custom(d, "v1", "boat", map[string]any{"data": map[string]any{"mutation-start": "yes"}}), metav1.CreateOptions{})
 	s.must(err)
-	same(s, "the data", "map[mutation-stage-1:yes mutation-stage-2:yes mutation-start:yes]", fmt.Sprint(at(got, "data")))
+	equal(s, "the data", "map[mutation-stage-1:yes mutation-stage-2:yes mutation-start:yes]", fmt.Sprint(at(got, "data")))
 }
 
 // Conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should mutate custom resource with pruning
@@ -179,7 +179,7 @@ func TestAPIWebhookMutatePruned(t *testing.T) {
 	h.mutate("custom", h.mutating("one", "/one", boats), h.mutating("two", "/two", boats))
 	got, err := s.customs(d, "v1").Create(s.ctx, custom(d, "v1", "boat", map[string]any{"data": map[string]any{"mutation-start": "yes"}}), metav1.CreateOptions{})
 	s.must(err)
-	same(s, "the data", "map[mutation-stage-1:yes mutation-start:yes]", fmt.Sprint(at(got, "data")))
+	equal(s, "the data", "map[mutation-stage-1:yes mutation-start:yes]", fmt.Sprint(at(got, "data")))
 }
 
 // Conformance: [sig-api-machinery] AdmissionWebhook [Privileged:ClusterAdmin] should mutate custom resource with different stored version
@@ -196,7 +196,7 @@ func TestAPIWebhookMutateStoredVersion(t *testing.T) {
 	s.must(err)
 	got, err := s.customs(d, "v1").Patch(s.ctx, "boat", types.MergePatchType, []byte(`{"data":{"dummy":"test"}}`), metav1.PatchOptions{})
 	s.must(err)
-	same(s, "the data", "map[dummy:test mutation-stage-1:yes mutation-start:yes]", fmt.Sprint(at(got, "data")))
+	equal(s, "the data", "map[dummy:test mutation-stage-1:yes mutation-start:yes]", fmt.Sprint(at(got, "data")))
 	s.eventually(30*time.Second, "the stored versions", func() error {
 		d, err := c.Get(s.ctx, d.Name, metav1.GetOptions{})
 		if err == nil && fmt.Sprint(d.Status.StoredVersions) != "[v1 v2]" {

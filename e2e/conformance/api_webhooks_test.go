@@ -223,7 +223,7 @@ func TestAPIWebhookListValidating(t *testing.T) {
 	label := metav1.ListOptions{LabelSelector: "test=" + s.name}
 	list, err := c.List(s.ctx, label)
 	s.must(err)
-	same(s, "the number listed", 10, len(list.Items))
+	equal(s, "the number listed", 10, len(list.Items))
 	_, err = s.configMap("bad", map[string]string{"k": "webhook-disallow"})
 	s.denied("a bad config map", err, "unwanted key and value")
 	s.must(c.DeleteCollection(s.ctx, metav1.DeleteOptions{}, label))

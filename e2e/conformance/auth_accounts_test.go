@@ -47,10 +47,10 @@ func TestAuthTokenMounted(t *testing.T) {
 	s.ready(p)
 	token := s.mustExec("pod", "main", "cat", tokenFolder+"/token")
 	ca := s.mustExec("pod", "main", "cat", tokenFolder+"/ca.crt")
-	same(s, "the namespace", s.name, s.mustExec("pod", "main", "cat", tokenFolder+"/namespace"))
+	equal(s, "the namespace", s.name, s.mustExec("pod", "main", "cat", tokenFolder+"/namespace"))
 	root, err := s.client.CoreV1().ConfigMaps(s.name).Get(s.ctx, "kube-root-ca.crt", metav1.GetOptions{})
 	s.must(err)
-	same(s, "the root certificates", root.Data["ca.crt"], ca)
+	equal(s, "the root certificates", root.Data["ca.crt"], ca)
 	review, err := s.client.AuthenticationV1().TokenReviews().Create(s.ctx, &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token}}, metav1.CreateOptions{})
 	s.must(err)
 	if !review.Status.Authenticated || review.Status.Error != "" || review.Status.User.Username != "system:serviceaccount:"+s.name+":mount" {
@@ -114,8 +114,8 @@ func TestAuthProjectedToken(t *testing.T) {
 		t.Fatalf("the pod says %q", out)
 	}
 	claims := claimsOf(s, "x."+out[2]+".x")
-	same(s, "the audience", "[e2e]", fmt.Sprint(claims["aud"]))
-	same(s, "the subject", any("system:serviceaccount:"+s.name+":default"), claims["sub"])
+	equal(s, "the audience", "[e2e]", fmt.Sprint(claims["aud"]))
+	equal(s, "the subject", any("system:serviceaccount:"+s.name+":default"), claims["sub"])
 	if life := claims["exp"].(float64) - claims["iat"].(float64); life < 3600 {
 		t.Errorf("the token lives for %v s, want 3600 at least", life)
 	}
@@ -142,10 +142,10 @@ func TestAuthAccountLife(t *testing.T) {
 	c := s.client.CoreV1().ServiceAccounts(s.name)
 	w := s.watching(c.Watch(s.ctx, metav1.ListOptions{LabelSelector: "test-serviceaccount-static=true"}))
 	s.account("sa", func(sa *corev1.ServiceAccount) { sa.Labels = map[string]string{"test-serviceaccount-static": "true"} })
-	w.next(watch.Added, "the account", named("sa"))
+	w.next(watch.Added, "the account", isNamed("sa"))
 	sa, err := c.Patch(s.ctx, "sa", types.StrategicMergePatchType, []byte(`{"automountServiceAccountToken":false}`), metav1.PatchOptions{})
 	s.must(err)
-	same(s, "the automount", false, *sa.AutomountServiceAccountToken)
+	equal(s, "the automount", false, *sa.AutomountServiceAccountToken)
 	w.next(watch.Modified, "the account", nil)
 	all, err := s.client.CoreV1().ServiceAccounts("").List(s.ctx, metav1.ListOptions{LabelSelector: "test-serviceaccount-static=true"})
 	s.must(err)
@@ -157,10 +157,10 @@ func TestAuthAccountLife(t *testing.T) {
 	sa.AutomountServiceAccountToken = ptr.To(true)
 	sa, err = c.Update(s.ctx, sa, metav1.UpdateOptions{})
 	s.must(err)
-	same(s, "the updated automount", true, *sa.AutomountServiceAccountToken)
+	equal(s, "the updated automount", true, *sa.AutomountServiceAccountToken)
 	w.next(watch.Modified, "the account", nil)
 	s.must(c.DeleteCollection(s.ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "test-serviceaccount-static=true"}))
-	w.until(watch.Deleted, "the account", named("sa"))
+	w.until(watch.Deleted, "the account", isNamed("sa"))
 }
 
 // Conformance: [sig-auth] ServiceAccounts should create a serviceAccountToken and ensure a successful TokenReview
@@ -281,7 +281,7 @@ func TestAuthIssuerDiscovery(t *testing.T) {
 		Signing []string `json:"id_token_signing_alg_values_supported"`
 	}
 	get("/.well-known/openid-configuration", &document)
-	same(s, "the issuer", claims["iss"], any(document.Issuer))
+	equal(s, "the issuer", claims["iss"], any(document.Issuer))
 	if !strings.HasSuffix(document.JWKSURI, "/openid/v1/jwks") || len(document.Types) != 1 || len(document.Subject) != 1 || len(document.Signing) == 0 {
 		t.Errorf("the document is %+v", document)
 	}

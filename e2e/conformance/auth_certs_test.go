@@ -83,7 +83,7 @@ func TestAuthRequestApproval(t *testing.T) {
 	}}, metav1.CreateOptions{})
 	s.must(err)
 	s.later("delete the request", func(ctx context.Context) error { return c.Delete(ctx, csr.Name, metav1.DeleteOptions{}) })
-	same(s, "the user", "kubernetes-admin", csr.Spec.Username)
+	equal(s, "the user", "kubernetes-admin", csr.Spec.Username)
 
 	csr, err = c.Patch(s.ctx, s.name, types.MergePatchType, []byte(`{"metadata":{"annotations":{"patchedapproval":"true"}},"status":{"conditions":[{"type":"ApprovalPatch","status":"True","reason":"e2e"}]}}`), metav1.PatchOptions{}, "approval")
 	s.must(err)
@@ -108,6 +108,6 @@ func TestAuthRequestApproval(t *testing.T) {
 	csr.Status.Conditions = append(csr.Status.Conditions, certificatesv1.CertificateSigningRequestCondition{Type: "StatusUpdate", Status: corev1.ConditionTrue, Reason: "E2E"})
 	csr, err = c.UpdateStatus(s.ctx, csr, metav1.UpdateOptions{})
 	s.must(err)
-	same(s, "the number of conditions", 3, len(csr.Status.Conditions))
+	equal(s, "the number of conditions", 3, len(csr.Status.Conditions))
 	s.mustKubectl("", "get", "--raw", "/apis/certificates.k8s.io/v1/certificatesigningrequests/"+s.name+"/approval")
 }

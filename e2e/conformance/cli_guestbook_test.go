@@ -41,7 +41,7 @@ func TestCLIGuestbook(t *testing.T) {
 		manifest += strings.NewReplacer("NAME", name, "REPLICAS", fmt.Sprint(replicas)).Replace(guestbookPart)
 	}
 	s.mustKubectl(manifest, "create", "-f", "-")
-	s.running("guestbook", 6)
+	s.runningNames("guestbook", 6)
 
 	// The entry is kept by the primary, and read through the frontend and a replica.
 	proxy := func(method, service, path string, query url.Values, body string) (string, error) {
@@ -69,5 +69,5 @@ func TestCLIGuestbook(t *testing.T) {
 		return err
 	})
 	s.mustKubectl(manifest, "delete", "--grace-period=0", "--force", "-f", "-")
-	s.running("guestbook", 0)
+	s.runningNames("guestbook", 0)
 }

@@ -44,8 +44,8 @@ func controllerOf(replicas string) string {
 	return strings.Replace(controllerYAML, "REPLICAS", replicas, 1)
 }
 
-// running waits until so many pods of an app are Ready and returns their names.
-func (s *space) running(app string, want int) []string {
+// runningNames waits until so many pods of an app are Ready and returns their names.
+func (s *space) runningNames(app string, want int) []string {
 	s.t.Helper()
 	var names []string
 	s.eventually(90*time.Second, fmt.Sprint(want, " running pods of ", app), func() error {
@@ -74,17 +74,17 @@ func (s *space) running(app string, want int) []string {
 func TestCLIScale(t *testing.T) {
 	s := parallel(t)
 	s.mustKubectl(controllerOf("2"), "create", "-f", "-")
-	s.running("primary", 2)
+	s.runningNames("primary", 2)
 	for _, n := range []int{1, 2} {
 		s.says("", []string{"scale", "rc", "primary", fmt.Sprint("--replicas=", n), "--timeout=5m"}, "scaled")
-		s.running("primary", n)
+		s.runningNames("primary", n)
 	}
 	// What the official test asks of each pod.
 	out := s.says("", []string{"get", "pods", "-l", "app=primary", "-o", `template={{range.items}}{{if (exists . "status" "containerStatuses")}}{{range .status.containerStatuses}}{{if (and (eq .name "main") (exists . "state" "running"))}}true {{end}}{{end}}{{end}}{{end}}`}, "true")
-	same(s, "what the template says", "true true", strings.TrimSpace(out))
+	equal(s, "what the template says", "true true", strings.TrimSpace(out))
 	s.mustKubectl(controllerOf("2"), "delete", "--grace-period=0", "--force", "-f", "-")
 	s.says("", []string{"get", "rc,svc", "-l", "app=primary", "--no-headers"}, "No resources found")
-	s.running("primary", 0)
+	s.runningNames("primary", 0)
 }
 
 // Conformance: [sig-cli] Kubectl client Kubectl expose should create services for rc
@@ -93,7 +93,7 @@ func TestCLIScale(t *testing.T) {
 func TestCLIController(t *testing.T) {
 	s := parallel(t)
 	s.mustKubectl(controllerOf("1"), "create", "-f", "-")
-	pod := s.running("primary", 1)[0]
+	pod := s.runningNames("primary", 1)[0]
 	endpoints := func(service string, port int32) {
 		t.Helper()
 		s.eventually(60*time.Second, "the service leads to the pod", func() error {
@@ -120,7 +120,7 @@ func TestCLIController(t *testing.T) {
 	s.says("", []string{"patch", "pod", pod, "-p", `{"metadata":{"annotations":{"x":"y"}}}`}, "patched")
 	p, err := s.client.CoreV1().Pods(s.name).Get(s.ctx, pod, metav1.GetOptions{})
 	s.must(err)
-	same(s, "the annotation", "y", p.Annotations["x"])
+	equal(s, "the annotation", "y", p.Annotations["x"])
 
 	node := p.Spec.NodeName
 	s.says("", []string{"describe", "pod", pod}, "Name:", pod, "Namespace:", s.name, "Node:", node, "Labels:", "app=primary", "role=primary",
@@ -161,15 +161,15 @@ func TestCLIRun(t *testing.T) {
 		return p.Spec.Containers[0].Image
 	}
 	s.mustKubectl("", "run", "httpd", "--image=probe", "--restart=Never", "--labels=run=httpd", "--pod-running-timeout=2m0s")
-	same(s, "the image", "probe", image())
+	equal(s, "the image", "probe", image())
 	s.mustKubectl("", "wait", "--for=condition=Ready", "pod/httpd", "--timeout=60s")
 	s.says("", []string{"patch", "pod", "httpd", "-p", `{"spec":{"containers":[{"name":"httpd","image":"busybox"}]}}`, "--dry-run=server"}, "patched")
-	same(s, "the image after the dry run", "probe", image())
+	equal(s, "the image after the dry run", "probe", image())
 	text := s.mustKubectl("", "get", "pod", "httpd", "-o", "json")
 	s.says(strings.ReplaceAll(text, `"image": "probe"`, `"image": "nginx"`), []string{"replace", "-f", "-"}, "replaced")
-	same(s, "the replaced image", "nginx", image())
+	equal(s, "the replaced image", "nginx", image())
 	s.mustKubectl(strings.Replace(text, `"image": "probe"`, `"image": "busybox"`, 1), "replace", "--force", "--grace-period=1", "-f", "-")
-	same(s, "the image of the new pod", "busybox", image())
+	equal(s, "the image of the new pod", "busybox", image())
 	s.mustKubectl("", "delete", "pods", "httpd", "--grace-period=1")
 }
 
@@ -228,8 +228,8 @@ func TestCLILogs(t *testing.T) {
 		return err
 	})
 	s.says("", []string{"logs", "pod", "main"}, "/api/v1/namespaces/")
-	same(s, "the last line", "line 9 of /api/v1/namespaces/\n", s.mustKubectl("", "logs", "pod", "main", "--tail=1"))
-	same(s, "the first byte", 1, len(s.mustKubectl("", "logs", "pod", "main", "--limit-bytes=1")))
+	equal(s, "the last line", "line 9 of /api/v1/namespaces/\n", s.mustKubectl("", "logs", "pod", "main", "--tail=1"))
+	equal(s, "the first byte", 1, len(s.mustKubectl("", "logs", "pod", "main", "--limit-bytes=1")))
 	line := strings.SplitN(s.mustKubectl("", "logs", "pod", "main", "--tail=1", "--timestamps"), " ", 2)
 	if _, err := time.Parse(time.RFC3339Nano, line[0]); err != nil || line[1] != "line 9 of /api/v1/namespaces/\n" {
 		t.Errorf("the line with a time is %q", line)

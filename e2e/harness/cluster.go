@@ -71,26 +71,31 @@ func Prepare(ctx context.Context) (*Cluster, error) {
 	if err := os.MkdirAll(filepath.Dir(registries), 0o755); err != nil {
 		return nil, err
 	}
-	err = errors.Join(os.WriteFile(registries, []byte(imageset.RegistriesYAML(url)), 0o600), os.WriteFile(c.configFile(), []byte(kubelets), 0o600))
-	return c, err
+	if err := os.WriteFile(registries, []byte(imageset.RegistriesYAML(url)), 0o600); err != nil {
+		return nil, err
+	}
+	return c, os.WriteFile(c.configuration(), fmt.Appendf(nil, configuration, os.Getenv("SKIFF_E2E_PROXY_MODE")), 0o600)
 }
 
-// kubelets do not mind how full the machine's disk is with what others have:
-// with the defaults they take no pods where less than 15 % is free.
-const kubelets = `apiVersion: kubelet.config.k8s.io/v1beta1
+// configuration is what every node runs with. A disk that other work has filled
+// is no reason to refuse the tests' pods.
+const configuration = `apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
-evictionHard: {memory.available: 100Mi, nodefs.available: 1%, nodefs.inodesFree: 1%, imagefs.available: 1%}
+evictionHard: {memory.available: 50Mi, nodefs.available: 1%%, nodefs.inodesFree: 1%%, imagefs.available: 1%%, imagefs.inodesFree: 1%%}
 imageGCHighThresholdPercent: 100
+---
+apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+mode: %q
 `
 
-// configFile is what skiff up is configured with.
-func (c *Cluster) configFile() string { return filepath.Join(c.Root, "etc/skiff/e2e.yaml") }
+func (c *Cluster) configuration() string { return filepath.Join(c.Root, "etc/skiff/e2e.yaml") }
 
 // Up starts the nodes and returns when they are Ready.
 func (c *Cluster) Up() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, c.Bin, "up", "--root", c.Root, "--config", c.configFile(), "--nodes", strconv.Itoa(c.Nodes))
+	cmd := exec.CommandContext(ctx, c.Bin, "up", "--root", c.Root, "--nodes", strconv.Itoa(c.Nodes), "--config", c.configuration())
 	cmd.WaitDelay = time.Second
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("skiff up: %w\n%s\n%s", err, out, c.LogTail(80))

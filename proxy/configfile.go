@@ -1,0 +1,138 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/kube-proxy/config/v1alpha1"
+	"sigs.k8s.io/yaml"
+)
+
+// maxMasqueradeBit is the highest bit of a packet's mark.
+const maxMasqueradeBit = 31
+
+// With is the configuration changed by a KubeProxyConfiguration in YAML; empty
+// changes nothing. What this proxy cannot do is refused.
+func (c Config) With(doc []byte) (Config, error) {
+	if len(doc) == 0 {
+		return c, nil
+	}
+	var f v1alpha1.KubeProxyConfiguration
+	if err := yaml.UnmarshalStrict(doc, &f); err != nil {
+		return c, fmt.Errorf("KubeProxyConfiguration: %w", err)
+	}
+	if v := f.GroupVersionKind(); v != v1alpha1.SchemeGroupVersion.WithKind("KubeProxyConfiguration") {
+		return c, fmt.Errorf("KubeProxyConfiguration: %s is not known: want apiVersion %s, kind KubeProxyConfiguration", v, v1alpha1.SchemeGroupVersion)
+	}
+	var errs []error
+	wrong := func(field, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("KubeProxyConfiguration: %s: %s", field, fmt.Sprintf(format, args...)))
+	}
+	if f.Mode != "" {
+		c.Mode = Mode(f.Mode)
+	}
+	own := rules{field: "iptables", bit: f.IPTables.MasqueradeBit, all: f.IPTables.MasqueradeAll, least: f.IPTables.MinSyncPeriod, period: f.IPTables.SyncPeriod}
+	if c.Mode == NFTables {
+		own = rules{field: "nftables", bit: f.NFTables.MasqueradeBit, all: f.NFTables.MasqueradeAll, least: f.NFTables.MinSyncPeriod, period: f.NFTables.SyncPeriod}
+	}
+	own.set(&c, wrong)
+	if f.IPTables.LocalhostNodePorts != nil {
+		c.LocalhostNodePorts = f.IPTables.LocalhostNodePorts
+	}
+	if f.HostnameOverride != "" {
+		c.NodeName = f.HostnameOverride
+	}
+	for field, at := range map[string]struct {
+		given string
+		to    *string
+	}{"healthzBindAddress": {f.HealthzBindAddress, &c.HealthzAddress}, "metricsBindAddress": {f.MetricsBindAddress, &c.MetricsAddress}} {
+		if at.given == "" {
+			continue
+		}
+		if _, err := netip.ParseAddrPort(at.given); err != nil {
+			wrong(field, "%q is no ADDRESS:PORT such as 0.0.0.0:10256", at.given)
+		}
+		*at.to = at.given
+	}
+	c.BindAddressHardFail = f.BindAddressHardFail
+	switch f.DetectLocalMode {
+	case "", "ClusterCIDR":
+	default:
+		wrong("detectLocalMode", "%q is not supported: want ClusterCIDR", f.DetectLocalMode)
+	}
+	if f.ClusterCIDR != "" {
+		c.ClusterCIDRs = ranges("clusterCIDR", strings.Split(f.ClusterCIDR, ","), wrong)
+	}
+	if len(f.NodePortAddresses) > 0 {
+		c.NodePortAddresses = ranges("nodePortAddresses", f.NodePortAddresses, wrong)
+	}
+	c.Conntrack = conntrackOf(f.Conntrack)
+	return c, errors.Join(errs...)
+}
+
+// rules are the fields that both modes have.
+type rules struct {
+	field         string
+	bit           *int32
+	all           bool
+	least, period metav1.Duration
+}
+
+func (r rules) set(c *Config, wrong func(field, format string, args ...any)) {
+	c.MasqueradeAll = c.MasqueradeAll || r.all
+	if r.bit != nil {
+		bit := int(*r.bit)
+		if bit < 0 || bit > maxMasqueradeBit {
+			wrong(r.field+".masqueradeBit", "%d: want 0 to %d", bit, maxMasqueradeBit)
+		}
+		c.MasqueradeBit = &bit
+	}
+	for name, d := range map[string]struct {
+		given time.Duration
+		to    *time.Duration
+	}{"minSyncPeriod": {r.least.Duration, &c.MinSyncPeriod}, "syncPeriod": {r.period.Duration, &c.SyncPeriod}} {
+		if d.given < 0 {
+			wrong(r.field+"."+name, "%s: want it above zero", d.given)
+		}
+		if d.given > 0 {
+			*d.to = d.given
+		}
+	}
+}
+
+func ranges(field string, list []string, wrong func(field, format string, args ...any)) []netip.Prefix {
+	var out []netip.Prefix
+	for _, text := range list {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			wrong(field, "%q is no range such as 10.0.0.0/8", text)
+			continue
+		}
+		out = append(out, p.Masked())
+	}
+	return out
+}
+
+func conntrackOf(f v1alpha1.KubeProxyConntrackConfiguration) Conntrack {
+	seconds := func(d *metav1.Duration) time.Duration {
+		if d == nil {
+			return 0
+		}
+		return d.Duration
+	}
+	out := Conntrack{
+		TCPEstablished: seconds(f.TCPEstablishedTimeout), TCPCloseWait: seconds(f.TCPCloseWaitTimeout), TCPBeLiberal: f.TCPBeLiberal,
+		UDP: f.UDPTimeout.Duration, UDPStream: f.UDPStreamTimeout.Duration,
+	}
+	if f.MaxPerCore != nil {
+		out.MaxPerCore = int(*f.MaxPerCore)
+	}
+	if f.Min != nil {
+		out.Min = int(*f.Min)
+	}
+	return out
+}

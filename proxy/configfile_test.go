@@ -1,0 +1,72 @@
+package proxy
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/utils/ptr"
+)
+
+func TestConfigFile(t *testing.T) {
+	const head = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n"
+	base := Config{NodeName: "n", HealthzAddress: "0.0.0.0:10256", ClusterCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}}
+	for name, tc := range map[string]struct {
+		doc  string
+		want func(*Config)
+		err  string
+	}{
+		"empty":    {doc: "", want: func(*Config) {}},
+		"no field": {doc: head, want: func(*Config) {}},
+		"nftables": {
+			doc: head + "mode: nftables\nnftables: {masqueradeAll: true, masqueradeBit: 3, syncPeriod: 1m, minSyncPeriod: 1s}\niptables: {masqueradeBit: 5}\n",
+			want: func(c *Config) {
+				c.Mode, c.MasqueradeAll, c.MasqueradeBit, c.SyncPeriod, c.MinSyncPeriod = NFTables, true, ptr.To(3), time.Minute, time.Second
+			},
+		},
+		"iptables": {
+			doc: head + "iptables: {localhostNodePorts: false, masqueradeBit: 5}\nmetricsBindAddress: 127.0.0.1:1\nbindAddressHardFail: true\n",
+			want: func(c *Config) {
+				c.LocalhostNodePorts, c.MasqueradeBit, c.MetricsAddress, c.BindAddressHardFail = ptr.To(false), ptr.To(5), "127.0.0.1:1", true
+			},
+		},
+		"ranges": {
+			doc: head + "clusterCIDR: 10.1.0.0/16,fd00::/64\nnodePortAddresses: [192.168.0.0/16]\n",
+			want: func(c *Config) {
+				c.ClusterCIDRs = []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("fd00::/64")}
+				c.NodePortAddresses = []netip.Prefix{netip.MustParsePrefix("192.168.0.0/16")}
+			},
+		},
+		"conntrack": {
+			doc: head + "conntrack: {maxPerCore: 1, min: 2, tcpEstablishedTimeout: 1h, tcpCloseWaitTimeout: 1m, tcpBeLiberal: true, udpTimeout: 30s, udpStreamTimeout: 3m}\n",
+			want: func(c *Config) {
+				c.Conntrack = Conntrack{MaxPerCore: 1, Min: 2, TCPEstablished: time.Hour, TCPCloseWait: time.Minute, TCPBeLiberal: true, UDP: 30 * time.Second, UDPStream: 3 * time.Minute}
+			},
+		},
+		"unknown field":   {doc: head + "iptable: {}\n", err: `unknown field "iptable"`},
+		"another kind":    {doc: "apiVersion: v1\nkind: ConfigMap\n", err: "want apiVersion kubeproxy.config.k8s.io/v1alpha1"},
+		"masqueradeBit":   {doc: head + "iptables: {masqueradeBit: 32}\n", err: "iptables.masqueradeBit: 32: want 0 to 31"},
+		"clusterCIDR":     {doc: head + "clusterCIDR: 10.0.0.0\n", err: `clusterCIDR: "10.0.0.0" is no range`},
+		"detectLocalMode": {doc: head + "detectLocalMode: NodeCIDR\n", err: `detectLocalMode: "NodeCIDR" is not supported: want ClusterCIDR`},
+		"bind address":    {doc: head + "healthzBindAddress: here\n", err: `healthzBindAddress: "here" is no ADDRESS:PORT`},
+	} {
+		got, err := base.With([]byte(tc.doc))
+		if tc.err != "" {
+			if err == nil || !strings.Contains(err.Error(), tc.err) {
+				t.Errorf("%s: %v, want %s", name, err, tc.err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		want := base
+		tc.want(&want)
+		if d := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); d != "" {
+			t.Errorf("%s (-want +got):\n%s", name, d)
+		}
+	}
+}
