@@ -20,8 +20,9 @@ import (
 	"skiff/controllers/podcontrol"
 )
 
-// advance is one step of a Job that has not ended.
-func (c *Controller) advance(ctx context.Context, key string, job *batch.Job, pods []*v1.Pod, settled bool) error {
+// advance is one step of a Job that has not ended. freed are the pods whose
+// finalizer this controller has taken off.
+func (c *Controller) advance(ctx context.Context, key string, job *batch.Job, pods []*v1.Pod, freed map[types.UID]bool, settled bool) error {
 	now := c.parts.Clock.Now()
 	if job.Status.StartTime == nil && !suspended(job) {
 		job.Status.StartTime = ptr.To(metav1.NewTime(now))
@@ -29,7 +30,6 @@ func (c *Controller) advance(ctx context.Context, key string, job *batch.Job, po
 			c.AddAfter(key, d)
 		}
 	}
-	freed := c.freedPods(key)
 	t := Count(job, pods, freed, "")
 	end := Ending(job, t, pods, now)
 	var ending batch.JobConditionType
@@ -63,7 +63,9 @@ func (c *Controller) advance(ctx context.Context, key string, job *batch.Job, po
 		return errors.Join(failure, err)
 	}
 	// With the finalizers off, the counters can take over at once.
-	freed = c.freedPods(key)
+	for _, p := range t.Free {
+		freed[p.UID] = true
+	}
 	t = Count(job, pods, freed, ending)
 	t.Status.Active, t.Status.Ready, t.Status.Terminating = job.Status.Active, job.Status.Ready, job.Status.Terminating
 	if u := t.Status.UncountedTerminatedPods; end != nil && len(u.Succeeded)+len(u.Failed) == 0 && t.Status.Active == 0 && ptr.Deref(t.Status.Terminating, 0) == 0 {

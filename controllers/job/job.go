@@ -219,6 +219,9 @@ func (c *Controller) sync(ctx context.Context, key string) error {
 		return nil // the API refuses such a selector
 	}
 	settled := c.awaited.Satisfied(key)
+	// Before the pods are read: a finalizer that is seen to be off in between would
+	// still be on the pods, and they would be counted twice.
+	freed := c.freedPods(key)
 	candidates, err := loop.OwnedOrOrphan[*v1.Pod](c.pods, namespace, job.UID)
 	if err != nil {
 		return err
@@ -236,5 +239,5 @@ func (c *Controller) sync(ctx context.Context, key string) error {
 	if err != nil {
 		return err
 	}
-	return c.advance(ctx, key, job, pods, settled)
+	return c.advance(ctx, key, job, pods, freed, settled)
 }
