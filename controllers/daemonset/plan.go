@@ -168,6 +168,10 @@ func MakeUpdate(ds *apps.DaemonSet, nodes []*v1.Node, pods []*v1.Pod, hash strin
 	if ds.Spec.UpdateStrategy.Type != apps.RollingUpdateDaemonSetStrategyType {
 		return plan
 	}
+	// A pod that is being deleted may be ready until its end, and serves nobody.
+	serves := func(p *v1.Pod) bool {
+		return p.DeletionTimestamp == nil && podcontrol.Available(p, ds.Spec.MinReadySeconds, now)
+	}
 	on := byNode(pods)
 	var wanted []*v1.Node
 	for _, n := range nodes {
@@ -185,11 +189,11 @@ func MakeUpdate(ds *apps.DaemonSet, nodes []*v1.Node, pods []*v1.Pod, hash strin
 		case surge == 0 && newer == nil && older == nil:
 			missing++
 		case surge == 0 && newer != nil:
-			if !podcontrol.Available(newer, ds.Spec.MinReadySeconds, now) {
+			if !serves(newer) {
 				missing++
 			}
 		case surge == 0:
-			if podcontrol.Available(older, ds.Spec.MinReadySeconds, now) {
+			if serves(older) {
 				spend = append(spend, older)
 				break
 			}
@@ -200,12 +204,12 @@ func MakeUpdate(ds *apps.DaemonSet, nodes []*v1.Node, pods []*v1.Pod, hash strin
 		case older == nil:
 		case newer == nil:
 			// An old pod that serves nobody makes room without a surge.
-			if !podcontrol.Available(older, ds.Spec.MinReadySeconds, now) {
+			if !serves(older) {
 				freeNodes = append(freeNodes, n.Name)
 			} else {
 				spendNodes = append(spendNodes, n.Name)
 			}
-		case podcontrol.Available(newer, ds.Spec.MinReadySeconds, now):
+		case serves(newer):
 			if older.DeletionTimestamp == nil {
 				plan.Delete = append(plan.Delete, older)
 			}

@@ -36,6 +36,12 @@ func pod(name, node, hash string, ready bool) *v1.Pod {
 	return p
 }
 
+// ending is a pod that is being deleted.
+func ending(p *v1.Pod) *v1.Pod {
+	p.DeletionTimestamp = &metav1.Time{Time: now}
+	return p
+}
+
 type result struct{ Create, Delete []string }
 
 func show(p Plan) (r result) {
@@ -83,6 +89,8 @@ func TestMakeUpdate(t *testing.T) {
 	}{
 		"one at a time":         {daemons(0, 1), []*v1.Pod{pod("a", "n1", "old", true), pod("b", "n2", "old", true), pod("c", "n3", "old", true)}, result{Delete: []string{"a"}}},
 		"waits":                 {daemons(0, 1), []*v1.Pod{pod("a", "n1", "new", false), pod("b", "n2", "old", true), pod("c", "n3", "old", true)}, result{}},
+		"waits for an end":      {daemons(0, 1), []*v1.Pod{ending(pod("a", "n1", "old", true)), pod("b", "n2", "old", true), pod("c", "n3", "old", true)}, result{}},
+		"an end is no surge":    {daemons(1, 0), []*v1.Pod{pod("a", "n1", "old", true), ending(pod("b", "n1", "new", true)), pod("c", "n2", "new", true), pod("d", "n3", "new", true)}, result{}},
 		"sick ones are free":    {daemons(0, 1), []*v1.Pod{pod("a", "n1", "old", false), pod("b", "n2", "old", true), pod("c", "n3", "new", true)}, result{Delete: []string{"a"}}},
 		"surge adds first":      {daemons(1, 0), []*v1.Pod{pod("a", "n1", "old", true), pod("b", "n2", "old", true), pod("c", "n3", "new", true)}, result{Create: []string{"n1"}}},
 		"surge then takes away": {daemons(1, 0), []*v1.Pod{pod("a", "n1", "old", true), pod("b", "n1", "new", true), pod("c", "n2", "new", true), pod("d", "n3", "new", true)}, result{Delete: []string{"a"}}},
