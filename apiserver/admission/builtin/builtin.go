@@ -61,7 +61,7 @@ func entries() []entry {
 		})},
 		{limitpodhardantiaffinitytopology.Name, false, fixed(limitpodhardantiaffinitytopology.New())},
 		{limitranger.Name, true, made(func(d Deps) *limitranger.Plugin {
-			return limitranger.New(d.Informers.Core().V1().LimitRanges().Lister())
+			return limitranger.New(d.Informers.Core().V1().LimitRanges().Lister(), d.Client)
 		})},
 		{serviceaccount.Name, true, made(func(d Deps) *serviceaccount.Plugin {
 			return serviceaccount.New(d.Client, d.Informers.Core().V1().ServiceAccounts().Lister())

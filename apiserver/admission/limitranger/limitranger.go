@@ -7,11 +7,15 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/cache"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
+	"k8s.io/client-go/kubernetes"
 	corelisters "k8s.io/client-go/listers/core/v1"
 
 	"skiff/apiserver/admission"
@@ -23,11 +27,25 @@ const Name = "LimitRanger"
 // annotation tells which defaults were set.
 const annotation = "kubernetes.io/limit-ranger"
 
+// Where the cache knows no limit range of a namespace it may be behind, so the
+// API is asked; that there is none holds for a while.
+const (
+	namespacesKept = 10000
+	noneHolds      = 30 * time.Second
+)
+
 // Plugin applies limit ranges.
-type Plugin struct{ ranges corelisters.LimitRangeLister }
+type Plugin struct {
+	ranges corelisters.LimitRangeLister
+	client kubernetes.Interface
+	// none are the namespaces without a limit range.
+	none *cache.LRUExpireCache
+}
 
 // New makes the plugin.
-func New(ranges corelisters.LimitRangeLister) *Plugin { return &Plugin{ranges: ranges} }
+func New(ranges corelisters.LimitRangeLister, client kubernetes.Interface) *Plugin {
+	return &Plugin{ranges: ranges, client: client, none: cache.NewLRUExpireCache(namespacesKept)}
+}
 
 // Name is upstream's.
 func (*Plugin) Name() string { return Name }
@@ -37,23 +55,46 @@ func (*Plugin) Handles(op admission.Operation) bool {
 	return op == admission.Create || op == admission.Update
 }
 
-func (p *Plugin) inNamespace(ns string) ([]*v1.LimitRange, error) {
-	out, err := p.ranges.LimitRanges(ns).List(labels.Everything())
+func (p *Plugin) inNamespace(ctx context.Context, ns string) ([]*v1.LimitRange, error) {
+	known, err := p.ranges.LimitRanges(ns).List(labels.Everything())
 	if err != nil {
 		return nil, err
 	}
-	out = slices.Clone(out)
+	out := slices.Clone(known)
+	if len(out) == 0 {
+		if out, err = p.live(ctx, ns); err != nil {
+			return nil, err
+		}
+	}
 	slices.SortFunc(out, func(a, b *v1.LimitRange) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil
 }
 
+func (p *Plugin) live(ctx context.Context, ns string) ([]*v1.LimitRange, error) {
+	if _, none := p.none.Get(ns); none {
+		return nil, nil
+	}
+	list, err := p.client.CoreV1().LimitRanges(ns).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("list the limit ranges of namespace %s: %w", ns, err)
+	}
+	out := make([]*v1.LimitRange, len(list.Items))
+	for i := range list.Items {
+		out[i] = &list.Items[i]
+	}
+	if len(out) == 0 {
+		p.none.Add(ns, true, noneHolds)
+	}
+	return out, nil
+}
+
 // Admit sets the defaults on new pods.
-func (p *Plugin) Admit(_ context.Context, a *admission.Attributes) error {
+func (p *Plugin) Admit(ctx context.Context, a *admission.Attributes) error {
 	pod, ok := a.Object.(*v1.Pod)
 	if !ok || a.Operation != admission.Create || !a.Is("", "pods") {
 		return nil
 	}
-	ranges, err := p.inNamespace(a.Namespace)
+	ranges, err := p.inNamespace(ctx, a.Namespace)
 	if err != nil {
 		return err
 	}
@@ -64,7 +105,7 @@ func (p *Plugin) Admit(_ context.Context, a *admission.Attributes) error {
 }
 
 // Validate checks the bounds of new pods and of claims, and of resized pods.
-func (p *Plugin) Validate(_ context.Context, a *admission.Attributes) error {
+func (p *Plugin) Validate(ctx context.Context, a *admission.Attributes) error {
 	var check func(*v1.LimitRange) []error
 	switch obj := a.Object.(type) {
 	case *v1.Pod:
@@ -81,7 +122,7 @@ func (p *Plugin) Validate(_ context.Context, a *admission.Attributes) error {
 	default:
 		return nil
 	}
-	ranges, err := p.inNamespace(a.Namespace)
+	ranges, err := p.inNamespace(ctx, a.Namespace)
 	if err != nil {
 		return err
 	}
