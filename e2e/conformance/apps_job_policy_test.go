@@ -66,13 +66,13 @@ func TestAppsJobPolicies(t *testing.T) {
 		{
 			name: "maxFailedIndexes", script: "exit 1", n: 4,
 			change: func(j *batchv1.Job) {
-				j.Spec.Parallelism = ptr.To[int32](2)
+				j.Spec.Parallelism = ptr.To[int32](1) // so that no other index has begun
 				j.Spec.BackoffLimit = nil
 				j.Spec.BackoffLimitPerIndex = ptr.To[int32](0)
-				j.Spec.MaxFailedIndexes = ptr.To[int32](1)
+				j.Spec.MaxFailedIndexes = ptr.To[int32](0)
 			},
 			end: batchv1.JobFailed, reason: batchv1.JobReasonMaxFailedIndexesExceeded, early: batchv1.JobFailureTarget,
-			message: "Job has exceeded the specified maximal number of failed indexes", failed: "0,1", failedPods: 2,
+			message: "Job has exceeded the specified maximal number of failed indexes", failed: "0", failedPods: 1,
 		},
 		// Conformance: [sig-apps] Job with successPolicy should succeeded when all indexes succeeded
 		{

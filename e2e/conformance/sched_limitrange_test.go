@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -84,12 +85,16 @@ func TestSchedLimitRange(t *testing.T) {
 		t.Errorf("the updated minimum is %dm", got)
 	}
 	seen(watch.Modified)
-	// The new minimum is in force at once.
-	_, err = try("below", amounts("10m", "50Mi", "50Gi"), nil)
-	s.must(err)
+	// Admission follows what a client has seen a moment later.
+	s.eventually(5*time.Second, "the new minimum", func() error {
+		_, err := try("below", amounts("10m", "50Mi", "50Gi"), nil)
+		return err
+	})
 	refused("above", nil, amounts("600m", "600Mi", "600Gi"))
 	s.must(ranges.Delete(s.ctx, "limits", metav1.DeleteOptions{}))
 	seen(watch.Deleted)
-	_, err = try("above", nil, amounts("600m", "600Mi", "600Gi"))
-	s.must(err)
+	s.eventually(5*time.Second, "no maximum", func() error {
+		_, err := try("above", nil, amounts("600m", "600Mi", "600Gi"))
+		return err
+	})
 }
