@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 // TestNetProxyMode asks the proxy of every node, from the node, how it leads
@@ -29,5 +31,34 @@ func TestNetProxyMode(t *testing.T) {
 			}
 		}
 		s.mustExec(p.Name, "main", "/probe", "get", "http://127.0.0.1:10256/healthz")
+	}
+}
+
+// TestNetRestart asks a Service all the while that every skiff process is killed
+// and started again.
+func TestNetRestart(t *testing.T) {
+	s := alone(t)
+	s.backends("web", 2)
+	svc := s.service(service("web", corev1.ServiceTypeNodePort))
+	s.clientPod()
+	s.reachesService("client", svc)
+	var hammers []string
+	for i, url := range s.urls(svc)[1:] {
+		p := probePod(fmt.Sprintf("hammer-%d", i), "hammer", url, "12s")
+		s.pod(p)
+		s.podIs(p.Name, "Running", func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodRunning })
+		hammers = append(hammers, p.Name)
+	}
+	s.must(shared.Kill())
+	s.must(shared.Up())
+	for _, name := range hammers {
+		p := s.podIs(name, "at its end", func(p *corev1.Pod) bool {
+			return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+		})
+		if out := s.logs(name, "main"); p.Status.Phase != corev1.PodSucceeded || !strings.Contains(out, ", 0 failed") {
+			t.Errorf("%s: %s: %s", name, p.Status.Phase, out)
+		} else {
+			t.Logf("%s: %s", name, strings.TrimSpace(out))
+		}
 	}
 }
