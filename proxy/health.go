@@ -70,8 +70,8 @@ func (h *health) run(ctx context.Context) error {
 		wg.Go(func() { serve(ctx, l, handler) })
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("/healthz", h.healthz)
-	mux.HandleFunc("/livez", h.livez)
+	mux.HandleFunc("/healthz", coded(h.p.metrics.healthz, h.healthz))
+	mux.HandleFunc("/livez", coded(h.p.metrics.livez, h.livez))
 	start(h.p.cfg.HealthzAddress, mux)
 	m := http.NewServeMux()
 	m.Handle("/metrics", promhttp.HandlerFor(h.p.metrics.registry, promhttp.HandlerOpts{}))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,8 +56,12 @@ type Proxy struct {
 	mu sync.Mutex
 	// dirty are the Services to look at; all is set until the first sync.
 	dirty map[types.NamespacedName]bool
-	wake  chan struct{}
+	// changes are when the endpoints changed whose rules are to be written.
+	changes []time.Time
+	wake    chan struct{}
 
+	// began is when the process did.
+	began  time.Time
 	zone   atomic.Pointer[string]
 	synced atomic.Int64
 }
@@ -67,7 +72,7 @@ func New(cfg Config) (*Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Proxy{cfg: cfg, dirty: map[types.NamespacedName]bool{}, wake: make(chan struct{}, 1), metrics: newMetrics()}
+	p := &Proxy{cfg: cfg, began: time.Now(), dirty: map[types.NamespacedName]bool{}, wake: make(chan struct{}, 1), metrics: newMetrics(cfg.Mode)}
 	p.health = newHealth(p)
 	for _, v6 := range []bool{false, true} {
 		if v6 && !cfg.IPv6 || !v6 && !cfg.IPv4 {
@@ -193,36 +198,45 @@ func (p *Proxy) watch() error {
 	}}); err != nil {
 		return err
 	}
-	if err := p.on(p.services, func(obj any) {
+	if err := p.on(p.services, func(obj any, is bool) {
 		if key, err := cache.DeletionHandlingObjectToName(obj); err == nil {
+			if is {
+				p.metrics.services.Inc()
+				p.metrics.servicesPending.Inc()
+			}
 			p.touch(types.NamespacedName{Namespace: key.Namespace, Name: key.Name})
 		}
 	}); err != nil {
 		return err
 	}
-	if err := p.on(p.slices, func(obj any) {
+	if err := p.on(p.slices, func(obj any, is bool) {
 		if tombstone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
 			obj = tombstone.Obj
 		}
 		if name, ok := serviceOf(obj); ok {
+			if is {
+				p.metrics.endpoints.Inc()
+				p.metrics.endpointsPending.Inc()
+				p.noteChange(obj)
+			}
 			p.touch(name)
 		}
 	}); err != nil {
 		return err
 	}
-	return p.on(p.nodes, func(obj any) {
-		if n, ok := obj.(*v1.Node); ok {
+	return p.on(p.nodes, func(obj any, is bool) {
+		if n, ok := obj.(*v1.Node); ok && is {
 			p.setZone(n.Labels[v1.LabelTopologyZone])
 		}
 	})
 }
 
-// on calls f for every object, the old one too of an update.
-func (p *Proxy) on(informer cache.SharedIndexInformer, f func(obj any)) error {
+// on calls f for every object; is tells it from what an update has replaced.
+func (p *Proxy) on(informer cache.SharedIndexInformer, f func(obj any, is bool)) error {
 	registration, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    f,
-		UpdateFunc: func(old, obj any) { f(old); f(obj) },
-		DeleteFunc: f,
+		AddFunc:    func(obj any) { f(obj, true) },
+		UpdateFunc: func(old, obj any) { f(old, false); f(obj, true) },
+		DeleteFunc: func(obj any) { f(obj, true) },
 	})
 	if err != nil {
 		return fmt.Errorf("proxy: watch: %w", err)
@@ -239,8 +253,24 @@ func serviceOf(obj any) (types.NamespacedName, bool) {
 	return types.NamespacedName{Namespace: s.Namespace, Name: s.Labels[discovery.LabelServiceName]}, true
 }
 
+// noteChange remembers when the endpoints of a slice changed, if that is not long
+// ago: what was there before this process is no measure of it.
+func (p *Proxy) noteChange(obj any) {
+	text := obj.(*discovery.EndpointSlice).Annotations[v1.EndpointsLastChangeTriggerTime]
+	at, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil || at.Before(p.began) {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !slices.ContainsFunc(p.changes, at.Equal) {
+		p.changes = append(p.changes, at)
+	}
+}
+
 // touch asks for another look at a Service.
 func (p *Proxy) touch(name types.NamespacedName) {
+	p.metrics.queued.SetToCurrentTime()
 	p.mu.Lock()
 	p.dirty[name] = true
 	p.mu.Unlock()
@@ -307,11 +337,12 @@ func (p *Proxy) check() {
 }
 
 func (p *Proxy) sync(ctx context.Context) error {
-	start := time.Now()
 	p.mu.Lock()
-	dirty := p.dirty
-	p.dirty = map[types.NamespacedName]bool{}
+	dirty, changes := p.dirty, p.changes
+	p.dirty, p.changes = map[types.NamespacedName]bool{}, nil
 	p.mu.Unlock()
+	p.metrics.servicesPending.Set(0)
+	p.metrics.endpointsPending.Set(0)
 	zone := ""
 	if z := p.zone.Load(); z != nil {
 		zone = *z
@@ -337,11 +368,16 @@ func (p *Proxy) sync(ctx context.Context) error {
 		}
 		full := f.full
 		f.full = true
+		start := time.Now()
 		if err := f.writer.Sync(ctx, f.table, full); err != nil {
+			p.metrics.failures.Inc()
 			errs = append(errs, err)
 			continue
 		}
 		f.full = false
+		now := time.Now()
+		p.metrics.wrote(f.node.IPv6, full, now.Sub(start))
+		p.metrics.programmed(f.node.IPv6, changes, now)
 		stale := f.stale
 		f.stale = nil
 		if err := conntrack.Forget(stale, f.node.IPv6); err != nil {
@@ -352,7 +388,6 @@ func (p *Proxy) sync(ctx context.Context) error {
 		return errors.Join(errs...)
 	}
 	p.synced.Store(time.Now().UnixNano())
-	p.metrics.synced(time.Since(start))
 	p.health.update(p.families)
 	return nil
 }

@@ -112,6 +112,7 @@ func TestChangesAreWritten(t *testing.T) {
 		}
 	}
 	until("the first write is whole", 0, true)
+	slice.Annotations = map[string]string{v1.EndpointsLastChangeTriggerTime: time.Now().UTC().Format(time.RFC3339Nano)}
 	must(t)(client.DiscoveryV1().EndpointSlices("ns").Create(ctx, slice, metav1.CreateOptions{}))
 	until("endpoints", 2, false)
 	node.Labels = map[string]string{v1.LabelTopologyZone: "a"}
@@ -130,6 +131,34 @@ func TestChangesAreWritten(t *testing.T) {
 	for range 4 {
 		<-stopped
 	}
+	for name, want := range map[string]float64{
+		"kubeproxy_sync_proxy_rules_iptables_restore_failures_total": 1,
+		"kubeproxy_sync_proxy_rules_service_changes_total":           2, // made and deleted
+		"kubeproxy_sync_proxy_rules_endpoint_changes_total":          2, // made and updated
+		"kubeproxy_network_programming_duration_seconds":             1, // one time of one slice
+		"kubeproxy_sync_proxy_rules_endpoint_changes_pending":        0,
+	} {
+		if got := value(t, p.metrics, name); got != want {
+			t.Errorf("%s is %v, want %v", name, got, want)
+		}
+	}
+}
+
+// value is a metric's value, or how many observations it has.
+func value(t *testing.T, m *metrics, name string) float64 {
+	t.Helper()
+	families, err := m.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			v := f.Metric[0]
+			return v.GetCounter().GetValue() + v.GetGauge().GetValue() + float64(v.GetHistogram().GetSampleCount())
+		}
+	}
+	t.Errorf("there is no metric %s", name)
+	return 0
 }
 
 func must(t *testing.T) func(any, error) {

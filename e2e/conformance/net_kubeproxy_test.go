@@ -17,6 +17,9 @@ func TestNetProxyMode(t *testing.T) {
 	if want == "" {
 		want = "iptables"
 	}
+	s.backends("web", 1)
+	s.clientPod()
+	s.reachesService("client", s.service(service("web", corev1.ServiceTypeClusterIP)))
 	for i, n := range s.nodes() {
 		p := onNode(probePod(fmt.Sprintf("host-%d", i), "sleep"), n.Name)
 		p.Spec.HostNetwork = true
@@ -25,7 +28,10 @@ func TestNetProxyMode(t *testing.T) {
 			t.Errorf("the proxy of %s is in mode %q, want %s", n.Name, got, want)
 		}
 		metrics := s.mustExec(p.Name, "main", "/probe", "get", "http://127.0.0.1:10249/metrics")
-		for _, name := range []string{"kubeproxy_sync_proxy_rules_duration_seconds", "kubeproxy_sync_proxy_rules_last_timestamp_seconds"} {
+		for _, name := range []string{
+			"kubeproxy_sync_proxy_rules_duration_seconds_count{ip_family=\"IPv4\"}", "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
+			"kubeproxy_network_programming_duration_seconds_bucket", "kubeproxy_sync_proxy_rules_endpoint_changes_total", "process_cpu_seconds_total",
+		} {
 			if !strings.Contains(metrics, name) {
 				t.Errorf("the metrics of %s lack %s", n.Name, name)
 			}
