@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
@@ -203,10 +204,17 @@ func attributes(r *http.Request, info *request.Info) authorizer.Attributes {
 	if !info.IsResource {
 		return authorizer.AttributesRecord{User: u, Verb: info.Verb, Path: info.Path}
 	}
-	return authorizer.AttributesRecord{
+	out := authorizer.AttributesRecord{
 		User: u, Verb: info.Verb, Namespace: info.Namespace, APIGroup: info.APIGroup, APIVersion: info.APIVersion,
 		Resource: info.Resource, Subresource: info.Subresource, Name: info.Name, ResourceRequest: true, Path: info.Path,
 	}
+	if info.FieldSelector != "" {
+		selector, err := fields.ParseSelector(info.FieldSelector)
+		if out.FieldSelectorParsingErr = err; err == nil {
+			out.FieldSelectorRequirements = selector.Requirements()
+		}
+	}
+	return out
 }
 
 // forbidden is upstream's text of a refusal.

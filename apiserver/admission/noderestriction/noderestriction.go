@@ -13,6 +13,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	v1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	resourceapi "k8s.io/api/resource/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -84,6 +85,8 @@ func (p *Plugin) Admit(ctx context.Context, a *admission.Attributes) error {
 		err = lease(a, node)
 	case "storage.k8s.io/csinodes/":
 		err = csiNode(a, node)
+	case "resource.k8s.io/resourceslices/":
+		err = resourceSlice(a, node)
 	default:
 		return nil
 	}
@@ -351,6 +354,19 @@ func csiNode(a *admission.Attributes, node string) error {
 	}
 	if name != node {
 		return errors.New("can only access CSINode with the same name as the requesting node")
+	}
+	return nil
+}
+
+// resourceSlice keeps a node to its own devices; the authorizer looks at those
+// that exist.
+func resourceSlice(a *admission.Attributes, node string) error {
+	s, ok := a.Object.(*resourceapi.ResourceSlice)
+	if !ok || a.Operation != admission.Create {
+		return nil
+	}
+	if s.Spec.NodeName == nil || *s.Spec.NodeName != node {
+		return errors.New("can only create ResourceSlice with the same NodeName as the requesting node")
 	}
 	return nil
 }

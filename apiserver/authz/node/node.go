@@ -22,6 +22,7 @@ type Authorizer struct {
 	authorizer.AuthorizerFunc
 	pods    cache.Indexer
 	volumes cache.Store
+	slices  cache.Store
 }
 
 // New wires the authorizer to the factory's informers.
@@ -38,6 +39,7 @@ func New(f informers.SharedInformerFactory) (*Authorizer, error) {
 	a := &Authorizer{
 		pods:    pods.GetIndexer(),
 		volumes: f.Core().V1().PersistentVolumes().Informer().GetStore(),
+		slices:  f.Resource().V1().ResourceSlices().Informer().GetStore(),
 	}
 	a.AuthorizerFunc = a.Authorize
 	return a, nil
@@ -147,6 +149,18 @@ func (a *Authorizer) Authorize(_ context.Context, attrs authorizer.Attributes) (
 		if read {
 			return yes()
 		}
+	case "resource.k8s.io/resourceclaims":
+		if verb != "get" || sub != "" {
+			return no("can only get resourceclaims")
+		}
+		if a.uses(node, func(p *corev1.Pod) bool {
+			return p.Namespace == attrs.GetNamespace() && usesResourceClaim(p, attrs.GetName())
+		}) {
+			return yes()
+		}
+		return no(fmt.Sprintf("no relationship found between node '%s' and this object", node))
+	case "resource.k8s.io/resourceslices":
+		return a.resourceSlice(node, attrs)
 	case "storage.k8s.io/volumeattachments":
 		if verb == "get" {
 			return yes()
