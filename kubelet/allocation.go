@@ -16,6 +16,7 @@ import (
 	"k8s.io/utils/cpuset"
 
 	"skiff/kubelet/admission"
+	"skiff/kubelet/claims"
 	"skiff/kubelet/containers"
 	"skiff/kubelet/devices"
 	"skiff/kubelet/environment"
@@ -51,6 +52,10 @@ func (k *Kubelet) buildAllocation() error {
 	})
 	if err != nil {
 		return fmt.Errorf("topology manager: %w", err)
+	}
+	k.claims, err = claims.New(claims.Config{Client: k.cfg.Client, NodeName: k.cfg.NodeName, Dir: k.cfg.Paths.Root, Notify: k.workers.Notify})
+	if err != nil {
+		return err
 	}
 	k.podResources, err = podresources.New(podresources.Config{
 		Socket: filepath.Join(k.cfg.Paths.Root, "pod-resources", "kubelet.sock"),
@@ -94,7 +99,11 @@ func (k *Kubelet) deviceOptions(ctx context.Context, pod *v1.Pod, c *v1.Containe
 		}
 	}
 	out.Mounts, out.Devices = append(out.Mounts, o.Mounts...), append(out.Devices, o.Devices...)
-	for _, name := range o.CDI {
+	ofClaims, err := k.claims.CDI(pod, c)
+	if err != nil {
+		return err
+	}
+	for _, name := range append(o.CDI, ofClaims...) {
 		out.CDIDevices = append(out.CDIDevices, &runtimeapi.CDIDevice{Name: name})
 	}
 	if out.Annotations == nil {
@@ -108,6 +117,7 @@ func (k *Kubelet) deviceOptions(ctx context.Context, pod *v1.Pod, c *v1.Containe
 func (k *Kubelet) containerResources(pod *v1.Pod, c *v1.Container) *podresourcesapi.ContainerResources {
 	return &podresourcesapi.ContainerResources{
 		Devices: placed(k.devices.Devices(pod.UID, c.Name)), CpuIds: numbers(k.cpus.Exclusive(pod.UID, c.Name)), Memory: blocks(k.memory.Blocks(pod.UID, c.Name)),
+		DynamicResources: dynamic(k.claims.Devices(pod, c)),
 	}
 }
 
@@ -122,6 +132,22 @@ func placed(list []devices.Placed) []*podresourcesapi.ContainerDevices {
 	var out []*podresourcesapi.ContainerDevices
 	for _, d := range list {
 		out = append(out, &podresourcesapi.ContainerDevices{ResourceName: d.Resource, DeviceIds: d.IDs, Topology: nodes(d.Nodes)})
+	}
+	return out
+}
+
+func dynamic(list []claims.Prepared) []*podresourcesapi.DynamicResource {
+	var out []*podresourcesapi.DynamicResource
+	for _, d := range list {
+		r := &podresourcesapi.ClaimResource{DriverName: d.Driver, PoolName: d.Pool, DeviceName: d.Device, ShareId: (*string)(d.ShareID)}
+		for _, name := range d.CDI {
+			r.CdiDevices = append(r.CdiDevices, &podresourcesapi.CDIDevice{Name: name})
+		}
+		if n := len(out); n > 0 && out[n-1].ClaimNamespace == d.Claim.Namespace && out[n-1].ClaimName == d.Claim.Name {
+			out[n-1].ClaimResources = append(out[n-1].ClaimResources, r)
+			continue
+		}
+		out = append(out, &podresourcesapi.DynamicResource{ClaimNamespace: d.Claim.Namespace, ClaimName: d.Claim.Name, ClaimResources: []*podresourcesapi.ClaimResource{r}})
 	}
 	return out
 }
@@ -149,6 +175,19 @@ func nodes(ids []int) *podresourcesapi.TopologyInfo {
 	out := &podresourcesapi.TopologyInfo{}
 	for _, id := range ids {
 		out.Nodes = append(out.Nodes, &podresourcesapi.NUMANode{ID: int64(id)})
+	}
+	return out
+}
+
+// deviceStatus tells how the devices of a container are.
+func (k *Kubelet) deviceStatus(pod *v1.Pod, name string) []v1.ResourceStatus {
+	out := k.devices.Status(pod.UID, name)
+	for _, list := range [][]v1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range list {
+			if list[i].Name == name {
+				out = append(out, k.claims.Status(pod, &list[i])...)
+			}
+		}
 	}
 	return out
 }

@@ -80,8 +80,10 @@ func (k *Kubelet) buildCSI() error {
 func (k *Kubelet) buildPlugins() error {
 	var err error
 	k.plugins, err = pluginwatch.New(pluginwatch.Config{
-		Dir:      filepath.Join(k.cfg.Paths.Root, "plugins_registry"),
-		Handlers: map[string]pluginwatch.Handler{registration.CSIPlugin: k.csi, registration.DevicePlugin: k.devices.Handler()},
+		Dir: filepath.Join(k.cfg.Paths.Root, "plugins_registry"),
+		Handlers: map[string]pluginwatch.Handler{
+			registration.CSIPlugin: k.csi, registration.DevicePlugin: k.devices.Handler(), registration.DRAPlugin: k.claims.Handler(),
+		},
 	})
 	return err
 }

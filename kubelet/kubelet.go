@@ -27,6 +27,7 @@ import (
 
 	"skiff/kubelet/allocation"
 	"skiff/kubelet/cgroups"
+	"skiff/kubelet/claims"
 	"skiff/kubelet/containers"
 	"skiff/kubelet/cpus"
 	"skiff/kubelet/csinode"
@@ -84,6 +85,7 @@ type Kubelet struct {
 	devices      *devices.Manager
 	cpus         *cpus.Manager
 	memory       *memory.Manager
+	claims       *claims.Manager
 	topology     *topology.Manager
 	plugins      *pluginwatch.Watcher
 	podResources *podresources.Server
@@ -252,7 +254,7 @@ func (k *Kubelet) Run(ctx context.Context) error {
 			return fmt.Errorf("kubelet: %w", err)
 		}
 	}
-	for _, restore := range []func() error{k.devices.Restore, k.cpus.Restore, k.memory.Restore} {
+	for _, restore := range []func() error{k.devices.Restore, k.cpus.Restore, k.memory.Restore, k.claims.Restore} {
 		if err := restore(); err != nil {
 			return fmt.Errorf("kubelet: %w", err)
 		}
@@ -261,7 +263,7 @@ func (k *Kubelet) Run(ctx context.Context) error {
 		{"events", k.recorder.Run}, {"objects", k.objects.Run}, {"runtime state", k.watchRuntime}, {"sources", k.runSources}, {"status", k.status.Run},
 		{"probes", k.probes.Run}, {"workers", k.workers.Run}, {"runtime events", k.watcher.Run}, {"node", k.node.Run}, {"log rotation", k.rotator.Run},
 		{"garbage collection", k.collect}, {"eviction", k.eviction.Run}, {"orphans", k.cleanOrphans},
-		{"device plugins", k.devices.Run}, {"plugin watcher", k.plugins.Run}, {"pod resources", k.podResources.Run}, {"CPUs", k.keepCPUs},
+		{"device plugins", k.devices.Run}, {"plugin watcher", k.plugins.Run}, {"pod resources", k.podResources.Run}, {"CPUs", k.keepCPUs}, {"resource claims", k.claims.Run},
 		{"CSI node", k.csiNode.Run}, {"CSI", k.csi.Run}, {"volumes", k.volumes.Run},
 	}
 	if *k.cfg.Kubelet.EnableServer {

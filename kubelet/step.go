@@ -93,7 +93,7 @@ func (k *Kubelet) observe(ctx context.Context, r *record, terminal bool) (*podst
 	st := status.Generate(status.Input{
 		Pod: pod, Resize: resize, State: state, Old: old, Probes: k.probes, HostIPs: k.cfg.NodeIPs, Terminal: terminal, Failure: r.failure,
 		Reason:    func(c string) (reason, bool) { return k.manager.WaitReason(pod.UID, c) },
-		Resources: func(c string) []v1.ResourceStatus { return k.devices.Status(pod.UID, c) },
+		Resources: func(c string) []v1.ResourceStatus { return k.deviceStatus(pod, c) },
 		Message:   lastWords, Runtime: k.runtimeState.name(), Now: metav1.Now(),
 	})
 	return state, st, nil

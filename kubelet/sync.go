@@ -67,7 +67,7 @@ func (k *Kubelet) sync(ctx context.Context, r *record) (time.Duration, error) {
 		k.recorder.Event(pod, v1.EventTypeWarning, "NetworkNotReady", "network is not ready: "+message)
 		return time.Second, errQuiet
 	}
-	stale, err := k.prepare(ctx, pod)
+	stale, err := k.prepare(ctx, pod, state.ReadySandbox() == nil)
 	if err != nil {
 		return 0, err
 	}
@@ -192,8 +192,9 @@ func (k *Kubelet) ownNode() *v1.Node {
 const staleRetry = 30 * time.Second
 
 // prepare makes the pod's cgroup, folders and volumes. stale tells of a volume
-// that shows what it did before; the pod goes on with it.
-func (k *Kubelet) prepare(ctx context.Context, pod *v1.Pod) (stale bool, err error) {
+// that shows what it did before; the pod goes on with it. A pod that has a
+// sandbox got its claims prepared by whoever made that.
+func (k *Kubelet) prepare(ctx context.Context, pod *v1.Pod, fresh bool) (stale bool, err error) {
 	if k.cgroups != nil {
 		if err := k.cgroups.EnsurePod(pod); err != nil {
 			k.recorder.Event(pod, v1.EventTypeWarning, "FailedCreatePodContainer", fmt.Sprintf("unable to ensure pod container exists: %v", err))
@@ -204,6 +205,14 @@ func (k *Kubelet) prepare(ctx context.Context, pod *v1.Pod) (stale bool, err err
 	for _, d := range []string{"volumes", "plugins", "containers"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o750); err != nil {
 			k.recorder.Event(pod, v1.EventTypeWarning, "Failed", fmt.Sprintf("error making pod data directories: %v", err))
+			return false, err
+		}
+	}
+	if fresh {
+		if err := k.claims.Prepare(ctx, pod); err != nil {
+			if ctx.Err() == nil {
+				k.recorder.Event(pod, v1.EventTypeWarning, "FailedPrepareDynamicResources", fmt.Sprintf("Failed to prepare dynamic resources: %v", err))
+			}
 			return false, err
 		}
 	}

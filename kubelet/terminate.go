@@ -2,6 +2,7 @@ package kubelet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -42,6 +43,9 @@ func (k *Kubelet) terminate(ctx context.Context, r *record) (time.Duration, erro
 		if state.Active() {
 			return 500 * time.Millisecond, nil
 		}
+	}
+	if err := k.claims.Unprepare(ctx, pod.UID); err != nil {
+		return 0, err
 	}
 	if _, st, err = k.observe(ctx, r, true); err != nil {
 		return 0, err
@@ -138,6 +142,7 @@ func (k *Kubelet) orphan(ctx context.Context, uid types.UID) time.Duration {
 			}
 			k.release(ctx, uid)
 			k.users.Release(uid)
+			err = errors.Join(err, k.claims.Unprepare(ctx, uid))
 		}
 	}
 	if err != nil && ctx.Err() == nil {
@@ -189,6 +194,7 @@ func (k *Kubelet) cleanOnce(ctx context.Context) {
 			log.Info("Giving back what pods had that are gone failed, will try again", "err", err)
 		}
 	}
+	k.claims.Abandon(ctx, known)
 	dirs, err := k.volumes.Pods()
 	if err != nil {
 		log.Info("Listing pod folders failed", "err", err)
