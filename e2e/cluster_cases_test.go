@@ -47,6 +47,7 @@ func TestCluster(t *testing.T) {
 		{"csi-volumes", csiVolumes},
 		{"drain", drain},
 		{"device-plugin", devicePlugin},
+		{"claimed-devices", claimedDevices},
 		{"second-up-refused", secondUpRefused},
 		{"sigkill", sigkill},
 		{"volumes-survive", volumesSurvive},

@@ -2,16 +2,22 @@ package e2e
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
 	pluginapi "k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1"
+	health "k8s.io/kubelet/pkg/apis/dra-health/v1"
 	podresources "k8s.io/kubelet/pkg/apis/podresources/v1"
 
 	"skiff/testdata/deviceplugin"
+	"skiff/testdata/dradriver"
 )
 
 const toy = "example.com/toy"
@@ -110,4 +116,79 @@ func podResources(s *space) map[string]string {
 		}
 	}
 	return out
+}
+
+// claimedDevices has a pod use devices of a DRA driver on the first node: of a
+// claim made from a template, through a kill of skiff, until the pod is gone.
+func claimedDevices(s *space) {
+	config, err := clientcmd.BuildConfigFromFlags("", s.Kubeconfig)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	d := &dradriver.Driver{Name: "toys.example.com", Kubelet: filepath.Join(s.Root, "var/lib/kubelet"), CDI: filepath.Join(s.Root, "var/run/cdi"), Client: client}
+	stop, err := d.Start()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { stop() }()
+	node := s.run("get", "nodes", "-l", "node-role.kubernetes.io/control-plane", "-o", "jsonpath={.items[0].metadata.name}")
+	if err := d.Publish(context.Background(), node, "t1"); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() {
+		if out, err := s.try("", "delete", "resourceslices,deviceclasses", "--all"); err != nil {
+			s.t.Errorf("delete the devices: %v: %s", err, out)
+		}
+	})
+	s.apply(`apiVersion: resource.k8s.io/v1
+kind: DeviceClass
+metadata: {name: toys}
+spec: {selectors: [{cel: {expression: 'device.driver == "toys.example.com"'}}]}
+---
+apiVersion: resource.k8s.io/v1
+kind: ResourceClaimTemplate
+metadata: {name: toy}
+spec: {spec: {devices: {requests: [{name: toy, exactly: {deviceClassName: toys}}]}}}
+`)
+	claimed := func(name string) string {
+		return pod(name, "", "      resources: {claims: [{name: toy}]}\n  resourceClaims: [{name: toy, resourceClaimTemplateName: toy}]\n")
+	}
+	s.apply(claimed("one"))
+	s.ready("pod/one")
+	toy := func(name string) {
+		s.t.Helper()
+		// Ready outlives skiff: its node agent may not serve yet.
+		s.until(20*time.Second, "t1", "exec", name, "--", "/probe", "env", "TOY_TOY")
+	}
+	toy("one")
+	s.says([]string{"allocated,reserved"}, "get", "resourceclaims")
+	s.apply(claimed("two"))
+	s.until(30*time.Second, "cannot allocate all claims", "get", "events", "--field-selector", "involvedObject.name=two", "-o", "custom-columns=M:.message")
+	d.SetHealth(node+"/t1", health.HealthStatus_UNHEALTHY)
+	s.until(30*time.Second, "Unhealthy", "get", "pod", "one", "-o", "jsonpath={.status.containerStatuses[0].allocatedResourcesStatus}")
+
+	s.kill(s.t)
+	s.up(s.t)
+	toy("one")
+	if n := len(d.Prepared()); n != 1 {
+		s.t.Errorf("after a kill %d claims are prepared, want 1", n)
+	}
+	s.run("delete", "pod", "one")
+	s.ready("pod/two")
+	toy("two")
+	s.run("delete", "pod", "two")
+	s.eventually(30*time.Second, "all claims unprepared and gone", func() error {
+		if left := d.Prepared(); len(left) > 0 {
+			return fmt.Errorf("prepared: %v", left)
+		}
+		out, err := s.try("", "get", "resourceclaims", "-o", "name")
+		if err == nil && strings.TrimSpace(out) != "" && !strings.Contains(out, "No resources") {
+			err = errors.New(out)
+		}
+		return err
+	})
 }
