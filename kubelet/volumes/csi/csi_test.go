@@ -45,12 +45,21 @@ type fakeDriver struct {
 	calls []string
 	last  *csispec.NodePublishVolumeRequest
 	fail  map[string]error
+	// staging, when set, is called while a volume is staged.
+	staging func()
 }
 
 func (d *fakeDriver) note(name, detail string) error {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.calls = append(d.calls, strings.TrimSpace(name+" "+detail))
+	d.mu.Unlock()
+	return d.failure(name)
+}
+
+// failure gives the failure that is due, once.
+func (d *fakeDriver) failure(name string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	err := d.fail[name]
 	delete(d.fail, name)
 	return err
@@ -86,6 +95,9 @@ func (d *fakeDriver) NodeStageVolume(_ context.Context, r *csispec.NodeStageVolu
 	if err := d.note("stage", r.VolumeId); err != nil {
 		return nil, err
 	}
+	if d.staging != nil {
+		d.staging()
+	}
 	return &csispec.NodeStageVolumeResponse{}, d.mounter.Mount(r.VolumeId, r.StagingTargetPath, "", nil)
 }
 
@@ -116,7 +128,10 @@ func (d *fakeDriver) NodePublishVolume(_ context.Context, r *csispec.NodePublish
 	if err := os.MkdirAll(r.TargetPath, 0o750); err != nil {
 		return nil, err
 	}
-	return &csispec.NodePublishVolumeResponse{}, d.mounter.Mount(r.StagingTargetPath, r.TargetPath, "", []string{"bind"})
+	if err := d.mounter.Mount(r.StagingTargetPath, r.TargetPath, "", []string{"bind"}); err != nil {
+		return nil, err
+	}
+	return &csispec.NodePublishVolumeResponse{}, d.failure("answering")
 }
 
 func (d *fakeDriver) NodeUnpublishVolume(_ context.Context, r *csispec.NodeUnpublishVolumeRequest) (*csispec.NodeUnpublishVolumeResponse, error) {
@@ -400,6 +415,23 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
+// TestHalfPublished ends the kubelet after the driver has mounted, and before it
+// is known to have done all.
+func TestHalfPublished(t *testing.T) {
+	n := newNode(t, detached)
+	a := n.request("a", false)
+	n.driver.fail["answering"] = status.Error(codes.DeadlineExceeded, "too slow")
+	if _, err := n.plugin.SetUp(t.Context(), a); err == nil {
+		t.Fatal("SetUp succeeds")
+	}
+	n.restart()
+	n.driver.took()
+	n.setUp(a)
+	n.called("stage vol", "publish vol")
+	n.tearDown(a)
+	n.empty()
+}
+
 func TestUndoFails(t *testing.T) {
 	n := newNode(t, detached)
 	a := n.request("a", false)
@@ -533,6 +565,28 @@ func TestAttached(t *testing.T) {
 	if used := n.status.Status.VolumesInUse; len(used) > 0 {
 		t.Errorf("the node still says that it uses %v", used)
 	}
+}
+
+// TestReportedFirst finds a volume attached already: it is said to be in use
+// before it is used all the same, or it could be detached meanwhile.
+func TestReportedFirst(t *testing.T) {
+	n := newNode(t, storagev1.CSIDriverSpec{})
+	a := n.request("a", false)
+	name := uniqueName(key{"drv", "vol"})
+	n.status.Status.VolumesAttached = []v1.AttachedVolume{{Name: name}}
+	attachment := &storagev1.VolumeAttachment{ObjectMeta: metav1.ObjectMeta{Name: attachmentName(key{"drv", "vol"}, "n1")}, Status: storagev1.VolumeAttachmentStatus{Attached: true}}
+	if _, err := n.client.StorageV1().VolumeAttachments().Create(t.Context(), attachment, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	n.driver.staging = func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if used, _ := reported(n.status, name); !used {
+			t.Error("the volume is staged before the node says that it uses it")
+		}
+	}
+	n.setUp(a)
+	n.tearDown(a)
 }
 
 func TestNotAttachedYet(t *testing.T) {
