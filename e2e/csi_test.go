@@ -160,7 +160,7 @@ func csiVolumes(s *space) {
 	s.run("patch", "pvc", "files", "-p", `{"spec":{"resources":{"requests":{"storage":"3Gi"}}}}`)
 	s.kill(s.t)
 	s.up(s.t)
-	s.says([]string{"written"}, "exec", "reader", "--", "cat", "/v/file")
+	s.until(30*time.Second, "written", "exec", "reader", "--", "cat", "/v/file")
 	// The node looks at volumes of running pods once a minute.
 	s.until(150*time.Second, "3Gi", "get", "pvc", "files", "-o", "jsonpath={.status.capacity.storage}")
 	s.says([]string{"FileSystemResizeSuccessful"}, "get", "events", "-o", "custom-columns=R:.reason")

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"skiff/kubelet/volumes/volume"
@@ -38,17 +39,19 @@ func claimName(pod *v1.Pod, v *v1.Volume) string {
 	return ""
 }
 
-// claim reads a claim. One that has its volume is said to be bound a moment
-// later: that is waited for, briefly.
+// claim reads a claim. Two things may come a moment late, and are waited for
+// briefly: that a claim that has its volume is said to be bound, and that the
+// API server knows of the pod which lets the node read the claim.
 func (m *Manager) claim(ctx context.Context, namespace, name string) (*v1.PersistentVolumeClaim, error) {
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
 	for try := 0; ; try++ {
 		pvc, err := m.cfg.Client.CoreV1().PersistentVolumeClaims(namespace).Get(ctx, name, metav1.GetOptions{})
-		if err != nil {
-			return nil, fmt.Errorf("failed to fetch PVC from API server: %w", err)
-		}
-		if pvc.Spec.VolumeName == "" || pvc.Status.Phase != v1.ClaimPending || try == 20 {
+		late := err == nil && pvc.Spec.VolumeName != "" && pvc.Status.Phase == v1.ClaimPending || apierrors.IsForbidden(err)
+		if !late || try == 20 {
+			if err != nil {
+				return nil, fmt.Errorf("failed to fetch PVC from API server: %w", err)
+			}
 			return pvc, nil
 		}
 		select {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
@@ -55,7 +56,10 @@ func TestClaimOfARunningPod(t *testing.T) {
 	// The claim is bound while the pod waits for it.
 	looks := 0
 	client.PrependReactor("get", "persistentvolumeclaims", func(ktesting.Action) (bool, runtime.Object, error) {
-		if looks++; looks < 3 {
+		switch looks++; looks {
+		case 1: // the authorizer has not seen the pod yet
+			return true, nil, apierrors.NewForbidden(v1.Resource("persistentvolumeclaims"), "c", errors.New("no relationship found"))
+		case 2:
 			return false, nil, nil
 		}
 		bound := claim.DeepCopy()
