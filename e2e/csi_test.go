@@ -53,7 +53,14 @@ func (s *space) deployCSI() {
 	}
 	system := &space{cluster: s.cluster, t: s.t, name: "kube-system"}
 	system.apply(shared)
-	s.t.Cleanup(func() { system.removeCSI(shared) })
+	s.t.Cleanup(func() {
+		// After a failure there are pods still, whose volumes only the driver
+		// can take down.
+		if out, err := s.try("", "delete", "pods", "--all", "--timeout=60s"); err != nil {
+			s.t.Errorf("delete the pods: %v: %s", err, out)
+		}
+		system.removeCSI(shared)
+	})
 	i := 0
 	for node, dir := range s.kubeletDirs() {
 		i++
