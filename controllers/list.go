@@ -16,6 +16,7 @@ import (
 	"skiff/controllers/csrsigning"
 	"skiff/controllers/daemonset"
 	"skiff/controllers/deployment"
+	"skiff/controllers/devicetainteviction"
 	"skiff/controllers/disruption"
 	"skiff/controllers/dnsendpoints"
 	"skiff/controllers/endpoints"
@@ -139,6 +140,9 @@ func cluster() []entry {
 		}},
 		{name: "taint-eviction-controller", alias: "tainteviction", identity: "node-controller", source: "taint-eviction-controller", build: func(p parts) (runner, error) {
 			return of(tainteviction.New(tainteviction.Config{Parts: p.Parts}))
+		}},
+		{name: "device-taint-eviction-controller", alias: "devicetainteviction", identity: "device-taint-eviction-controller", source: "device-taint-eviction", build: func(p parts) (runner, error) {
+			return of(devicetainteviction.New(devicetainteviction.Config{Parts: p.Parts}))
 		}},
 		{name: "pod-garbage-collector-controller", alias: "podgc", identity: "pod-garbage-collector", source: "pod-garbage-collector", build: func(p parts) (runner, error) {
 			return of(podgc.New(podgc.Config{Parts: p.Parts, TerminatedPodThreshold: p.config.TerminatedPodGCThreshold}))

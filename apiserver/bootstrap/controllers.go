@@ -41,6 +41,8 @@ func controllerRoles() []*rbacv1.ClusterRole {
 		c("namespace-controller", rule(l("delete", "get", "list", "watch", "update"), coreGroup, l("namespaces")), rule(l("update", "patch"), coreGroup, l("namespaces/finalize", "namespaces/status")), rule(l("delete", "deletecollection", "get", "list"), l("*"), l("*"))),
 		c("node-controller", rule(readWrite, coreGroup, l("nodes")), rule(l("patch", "update"), coreGroup, l("nodes/status")), rule(l("patch", "update"), coreGroup, l("pods/status")), rule(l("delete", "list", "get", "watch"), coreGroup, l("pods")),
 			rule(readWrite, l("coordination.k8s.io"), l("leases")), rule(read, l("networking.k8s.io"), l("clustercidrs"))),
+		c("device-taint-eviction-controller", rule(l("delete", "get", "list", "watch"), coreGroup, l("pods")), rule(l("patch", "update"), coreGroup, l("pods/status")),
+			rule(read, l("resource.k8s.io"), l("resourceclaims", "resourceslices", "devicetaintrules")), rule(l("patch", "update"), l("resource.k8s.io"), l("devicetaintrules/status"))),
 		c("taint-eviction-controller", rule(read, coreGroup, l("nodes")), rule(l("delete", "get", "list", "watch"), coreGroup, l("pods")), rule(l("patch", "update"), coreGroup, l("pods/status"))),
 		c("persistent-volume-binder", rule(readWrite, coreGroup, l("persistentvolumes")), rule(l("update", "patch"), coreGroup, l("persistentvolumes/status", "persistentvolumeclaims/status")), rule(l("get", "list", "update", "watch", "patch"), coreGroup, l("persistentvolumeclaims")),
 			rule(l("create", "delete", "get", "list", "watch"), coreGroup, l("pods")), rule(read, storage, l("storageclasses")), rule(read, coreGroup, l("nodes"))),

@@ -4,19 +4,18 @@ package tainteviction
 
 import (
 	"context"
-	"encoding/json"
 	"sync"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 
 	"skiff/controllers/loop"
+	"skiff/controllers/podcontrol"
 )
 
 // Config is what the controller needs.
@@ -162,34 +161,12 @@ func (c *Controller) sync(ctx context.Context, key string) error {
 		return nil
 	}
 	c.parts.Events.Eventf(pod, v1.EventTypeNormal, "TaintManagerEviction", "Marking for deletion Pod %s", key)
-	if err := c.evict(ctx, pod, now); err != nil {
+	client := c.parts.Client.CoreV1().Pods(namespace)
+	if err := podcontrol.Disrupt(ctx, client, pod, "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint", now); err != nil {
 		return err
 	}
 	c.unmark(key)
 	return nil
-}
-
-// evict says in the pod's status why it goes, then deletes it.
-func (c *Controller) evict(ctx context.Context, pod *v1.Pod, now time.Time) error {
-	client := c.parts.Client.CoreV1().Pods(pod.Namespace)
-	patch, err := json.Marshal(map[string]any{
-		"metadata": map[string]any{"uid": pod.UID},
-		"status": map[string]any{"conditions": []v1.PodCondition{{
-			Type: v1.DisruptionTarget, Status: v1.ConditionTrue, LastTransitionTime: metav1.NewTime(now),
-			Reason: "DeletionByTaintManager", Message: "Taint manager: deleting due to NoExecute taint",
-		}}},
-	})
-	if err != nil {
-		return err
-	}
-	_, err = client.Patch(ctx, pod.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
-	if err == nil {
-		err = client.Delete(ctx, pod.Name, metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(pod.UID))})
-	}
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	return err
 }
 
 // mark returns since when the pod is intolerant.
