@@ -11,6 +11,7 @@ import (
 
 	"skiff/apiserver/handlers"
 	"skiff/apiserver/request"
+	"skiff/client/past"
 	"skiff/cluster/version"
 )
 
@@ -47,6 +48,7 @@ func (s *Server) routes() http.Handler {
 		r.Get("/openid/v1/jwks", s.keys.ServeJWKS)
 		r.Get("/.well-known/openid-configuration", s.keys.ServeConfig)
 	}
+	r.Get(past.Path, s.api.ServeHistory)
 	r.Get("/openapi/v3", s.openapi.ServeV3Index)
 	r.Get("/openapi/v3/*", s.openapi.ServeV3)
 	r.Get("/openapi/v2", s.openapi.ServeV2)

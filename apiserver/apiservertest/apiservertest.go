@@ -26,6 +26,7 @@ import (
 	"skiff/apiserver/admission/builtin"
 	"skiff/apiserver/authn"
 	"skiff/cluster/pki"
+	"skiff/kine/history"
 	"skiff/kine/sqlite"
 )
 
@@ -84,7 +85,7 @@ func StartIn(t testing.TB, dir string, change func(*apiserver.Config)) *Server {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	store, err := sqlite.New(sqlite.Config{Path: filepath.Join(dir, "state.db"), Log: log})
+	store, err := sqlite.New(sqlite.Config{Path: filepath.Join(dir, "state.db"), Keep: history.Retention{Window: time.Hour}, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

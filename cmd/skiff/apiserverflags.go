@@ -16,6 +16,7 @@ import (
 	"skiff/apiserver"
 	"skiff/apiserver/audit"
 	"skiff/apiserver/authn"
+	"skiff/kine/history"
 )
 
 // apiserverFlags are kube-apiserver's flags that skiff's server has.
@@ -42,6 +43,8 @@ type apiserverFlags struct {
 	oidcUserPrefix, oidcGroups            string
 	oidcGroupsPrefix                      string
 	oidcRequired                          map[string]string
+	keep                                  history.Retention
+	quota                                 int64
 }
 
 // apiserverOwn are flags of a server that runs alone; in a cluster init and join
@@ -101,6 +104,8 @@ func (o *apiserverFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&o.oidcUserPrefix, "oidc-username-prefix", "", "what is put before the name; - is nothing")
 	f.StringVar(&o.oidcGroups, "oidc-groups-claim", "", "the claim that lists the groups")
 	f.StringVar(&o.oidcGroupsPrefix, "oidc-groups-prefix", "", "what is put before each group")
+	o.keep = keepByDefault()
+	addKeep(f, &o.keep, &o.quota)
 	f.StringToStringVar(&o.oidcRequired, "oidc-required-claim", nil, "claims that a token must have: CLAIM=VALUE")
 }
 
@@ -200,4 +205,21 @@ func (o *apiserverFlags) oidc() (*apiserverapi.JWTAuthenticator, error) {
 		j.ClaimValidationRules = append(j.ClaimValidationRules, apiserverapi.ClaimValidationRule{Claim: claim, RequiredValue: value})
 	}
 	return j, nil
+}
+
+// keepByDefault is the history that the store keeps. What the cluster writes all
+// the time has none.
+func keepByDefault() history.Retention {
+	return history.Retention{
+		Window: 24 * time.Hour, Bytes: 1 << 30, Versions: 100,
+		Skip: []string{"/registry/events/", "/registry/leases/", "/registry/masterleases/"},
+	}
+}
+
+// addKeep adds the flags of what the store keeps.
+func addKeep(f *pflag.FlagSet, keep *history.Retention, quota *int64) {
+	f.DurationVar(&keep.Window, "history-window", keep.Window, "how long changes are kept for the history commands; 0 keeps none")
+	f.Int64Var(&keep.Bytes, "history-max-bytes", keep.Bytes, "what the store may take with its history, above which the oldest goes; 0 is no bound")
+	f.Int64Var(&keep.Versions, "history-max-versions", keep.Versions, "how many versions of one object are kept; 0 is no bound")
+	f.Int64Var(quota, "store-quota-bytes", 0, "the size of the store at which writes are refused; 0 is none")
 }

@@ -34,7 +34,7 @@ func apiserverCommand() *cobra.Command {
 }
 
 func runAPIServer(ctx context.Context, flags *pflag.FlagSet, o *apiserverFlags) error {
-	store, err := backend.New(o.store, backend.Options{})
+	store, err := backend.New(o.store, backend.Options{Keep: o.keep, QuotaBytes: o.quota})
 	if err != nil {
 		return err
 	}
@@ -192,10 +192,11 @@ func kineCommand() *cobra.Command {
 	var endpoint string
 	var listen []string
 	var certFile, keyFile, caFile string
+	keep, quota := keepByDefault(), int64(0)
 	cmd := &cobra.Command{
 		Use: "kine", Short: "Serve the store as etcd v3", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			store, err := backend.New(endpoint, backend.Options{})
+			store, err := backend.New(endpoint, backend.Options{Keep: keep, QuotaBytes: quota})
 			if err != nil {
 				return err
 			}
@@ -230,6 +231,8 @@ func kineCommand() *cobra.Command {
 	f.StringVar(&certFile, "server-cert-file", "", "the serving certificate")
 	f.StringVar(&keyFile, "server-key-file", "", "its key")
 	f.StringVar(&caFile, "client-ca-file", "", "the authority that clients must be of")
+	addKeep(f, &keep, &quota)
+	cmd.AddCommand(kineStatusCommand())
 	return cmd
 }
 

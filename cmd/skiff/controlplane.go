@@ -46,10 +46,17 @@ type controlPlane struct {
 func newControlPlane(l layout.Layout, c *node.Config) (*controlPlane, error) {
 	dir := l.PKI()
 	file := func(name string) string { return filepath.Join(dir, name) }
+	var o apiserverFlags
+	flags := pflag.NewFlagSet("apiServer", pflag.ContinueOnError)
+	o.add(flags)
+	if err := extraArgs(flags, c.Cluster.APIServer.ExtraArgs, "apiServer", o.apiserverOwn.add, slog.Default()); err != nil {
+		return nil, fmt.Errorf("%s: %w", l.NodeConfig(), err)
+	}
 	opts, err := storeOptions(c.Cluster.Etcd.External)
 	if err != nil {
 		return nil, err
 	}
+	opts.Keep, opts.QuotaBytes = o.keep, o.quota
 	store, err := backend.New(strings.Join(c.StoreURLs(l), ","), opts)
 	if err != nil {
 		return nil, err
@@ -81,12 +88,6 @@ func newControlPlane(l layout.Layout, c *node.Config) (*controlPlane, error) {
 	advertise, err := netip.ParseAddr(c.Endpoint.AdvertiseAddress)
 	if err != nil {
 		return nil, fmt.Errorf("%s: endpoint.advertiseAddress: %w", l.NodeConfig(), err)
-	}
-	var o apiserverFlags
-	flags := pflag.NewFlagSet("apiServer", pflag.ContinueOnError)
-	o.add(flags)
-	if err := extraArgs(flags, c.Cluster.APIServer.ExtraArgs, "apiServer", o.apiserverOwn.add, slog.Default()); err != nil {
-		return nil, fmt.Errorf("%s: %w", l.NodeConfig(), err)
 	}
 	cfg := apiserver.Config{
 		Store: store, Port: int(c.Endpoint.BindPort), Certificate: certificate.GetCertificate, AdvertiseAddress: advertise,

@@ -65,6 +65,10 @@ func root() *cobra.Command {
 		kineCommand(),
 		benchCommand(),
 		migrateCommand(),
+		historyCommand(),
+		diffCommand(),
+		undeleteCommand(),
+		rewindCommand(),
 	)
 	// Called by the name of a part, through a link, the binary is that part.
 	names := map[string]string{
