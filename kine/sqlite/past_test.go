@@ -153,6 +153,6 @@ func TestHistoryAndAClockThatJumps(t *testing.T) {
 		}
 	}
 	if _, compact := s.index.Revisions(); s.oldest.Load() > compact {
-		t.Errorf("the history begins at %d, above what the protocol reads", oldest)
+		t.Errorf("the history begins at %d, above what the protocol reads", s.oldest.Load())
 	}
 }
