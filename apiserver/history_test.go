@@ -48,7 +48,10 @@ func say(t *testing.T, h *past.History) string {
 			t.Fatal(err)
 		}
 		kind := "put"
-		if o.Deleted {
+		switch {
+		case o.Created:
+			kind = "create"
+		case o.Deleted:
 			kind = "delete"
 		}
 		if m.Kind != "ConfigMap" || m.APIVersion != "v1" || m.Name != o.Name {
@@ -92,13 +95,13 @@ func TestHistory(t *testing.T) {
 		}
 		return h
 	}
-	h := ask("put m=1, put m=2, delete m=2", "name", "m")
+	h := ask("create m=1, put m=2, delete m=2", "name", "m")
 	if by := fmt.Sprint(h.Items[1].By); h.Items[1].Time == "" || by != "[ann bob]" && by != "[bob]" {
 		t.Errorf("the second change is by %s at %q, want bob and a time", by, h.Items[1].Time)
 	}
 	ask("delete m=2", "deleted", "true")
-	ask("put m=1", "at", first)
-	ask("put m=1", "at", first, "name", "m")
+	ask("create m=1", "at", first)
+	ask("create m=1", "at", first, "name", "m")
 
 	_, err = askPast(t, s.Client, append(where, "at", "1")...)
 	if err != nil && !apierrors.IsResourceExpired(err) {

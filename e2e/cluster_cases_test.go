@@ -49,6 +49,7 @@ func TestCluster(t *testing.T) {
 		{"device-plugin", devicePlugin},
 		{"claimed-devices", claimedDevices},
 		{"second-up-refused", secondUpRefused},
+		{"history", history},
 		{"sigkill", sigkill},
 		{"volumes-survive", volumesSurvive},
 		{"kill-while-mounting", killWhileMounting},

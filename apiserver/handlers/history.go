@@ -112,7 +112,7 @@ func (a *API) mayRead(r *http.Request, t *Target) error {
 }
 
 func (t *Target) historic(c store.PastChange) (past.Object, error) {
-	o := past.Object{Namespace: c.Namespace, Name: c.Name, Revision: c.Revision, Deleted: c.Deleted}
+	o := past.Object{Namespace: c.Namespace, Name: c.Name, Revision: c.Revision, Created: c.Created, Deleted: c.Deleted}
 	if !c.At.IsZero() {
 		o.Time = c.At.UTC().Format(time.RFC3339)
 	}

@@ -25,7 +25,8 @@ type Past struct {
 type PastChange struct {
 	Namespace, Name string
 	Revision        int64
-	Deleted         bool
+	// Created and Deleted tell what the write was; else it is an update.
+	Created, Deleted bool
 	// At is zero where the time is not known.
 	At     time.Time
 	Object runtime.Object
@@ -98,7 +99,7 @@ func (p *Past) State(ctx context.Context, namespace, name string, revision int64
 func (p *Past) decode(ctx context.Context, changes []history.Change) ([]PastChange, error) {
 	out := make([]PastChange, 0, len(changes))
 	for _, c := range changes {
-		o := PastChange{Revision: c.Revision, Deleted: c.Deleted, At: c.At}
+		o := PastChange{Revision: c.Revision, Created: !c.Deleted && c.KV.CreateRevision == c.Revision, Deleted: c.Deleted, At: c.At}
 		o.Namespace, o.Name = p.s.splitKey(c.KV.Key)
 		// Of a delete whose object is not kept, the time is all there is.
 		if c.KV.Key != "" {

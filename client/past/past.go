@@ -29,6 +29,8 @@ type Object struct {
 	Namespace string `json:"namespace,omitempty"`
 	Name      string `json:"name"`
 	Revision  int64  `json:"revision"`
+	// Created tells that the revision made it.
+	Created bool `json:"created,omitempty"`
 	// Deleted tells that the revision is that of its delete; Object is then the
 	// object before it.
 	Deleted bool `json:"deleted,omitempty"`

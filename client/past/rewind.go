@@ -7,8 +7,10 @@ import (
 	"slices"
 	"strings"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/util/retry"
 )
 
 // Action is what a step does.
@@ -27,6 +29,8 @@ type Step struct {
 	Action   Action
 	// Object is what is written, or for a delete what is removed.
 	Object unstructured.Unstructured
+	// was is the content that an update brings back.
+	was *unstructured.Unstructured
 }
 
 func (s *Step) String() string {
@@ -49,17 +53,17 @@ func Plan(r Resource, now, then []unstructured.Unstructured, prune bool) []Step 
 		switch {
 		case metav1.GetControllerOf(was) != nil, is != nil && metav1.GetControllerOf(is) != nil:
 		case is == nil:
-			out = append(out, Step{r, Create, Revive(was)})
+			out = append(out, Step{Resource: r, Action: Create, Object: Revive(was)})
 		default:
 			if next := Replace(is, was); !reflect.DeepEqual(next.Object, is.Object) {
-				out = append(out, Step{r, Update, next})
+				out = append(out, Step{Resource: r, Action: Update, Object: next, was: was})
 			}
 		}
 	}
 	if prune {
 		for _, is := range have {
 			if metav1.GetControllerOf(is) == nil && is.GetDeletionTimestamp() == nil {
-				out = append(out, Step{r, Delete, *is})
+				out = append(out, Step{Resource: r, Action: Delete, Object: *is})
 			}
 		}
 	}
@@ -124,7 +128,16 @@ func (c *Client) Do(ctx context.Context, s *Step, dryRun bool) error {
 	case Create:
 		_, err = on.Create(ctx, &s.Object, metav1.CreateOptions{DryRun: dry, FieldManager: manager})
 	case Update:
-		_, err = on.Update(ctx, &s.Object, metav1.UpdateOptions{DryRun: dry, FieldManager: manager})
+		err = retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+			_, err := on.Update(ctx, &s.Object, metav1.UpdateOptions{DryRun: dry, FieldManager: manager})
+			if apierrors.IsConflict(err) && s.was != nil {
+				// A controller wrote meanwhile, to the status for most.
+				if is, gerr := on.Get(ctx, s.Object.GetName(), metav1.GetOptions{}); gerr == nil {
+					s.Object = Replace(is, s.was)
+				}
+			}
+			return err
+		})
 	case Delete:
 		uid := s.Object.GetUID()
 		err = on.Delete(ctx, s.Object.GetName(), metav1.DeleteOptions{DryRun: dry, Preconditions: &metav1.Preconditions{UID: &uid}})

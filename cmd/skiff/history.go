@@ -57,7 +57,7 @@ func (o *historyFlags) open(resource string) (*past.Client, past.Resource, error
 
 func historyCommand() *cobra.Command {
 	var o historyFlags
-	var deleted bool
+	var deleted, all bool
 	var revision int64
 	cmd := &cobra.Command{
 		Use: "history RESOURCE [NAME]", Short: "Show the changes of an object that the store has kept, or what was deleted", Args: cobra.RangeArgs(1, 2),
@@ -81,16 +81,21 @@ func historyCommand() *cobra.Command {
 			if revision > 0 {
 				return printRevision(cmd.OutOrStdout(), h, revision)
 			}
-			return printHistory(cmd.OutOrStdout(), h)
+			return printHistory(cmd.OutOrStdout(), h, all)
 		},
 	}
 	o.add(cmd)
 	cmd.Flags().BoolVar(&deleted, "deleted", false, "list the objects that are gone and can be brought back")
+	cmd.Flags().BoolVar(&all, "all", false, "show changes of the status alone too")
 	cmd.Flags().Int64Var(&revision, "revision", 0, "print the object as it was at this revision")
 	return cmd
 }
 
-func printHistory(out io.Writer, h *past.History) error {
+func printHistory(out io.Writer, h *past.History, all bool) error {
+	if len(h.Items) == 0 {
+		fmt.Fprintln(out, "No change is kept")
+		return nil
+	}
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(w, "REVISION\tTIME\tNAME\tCHANGE\tBY\tFIELDS")
 	var before unstructured.Unstructured
@@ -101,11 +106,18 @@ func printHistory(out io.Writer, h *past.History) error {
 			return err
 		}
 		change, fields := "update", changed(before, now)
+		if i == 0 {
+			fields = nil // what was before is not kept
+		}
 		switch {
 		case item.Deleted:
 			change, fields = "delete", nil
-		case now.GetUID() != before.GetUID() && i > 0 || now.GetGeneration() <= 1 && i == 0:
+		case item.Created:
 			change, fields = "create", nil
+		}
+		if !all && change == "update" && slices.Equal(fields, []string{"status"}) {
+			before = now
+			continue
 		}
 		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", item.Revision, item.Time, item.Name, change, strings.Join(item.By, ","), strings.Join(fields, ","))
 		before = now
@@ -230,6 +242,7 @@ func printDiff(out io.Writer, then, now []unstructured.Unstructured) error {
 	for side, objects := range [][]unstructured.Unstructured{then, now} {
 		for i := range objects {
 			u := objects[i].DeepCopy()
+			unstructured.RemoveNestedField(u.Object, "status") // it follows by itself
 			for _, field := range []string{"managedFields", "resourceVersion", "generation"} {
 				unstructured.RemoveNestedField(u.Object, "metadata", field)
 			}

@@ -129,7 +129,7 @@ func use(out io.Writer, l layout.Layout, c *node.Config, to *config.ExternalEtcd
 	case len(to.Endpoints) == 1 && to.Endpoints[0] == "sqlite://"+l.Database():
 		c.Cluster.Etcd.External = nil
 	case scheme == "postgres" || scheme == "postgresql" || scheme == "http" || scheme == "https" || scheme == "sqlite":
-		c.Cluster.Etcd.External = to
+		c.Cluster.Etcd = config.Etcd{External: to}
 	default:
 		return nil // a file for another program
 	}

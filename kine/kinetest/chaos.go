@@ -1,10 +1,13 @@
 package kinetest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -111,6 +114,8 @@ func (c Chaos) round(t *testing.T, seed uint64) {
 			}
 		})
 	}
+	var reads []pastRead
+	wg.Go(func() { reads = readPast(load, w, rand.New(rand.NewPCG(seed, 3000))) })
 	if c.Disturb != nil {
 		wg.Go(func() {
 			for load.Err() == nil {
@@ -123,6 +128,7 @@ func (c Chaos) round(t *testing.T, seed uint64) {
 	stopFollowing()
 	following.Wait()
 	c.verify(t, w, r, observations)
+	verifyReads(t, w, reads)
 }
 
 // clear removes what the last round left.
@@ -223,10 +229,76 @@ func compactAlways(ctx context.Context, w *truth, rnd *rand.Rand) {
 			return
 		case <-timer.C:
 		}
-		if rev := w.revision() - rnd.Int64N(150); rev > 1 {
-			_ = w.s.Compact(ctx, rev) // compacted already, or the trouble
+		rev := w.revision() - rnd.Int64N(150)
+		if rev > 1 && w.s.Compact(ctx, rev) == nil { // or it is compacted already, or the trouble
+			w.mu.Lock()
+			w.compacted = rev
+			w.mu.Unlock()
 		}
 	}
+}
+
+// pastRead is what a read of an old revision gave.
+type pastRead struct {
+	revision int64
+	kvs      []kine.KeyValue
+}
+
+// readPast reads old revisions, often the oldest that can be read.
+func readPast(ctx context.Context, w *truth, rnd *rand.Rand) (out []pastRead) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return out
+		case <-tick.C:
+		}
+		w.mu.Lock()
+		rev := w.compacted + rnd.Int64N(4)
+		if rnd.IntN(2) == 0 {
+			rev = w.at - rnd.Int64N(150)
+		}
+		rev = max(1, min(rev, w.at))
+		w.mu.Unlock()
+		res, err := w.s.List(ctx, kine.PrefixRange(chaosPrefix), kine.ReadOptions{Revision: rev})
+		if err == nil {
+			out = append(out, pastRead{rev, res.KVs})
+		}
+	}
+}
+
+// verifyReads compares reads of old revisions with the truth.
+func verifyReads(t *testing.T, w *truth, reads []pastRead) {
+	t.Helper()
+	slices.SortStableFunc(reads, func(a, b pastRead) int { return cmp.Compare(a.revision, b.revision) })
+	state, next := maps.Clone(w.initial), 0
+	checked := 0
+	for _, r := range reads {
+		if r.revision < w.floor {
+			continue
+		}
+		for ; next < len(w.events) && w.events[next].KV.ModRevision <= r.revision; next++ {
+			if e := &w.events[next]; e.Type == kine.Delete {
+				delete(state, e.KV.Key)
+			} else {
+				state[e.KV.Key] = e.KV
+			}
+		}
+		checked++
+		for i := range r.kvs {
+			kv := &r.kvs[i]
+			if was, ok := state[kv.Key]; !ok || !sameKey(&was, kv) {
+				t.Errorf("a read at revision %d has %+v, and it was %+v", r.revision, *kv, was)
+				return
+			}
+		}
+		if len(r.kvs) != len(state) {
+			t.Errorf("a read at revision %d has %d keys, and there were %d", r.revision, len(r.kvs), len(state))
+			return
+		}
+	}
+	t.Logf("%d reads of old revisions", checked)
 }
 
 // verify compares what everybody saw with the truth.

@@ -29,6 +29,10 @@ type truth struct {
 	at, floor int64
 	resets    int
 	problems  []string
+	// initial is the state that it began with, and compacted where the last
+	// compaction ended.
+	initial   map[string]kine.KeyValue
+	compacted int64
 }
 
 func (w *truth) problem(format string, args ...any) {
@@ -52,9 +56,9 @@ func (w *truth) begin(ctx context.Context) error {
 	if res.Revision < w.at {
 		w.problem("the revision went back from %d to %d", w.at, res.Revision)
 	}
-	w.state = map[string]kine.KeyValue{}
+	w.state, w.initial = map[string]kine.KeyValue{}, map[string]kine.KeyValue{}
 	for _, kv := range res.KVs {
-		w.state[kv.Key] = kv
+		w.state[kv.Key], w.initial[kv.Key] = kv, kv
 	}
 	w.at, w.floor, w.events = res.Revision, res.Revision, nil
 	return nil
