@@ -130,6 +130,7 @@ func New(cfg Config) (*Server, error) {
 	if err := s.traffic(); err != nil {
 		return nil, err
 	}
+	s.checks.metrics.registry.MustRegister(newStoreMetrics(cfg.Store))
 	s.checks.add("etcd", s.storeAnswers)
 	s.checks.addReady("etcd-readiness", s.storeAnswers)
 	s.handler = s.filters(s.routes())
@@ -351,6 +352,7 @@ func (s *Server) Run(ctx context.Context) error {
 	part("custom resources", s.extensions.custom.Run)
 	part("aggregation", s.extensions.aggregate.Run)
 	part("service addresses", s.services.Run)
+	part("store size", s.watchStore)
 	if s.flow != nil {
 		part("flow control", s.flow.Run)
 	}

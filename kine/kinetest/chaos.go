@@ -3,6 +3,7 @@ package kinetest
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -264,6 +265,12 @@ func readPast(ctx context.Context, w *truth, rnd *rand.Rand) (out []pastRead) {
 		res, err := w.s.List(ctx, kine.PrefixRange(chaosPrefix), kine.ReadOptions{Revision: rev})
 		if err == nil {
 			out = append(out, pastRead{rev, res.KVs})
+		}
+		var compacted *kine.CompactedError
+		if errors.As(err, &compacted) && compacted.CompactRevision <= rev {
+			w.mu.Lock()
+			w.problem("a read at revision %d is refused as compacted, and only what is below %d is", rev, compacted.CompactRevision)
+			w.mu.Unlock()
 		}
 	}
 }

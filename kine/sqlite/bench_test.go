@@ -36,3 +36,10 @@ func BenchmarkOpenMillionKeys(b *testing.B) {
 	runtime.ReadMemStats(&m)
 	b.ReportMetric(float64(m.HeapAlloc)/(1<<20), "MiB")
 }
+
+// BenchmarkFanOut is 1,000 events a second to 1,000 watchers.
+func BenchmarkFanOut(b *testing.B) {
+	s := newStore(b, filepath.Join(b.TempDir(), "state.db"))
+	kinetest.Start(b, s)
+	kinetest.FanOut(b, s, 1000, 1000, 5)
+}
