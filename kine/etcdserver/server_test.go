@@ -216,3 +216,39 @@ func TestBadConfig(t *testing.T) {
 		})
 	}
 }
+
+// A watch that has not begun yet is told nothing: a client goes on from what it was
+// told last when its connection breaks.
+func TestNoProgressBeforeTheStart(t *testing.T) {
+	c := client(t, serve(t))
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	first, err := c.Put(ctx, "k", "0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := first.Header.Revision + 4
+	later := c.Watch(ctx, "k", clientv3.WithRev(start))
+	now := c.Watch(ctx, "k", clientv3.WithRev(first.Header.Revision+1))
+	for i := range 4 {
+		if err := c.RequestProgress(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if resp := <-now; !resp.IsProgressNotify() || resp.Header.Revision < first.Header.Revision+int64(i) {
+			t.Fatalf("the other watch of the client got %+v, want progress", resp)
+		}
+		if _, err := c.Put(ctx, "k", fmt.Sprint(i+1)); err != nil {
+			t.Fatal(err)
+		}
+		if resp := <-now; len(resp.Events) != 1 {
+			t.Fatalf("the other watch of the client got %+v, want an event", resp)
+		}
+	}
+	for n := 0; n == 0; {
+		resp := <-later
+		if resp.Header.Revision+1 < start {
+			t.Fatalf("the watch from %d was told of revision %d", start, resp.Header.Revision)
+		}
+		n += len(resp.Events)
+	}
+}
