@@ -243,6 +243,14 @@ func TestNoProgressBeforeTheStart(t *testing.T) {
 		if resp := <-now; len(resp.Events) != 1 {
 			t.Fatalf("the other watch of the client got %+v, want an event", resp)
 		}
+		if i == 3 {
+			break // it has begun
+		}
+		select {
+		case resp := <-later:
+			t.Fatalf("the watch from %d was told %+v at revision %d", start, resp, first.Header.Revision+int64(i)+1)
+		default:
+		}
 	}
 	for n := 0; n == 0; {
 		resp := <-later
