@@ -194,6 +194,8 @@ func explain(err error) error {
 		remedy = "check user and password in the store's URL, and pg_hba.conf"
 	case code == "3D000":
 		remedy = "create the database of the store's URL"
+	case code == "3F000":
+		remedy = "create the schema of the URL's search_path, and give the role USAGE and CREATE on it"
 	case code == "42501":
 		remedy = "give the role CREATE on the schema, or have its owner make the tables"
 	case code == "25006":

@@ -32,3 +32,17 @@ func (s *Server) CutConnections(t testing.TB) {
 	t.Helper()
 	s.single(t, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND application_name = 'skiff'")
 }
+
+// Exec runs statements in the server's own database, as its owner.
+func (s *Server) Exec(t testing.TB, statements ...string) {
+	t.Helper()
+	for _, text := range statements {
+		s.single(t, text)
+	}
+}
+
+// As is the URL of a schema for another role, or of another database.
+func (s *Server) As(role, database, schema string) string {
+	q := url.Values{"host": {s.dir}, "sslmode": {"disable"}, "search_path": {schema}}
+	return "postgres://" + role + ":secret@/" + database + "?" + q.Encode()
+}
