@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"skiff/kine"
@@ -36,7 +38,10 @@ type PastChange struct {
 func (s *Store) Past(ctx context.Context) (*Past, error) {
 	k, ok := s.kine.(history.Keeper)
 	if !ok {
-		return nil, apierrors.NewMethodNotSupported(s.gr(), "history: the store is an etcd cluster, which keeps none")
+		return nil, &apierrors.StatusError{ErrStatus: metav1.Status{
+			Status: metav1.StatusFailure, Code: http.StatusNotImplemented, Reason: "NotImplemented",
+			Message: "the store is an etcd cluster, which keeps no history: it is kept on SQLite and Postgres",
+		}}
 	}
 	log, err := k.Past(ctx)
 	if err != nil {

@@ -39,6 +39,7 @@ func pause(ctx context.Context, d time.Duration) {
 
 // Two servers share a database whose connections are cut and which crashes.
 func TestChaos(t *testing.T) {
+	t.Parallel()
 	db := pgtest.Start(t)
 	s := servers(t, db.Database(t))
 	kinetest.Chaos{Store: s, Time: 4 * time.Second, Disturb: func(ctx context.Context) {
@@ -57,11 +58,13 @@ func TestChaos(t *testing.T) {
 // every acknowledged write. One that lagged has not, and then all who have seen
 // more must be told, and never see the revisions again.
 func TestFailover(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name        string
 		synchronous bool
 	}{{"synchronous standby", true}, {"standby that lags", false}} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			db := pgtest.Start(t)
 			url := db.Database(t)
 			standby := db.Standby(t, c.synchronous)

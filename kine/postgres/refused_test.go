@@ -16,6 +16,7 @@ import (
 // What the database refuses is told with its remedy and without the password, and
 // tried again: when the cause goes the store serves by itself.
 func TestRefused(t *testing.T) {
+	t.Parallel()
 	db := pgtest.Start(t)
 	db.Exec(t, "CREATE SCHEMA plain", "CREATE SCHEMA newer", "CREATE ROLE reader LOGIN", "CREATE SCHEMA unfinished")
 	for _, c := range []struct {
@@ -86,6 +87,7 @@ func TestRefused(t *testing.T) {
 
 // The role needs a schema that it may create tables in, and nothing else.
 func TestLeastPrivilege(t *testing.T) {
+	t.Parallel()
 	db := pgtest.Start(t)
 	db.Exec(t, "CREATE ROLE skiff LOGIN", "CREATE SCHEMA own AUTHORIZATION skiff", "REVOKE ALL ON SCHEMA public FROM PUBLIC", "REVOKE TEMPORARY ON DATABASE postgres FROM PUBLIC")
 	url := db.As("skiff", "postgres", "own")
