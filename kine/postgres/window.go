@@ -110,6 +110,6 @@ func (s *Store) shorten(ctx context.Context) error {
 		return err
 	}
 	revision := min(pos.Revision()+1, compact)
-	s.cfg.Log.Info("the history is shortened: the store takes more than it may", "oldest", revision, "bytes", bytes, "bound", bound)
+	s.cfg.Log.Debug("the history is shortened: the store takes more than it may", "oldest", revision, "bytes", bytes, "bound", bound)
 	return s.beginHistory(ctx, revision)
 }

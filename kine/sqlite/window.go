@@ -116,6 +116,6 @@ func (w *writer) shorten(ctx context.Context) error {
 	}
 	w.s.oldest.Store(revision)
 	w.settled = false
-	w.s.cfg.Log.Info("the history is shortened: the store takes more than it may", "oldest", revision, "bytes", w.s.usage.size.Load(), "bound", bound)
+	w.s.cfg.Log.Debug("the history is shortened: the store takes more than it may", "oldest", revision, "bytes", w.s.usage.size.Load(), "bound", bound)
 	return nil
 }
