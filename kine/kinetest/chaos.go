@@ -57,6 +57,10 @@ const (
 	chaosObservers = 6
 	// chaosPause is a client's pause between two requests.
 	chaosPause = 15 * time.Millisecond
+	// enoughWrites are what a run must have to tell anything; slowTime is how long a
+	// slow machine may take longer for them.
+	enoughWrites = 100
+	slowTime     = 40 * time.Second
 	// settleTime is how long the store may take to be as before.
 	settleTime = 60 * time.Second
 )
@@ -81,7 +85,7 @@ func (c Chaos) Run(t *testing.T) {
 
 func (c Chaos) round(t *testing.T, seed uint64) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), c.Time+settleTime)
+	ctx, cancel := context.WithTimeout(context.Background(), c.Time+slowTime+settleTime)
 	defer cancel()
 	c.clear(t, ctx)
 	w := &truth{s: c.Store, mayReset: c.MayForget}
@@ -93,10 +97,14 @@ func (c Chaos) round(t *testing.T, seed uint64) {
 	following.Go(func() { w.follow(follow) })
 	defer func() { stopFollowing(); following.Wait() }()
 
-	load, stopLoad := context.WithTimeout(ctx, c.Time)
+	load, stopLoad := context.WithTimeout(ctx, c.Time+slowTime)
 	defer stopLoad()
 	r := &recorder{s: c.Store, start: time.Now()}
 	var wg sync.WaitGroup
+	wg.Go(func() {
+		defer stopLoad()
+		r.enough(load, c.Time)
+	})
 	for client := range chaosClients {
 		wg.Go(func() { chaosClient(load, r, client, rand.New(rand.NewPCG(seed, uint64(client)))) })
 	}
@@ -164,6 +172,27 @@ func (c Chaos) settle(t *testing.T, ctx context.Context, w *truth) {
 		case <-ctx.Done():
 			t.Fatalf("the store does not come back: the watch is at %d of %d, last error %v", w.revision(), rev, last)
 		}
+	}
+}
+
+// enough waits for the time and for enough writes that succeeded.
+func (r *recorder) enough(ctx context.Context, atLeast time.Duration) {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for done := 0; done < enoughWrites || time.Since(r.start) < atLeast; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		done = 0
+		r.mu.Lock()
+		for _, op := range r.history {
+			if op.Output.(answer).ok && op.Input.(call).kind != "get" {
+				done++
+			}
+		}
+		r.mu.Unlock()
 	}
 }
 
@@ -333,7 +362,7 @@ func (c Chaos) verify(t *testing.T, w *truth, r *recorder, observations []*obser
 	if c.MustForget && w.resets == 0 {
 		t.Error("no watcher was told that the past is gone, and it is")
 	}
-	if acked < 20 || told < 20 {
+	if acked < enoughWrites/2 || told < enoughWrites/2 {
 		t.Errorf("%d writes and %d events are too few to tell anything", acked, told)
 	}
 }
