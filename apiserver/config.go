@@ -78,6 +78,9 @@ type Config struct {
 	Transformer func(group, resource string) store.Transformer
 	// EncryptionConfigFile is an EncryptionConfiguration: it makes the Transformer.
 	EncryptionConfigFile string
+	// EncryptionReload reads it again when it changes.
+	EncryptionReload bool
+	encryption       *encryption.Encryption
 	// RuntimeConfig switches versions: "api/all=true", "batch/v1beta1=false".
 	RuntimeConfig map[string]bool
 	// MaxRequestsInFlight and MaxMutatingInFlight bound requests at work;
@@ -142,11 +145,15 @@ func (c Config) complete() (Config, error) {
 		errs = append(errs, errors.New("apiserver: audit needs both a policy and a log: give --audit-policy-file and --audit-log-path"))
 	}
 	if c.EncryptionConfigFile != "" {
-		e, err := encryption.Load(c.EncryptionConfigFile)
+		log := c.Log
+		if log == nil {
+			log = slog.Default()
+		}
+		e, err := encryption.Load(c.EncryptionConfigFile, log)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("apiserver: %w", err))
 		} else {
-			c.Transformer = e.For
+			c.encryption, c.Transformer = e, e.For
 		}
 	}
 	if len(c.RequestHeaderAllowedNames) == 0 {

@@ -133,6 +133,9 @@ func New(cfg Config) (*Server, error) {
 	s.checks.metrics.registry.MustRegister(newStoreMetrics(cfg.Store))
 	s.checks.add("etcd", s.storeAnswers)
 	s.checks.addReady("etcd-readiness", s.storeAnswers)
+	if e := cfg.encryption; e != nil {
+		s.checks.add("kms-providers", e.Healthy)
+	}
 	s.handler = s.filters(s.routes())
 	return s, nil
 }
@@ -353,6 +356,9 @@ func (s *Server) Run(ctx context.Context) error {
 	part("aggregation", s.extensions.aggregate.Run)
 	part("service addresses", s.services.Run)
 	part("store size", s.watchStore)
+	if e := s.cfg.encryption; e != nil {
+		part("encryption", func(ctx context.Context) error { return e.Run(ctx, s.cfg.EncryptionReload) })
+	}
 	if s.flow != nil {
 		part("flow control", s.flow.Run)
 	}

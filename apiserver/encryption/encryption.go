@@ -7,18 +7,18 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
-	"os"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	apiserverv1 "k8s.io/apiserver/pkg/apis/apiserver/v1"
 	"sigs.k8s.io/yaml"
-
-	"skiff/apiserver/store"
 )
 
-// Encryption holds the transformers of a configuration.
-type Encryption struct{ entries []entry }
+// configuration is what one EncryptionConfiguration says.
+type configuration struct {
+	entries  []entry
+	services []*kms
+}
 
 // entry is one list of resources with what they are encrypted by.
 type entry struct {
@@ -26,21 +26,8 @@ type entry struct {
 	chain     *chain
 }
 
-// Load reads the file of --encryption-provider-config.
-func Load(path string) (*Encryption, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("encryption: %w", err)
-	}
-	e, err := Parse(b)
-	if err != nil {
-		return nil, fmt.Errorf("encryption: %s: %w", path, err)
-	}
-	return e, nil
-}
-
-// Parse reads an EncryptionConfiguration.
-func Parse(b []byte) (*Encryption, error) {
+// parse reads an EncryptionConfiguration.
+func parse(b []byte) (*configuration, error) {
 	var c apiserverv1.EncryptionConfiguration
 	if err := yaml.UnmarshalStrict(b, &c); err != nil {
 		return nil, err
@@ -49,7 +36,7 @@ func Parse(b []byte) (*Encryption, error) {
 		return nil, fmt.Errorf("is %s %s: want %s EncryptionConfiguration", c.APIVersion, c.Kind, apiserverv1.SchemeGroupVersion)
 	}
 	var errs field.ErrorList
-	e := &Encryption{}
+	e := &configuration{}
 	root := field.NewPath("resources")
 	if len(c.Resources) == 0 {
 		errs = append(errs, field.Required(root, "at least one resource with providers must be given"))
@@ -57,14 +44,21 @@ func Parse(b []byte) (*Encryption, error) {
 	for i, r := range c.Resources {
 		p := root.Index(i)
 		errs = append(errs, checkResources(r.Resources, p.Child("resources"))...)
-		ch, more := newChain(r.Providers, p.Child("providers"))
+		ch, more := newChain(r.Providers, p.Child("providers"), &e.services)
 		errs = append(errs, more...)
 		e.entries = append(e.entries, entry{r.Resources, ch})
 	}
 	if err := errs.ToAggregate(); err != nil {
+		e.close()
 		return nil, err
 	}
 	return e, nil
+}
+
+func (e *configuration) close() {
+	for _, k := range e.services {
+		_ = k.conn.Close() // nothing was written to it
+	}
 }
 
 func checkResources(list []string, p *field.Path) field.ErrorList {
@@ -90,9 +84,9 @@ func checkResources(list []string, p *field.Path) field.ErrorList {
 	return errs
 }
 
-// For is the transformer of a resource; nil where the configuration leaves it as
-// it is. The first entry that names the resource counts.
-func (e *Encryption) For(group, resource string) store.Transformer {
+// chain is the first entry's that names the resource; nil where the configuration
+// leaves it as it is.
+func (e *configuration) chain(group, resource string) *chain {
 	for _, en := range e.entries {
 		for _, r := range en.resources {
 			if matches(r, group, resource) {
@@ -116,7 +110,26 @@ func matches(pattern, group, resource string) bool {
 type keyed struct {
 	prefix string
 	cipher cipher
+	kms    *kms // instead of a cipher
 }
+
+func (k *keyed) seal(ctx context.Context, plain, key []byte) ([]byte, error) {
+	if k.kms != nil {
+		return k.kms.seal(ctx, plain, key)
+	}
+	return k.cipher.seal(plain, key)
+}
+
+func (k *keyed) open(ctx context.Context, data, key []byte) (plain []byte, stale bool, err error) {
+	if k.kms != nil {
+		return k.kms.open(ctx, data, key)
+	}
+	plain, err = k.cipher.open(data, key)
+	return plain, false, err
+}
+
+// identity leaves values as they are.
+func (k *keyed) identity() bool { return k.cipher == nil && k.kms == nil }
 
 // cipher works on a value behind its prefix. key is authenticated where the
 // cipher can.
@@ -131,7 +144,7 @@ type chain struct{ keys []keyed }
 // encrypted is what every encrypted value begins with.
 const encrypted = "k8s:enc:"
 
-func newChain(providers []apiserverv1.ProviderConfiguration, p *field.Path) (*chain, field.ErrorList) {
+func newChain(providers []apiserverv1.ProviderConfiguration, p *field.Path, services *[]*kms) (*chain, field.ErrorList) {
 	var errs field.ErrorList
 	if len(providers) == 0 {
 		errs = append(errs, field.Required(p, "at least one provider must be given"))
@@ -158,7 +171,12 @@ func newChain(providers []apiserverv1.ProviderConfiguration, p *field.Path) (*ch
 		}
 		if pr.KMS != nil {
 			n++
-			errs = append(errs, field.NotSupported(p, "kms", []string{"aescbc", "aesgcm", "secretbox", "identity"}))
+			service, more := newKMS(pr.KMS, p.Child("kms"))
+			errs = append(errs, more...)
+			if service != nil {
+				*services = append(*services, service)
+				c.keys = append(c.keys, keyed{prefix: service.prefix(), kms: service})
+			}
 		}
 		if n != 1 {
 			errs = append(errs, field.Invalid(p, n, "exactly one provider must be given in each element"))
@@ -202,18 +220,18 @@ func (c *chain) add(name string, keys []apiserverv1.Key, p *field.Path, make fun
 			errs = append(errs, field.InternalError(p.Child("secret"), err))
 			continue
 		}
-		c.keys = append(c.keys, keyed{encrypted + name + ":v1:" + k.Name + ":", ci})
+		c.keys = append(c.keys, keyed{prefix: encrypted + name + ":v1:" + k.Name + ":", cipher: ci})
 	}
 	return errs
 }
 
 // ToStorage implements store.Transformer.
-func (c *chain) ToStorage(_ context.Context, key string, plain []byte) ([]byte, error) {
-	k := c.keys[0]
-	if k.cipher == nil {
+func (c *chain) ToStorage(ctx context.Context, key string, plain []byte) ([]byte, error) {
+	k := &c.keys[0]
+	if k.identity() {
 		return plain, nil
 	}
-	data, err := k.cipher.seal(plain, []byte(key))
+	data, err := k.seal(ctx, plain, []byte(key))
 	if err != nil {
 		return nil, err
 	}
@@ -221,11 +239,12 @@ func (c *chain) ToStorage(_ context.Context, key string, plain []byte) ([]byte, 
 }
 
 // FromStorage implements store.Transformer.
-func (c *chain) FromStorage(_ context.Context, key string, stored []byte) ([]byte, bool, error) {
+func (c *chain) FromStorage(ctx context.Context, key string, stored []byte) ([]byte, bool, error) {
 	sealed := strings.HasPrefix(string(stored[:min(len(stored), len(encrypted))]), encrypted)
 	var last error
-	for i, k := range c.keys {
-		if k.cipher == nil {
+	for i := range c.keys {
+		k := &c.keys[i]
+		if k.identity() {
 			if !sealed {
 				return stored, i > 0, nil
 			}
@@ -234,9 +253,9 @@ func (c *chain) FromStorage(_ context.Context, key string, stored []byte) ([]byt
 		if len(stored) < len(k.prefix) || string(stored[:len(k.prefix)]) != k.prefix {
 			continue
 		}
-		plain, err := k.cipher.open(stored[len(k.prefix):], []byte(key))
+		plain, stale, err := k.open(ctx, stored[len(k.prefix):], []byte(key))
 		if err == nil {
-			return plain, i > 0, nil
+			return plain, stale || i > 0, nil
 		}
 		last = err
 	}

@@ -101,19 +101,15 @@ func TestWhichResources(t *testing.T) {
 	}
 	for gr, want := range map[[2]string]string{
 		{"", "secrets"}: "c", {"", "events"}: "plain", {"apps", "deployments"}: "a", {"awesome.example", "pandas"}: "a",
-		{"awesome.example", "bears"}: "", {"batch", "jobs"}: "",
+		{"awesome.example", "bears"}: "plain", {"batch", "jobs"}: "plain",
 	} {
-		tr := e.For(gr[0], gr[1])
-		got := ""
-		if tr != nil {
-			b, err := tr.ToStorage(context.Background(), "k", []byte("x"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			got = "plain"
-			if p := strings.Split(string(b), ":"); len(p) > 4 {
-				got = p[4]
-			}
+		b, err := e.For(gr[0], gr[1]).ToStorage(context.Background(), "k", []byte("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := "plain"
+		if p := strings.Split(string(b), ":"); len(p) > 4 {
+			got = p[4]
 		}
 		if got != want {
 			t.Errorf("%v: got %q, want %q", gr, got, want)

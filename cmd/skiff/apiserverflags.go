@@ -25,7 +25,7 @@ type apiserverFlags struct {
 
 	bind                                  string
 	authorization, enable, disable, apis  []string
-	anonymous, fairness                   bool
+	anonymous, fairness, reload           bool
 	inflight, mutating                    int
 	timeout                               time.Duration
 	nodePorts                             string
@@ -89,6 +89,7 @@ func (o *apiserverFlags) add(f *pflag.FlagSet) {
 	f.IntVar(&o.auditLog.MaxBackups, "audit-log-maxbackup", 0, "how many old files of records are kept; 0 is all")
 	f.IntVar(&o.auditLog.MaxSize, "audit-log-maxsize", 0, "the size in MiB at which the file is put aside; 0 is never")
 	f.StringVar(&o.encryption, "encryption-provider-config", "", "an EncryptionConfiguration: what is encrypted in the store")
+	f.BoolVar(&o.reload, "encryption-provider-config-automatic-reload", false, "read it again when it changes")
 	f.IntVar(&o.inflight, "max-requests-inflight", 400, "how many reads are at work at once")
 	f.IntVar(&o.mutating, "max-mutating-requests-inflight", 200, "how many writes are at work at once")
 	f.DurationVar(&o.timeout, "request-timeout", time.Minute, "when a request that is no stream ends")
@@ -133,7 +134,7 @@ func (o *apiserverFlags) apply(c *apiserver.Config) error {
 	}
 	c.Admission = admissionChain(o.enable, o.disable)
 	c.MaxRequestsInFlight, c.MaxMutatingInFlight, c.RequestTimeout, c.PriorityAndFairness = o.inflight, o.mutating, o.timeout, &o.fairness
-	c.AuditPolicyFile, c.AuditLog, c.EncryptionConfigFile = o.auditPolicy, o.auditLog, o.encryption
+	c.AuditPolicyFile, c.AuditLog, c.EncryptionConfigFile, c.EncryptionReload = o.auditPolicy, o.auditLog, o.encryption, o.reload
 	for _, text := range o.kubeletAddresses {
 		c.KubeletAddressTypes = append(c.KubeletAddressTypes, corev1.NodeAddressType(text))
 	}

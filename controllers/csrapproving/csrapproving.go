@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net/netip"
+	"time"
 
 	authorization "k8s.io/api/authorization/v1"
 	certs "k8s.io/api/certificates/v1"
@@ -102,7 +103,11 @@ func (c *Controller) sync(ctx context.Context, name string) error {
 	}
 	if is, why := Serving(r, req, known); is {
 		if why != nil {
-			// The node's addresses may still come.
+			// The node's addresses and labels may still come.
+			if young(r, c.parts.Clock.Now()) {
+				c.AddAfter(name, soon)
+				return nil
+			}
 			return fmt.Errorf("csr %q for a serving certificate is left to a person: %w", name, why)
 		}
 		rights = []Right{{"selfnodeserver", "Auto approving self kubelet server certificate after SubjectAccessReview."}}
@@ -125,9 +130,24 @@ func (c *Controller) sync(ctx context.Context, name string) error {
 	}
 	if len(rights) > 0 {
 		// A binding may still come: the role bindings of a join are made late.
+		if young(r, c.parts.Clock.Now()) {
+			c.AddAfter(name, soon)
+			return nil
+		}
 		return fmt.Errorf("recognized csr %q as %s but subject access review was not approved", name, rights[0].Subresource)
 	}
 	return nil
+}
+
+// A request that is younger than patience is looked at again soon, and nothing is
+// said: what it waits for is often made in these seconds.
+const (
+	patience = 10 * time.Second
+	soon     = 200 * time.Millisecond
+)
+
+func young(r *certs.CertificateSigningRequest, now time.Time) bool {
+	return now.Sub(r.CreationTimestamp.Time) < patience
 }
 
 func (c *Controller) known() (Known, error) {

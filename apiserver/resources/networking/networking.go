@@ -225,9 +225,6 @@ func serviceCIDRs() resources.Resource {
 		},
 	}, func(o *networkingv1.ServiceCIDR) *networkingv1.ServiceCIDRSpec { return &o.Spec },
 		func(o *networkingv1.ServiceCIDR) *networkingv1.ServiceCIDRStatus { return &o.Status })
-	view.ValidateUpdate = func(_ context.Context, o, _ *networkingv1.ServiceCIDR) field.ErrorList {
-		return resources.ValidConditions(o.Status.Conditions)
-	}
 	return resources.Declare(resources.Spec[networkingv1.ServiceCIDR, *networkingv1.ServiceCIDR]{
 		Resource: r, Strategy: main, Views: resources.StatusView(view),
 		Row: func(o *networkingv1.ServiceCIDR) []any {
