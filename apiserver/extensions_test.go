@@ -6,12 +6,14 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -457,7 +459,9 @@ func eventually(t *testing.T, ok func() bool) {
 //
 // Covers: api.custom-versions
 func TestConversionWebhook(t *testing.T) {
+	var reviews atomic.Int64
 	hook := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		reviews.Add(1)
 		var review v1.ConversionReview
 		if err := json.NewDecoder(r.Body).Decode(&review); err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
@@ -515,6 +519,31 @@ spec:
 	}
 	if _, err := in("v2").Get(t.Context(), "refused", metav1.GetOptions{}); err == nil || !strings.Contains(err.Error(), "conversion webhook for example.com/v1, Kind=Hooked failed: not this one") {
 		t.Errorf("got %v", err)
+	}
+	if _, err := in("v2").List(t.Context(), metav1.ListOptions{}); err == nil || !strings.Contains(err.Error(), "not this one") {
+		t.Errorf("a list with an object that is refused: %v", err)
+	}
+	if err := in("v1").Delete(t.Context(), "refused", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20 {
+		u := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "example.com/v1", "kind": "Hooked", "metadata": map[string]any{"name": fmt.Sprint("n", i)}}}
+		if _, err := in("v1").Create(t.Context(), u, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := reviews.Load()
+	list, err := in("v2").List(t.Context(), metav1.ListOptions{})
+	if err != nil || len(list.Items) != 21 {
+		t.Fatalf("%v, %v", list, err)
+	}
+	for _, item := range list.Items {
+		if item.Object["from"] != "hook" || item.GetAPIVersion() != "example.com/v2" {
+			t.Errorf("%s: %v", item.GetName(), item.Object)
+		}
+	}
+	if n := reviews.Load() - before; n != 1 {
+		t.Errorf("a list of 21 objects took %d conversion reviews, want 1", n)
 	}
 }
 

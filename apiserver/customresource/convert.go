@@ -26,13 +26,13 @@ func (sameShape) convert(in *unstructured.Unstructured, to schema.GroupVersion) 
 
 // accept checks what a webhook made of in, and puts the metadata back that it has
 // no say in: all but labels and annotations.
-func accept(in, out *unstructured.Unstructured, to schema.GroupVersion) error {
+func accept(i int, in, out *unstructured.Unstructured, to schema.GroupVersion) error {
 	gvk := in.GroupVersionKind()
 	if got := out.GroupVersionKind().GroupVersion(); got != to {
-		return fmt.Errorf("conversion webhook for %v returned invalid converted object at index 0: invalid groupVersion (expected %v, received %v)", gvk, to, got)
+		return fmt.Errorf("conversion webhook for %v returned invalid converted object at index %d: invalid groupVersion (expected %v, received %v)", gvk, i, to, got)
 	}
 	if got := out.GetKind(); got != gvk.Kind {
-		return fmt.Errorf("conversion webhook for %v returned invalid converted object at index 0: invalid kind (expected %v, received %v)", gvk, gvk.Kind, got)
+		return fmt.Errorf("conversion webhook for %v returned invalid converted object at index %d: invalid kind (expected %v, received %v)", gvk, i, gvk.Kind, got)
 	}
 	for _, c := range []struct {
 		name    string
@@ -41,11 +41,11 @@ func accept(in, out *unstructured.Unstructured, to schema.GroupVersion) error {
 		{"name", in.GetName(), out.GetName()}, {"namespace", in.GetNamespace(), out.GetNamespace()}, {"UID", in.GetUID(), out.GetUID()},
 	} {
 		if c.was != c.is {
-			return fmt.Errorf("conversion webhook for %v returned invalid converted object at index 0: must have the same %s: %v != %v", gvk, c.name, c.was, c.is)
+			return fmt.Errorf("conversion webhook for %v returned invalid converted object at index %d: must have the same %s: %v != %v", gvk, i, c.name, c.was, c.is)
 		}
 	}
 	if err := restoreMeta(in, out); err != nil {
-		return fmt.Errorf("conversion webhook for %v returned invalid metadata in object at index 0: %w", gvk, err)
+		return fmt.Errorf("conversion webhook for %v returned invalid metadata in object at index %d: %w", gvk, i, err)
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ func TestAccept(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			err := accept(object("v1", "K", in), c.out, schema.GroupVersion{Group: "g", Version: "v2"})
+			err := accept(0, object("v1", "K", in), c.out, schema.GroupVersion{Group: "g", Version: "v2"})
 			if c.want != "" {
 				if err == nil || err.Error() != c.want {
 					t.Errorf("got %v, want %s", err, c.want)

@@ -140,6 +140,9 @@ func (k *kind) version(v *version) resources.Version {
 	if v != k.hub {
 		out.ToHub = func(in runtime.Object) (runtime.Object, error) { return k.converted(in, k.hub) }
 		out.FromHub = func(in runtime.Object) (runtime.Object, error) { return k.converted(in, v) }
+		if hook, ok := k.convert.(*webhook); ok {
+			out.FromHubAll = func(in []runtime.Object) ([]runtime.Object, error) { return k.convertedAll(hook, in, v) }
+		}
 	}
 	if v.Deprecated {
 		out.Deprecated = k.deprecation(v)
@@ -172,11 +175,7 @@ func (k *kind) converted(in runtime.Object, to *version) (runtime.Object, error)
 	if from == to.Name && u.GetKind() != "" {
 		return in, nil
 	}
-	u = u.DeepCopy()
-	if u.Object == nil {
-		u.Object = map[string]any{}
-	}
-	u.SetGroupVersionKind(k.gvk(from))
+	u = k.own(u, from)
 	if from != to.Name {
 		var err error
 		if u, err = k.convert.convert(u, schema.GroupVersion{Group: k.crd.Spec.Group, Version: to.Name}); err != nil {
@@ -187,6 +186,40 @@ func (k *kind) converted(in runtime.Object, to *version) (runtime.Object, error)
 		return nil, err
 	}
 	return u, nil
+}
+
+// own is a copy of an object of a version, with its type.
+func (k *kind) own(u *unstructured.Unstructured, version string) *unstructured.Unstructured {
+	u = u.DeepCopy()
+	if u.Object == nil {
+		u.Object = map[string]any{}
+	}
+	u.SetGroupVersionKind(k.gvk(version))
+	return u
+}
+
+// convertedAll is converted for many hub objects, with one question to the webhook.
+func (k *kind) convertedAll(hook *webhook, in []runtime.Object, to *version) ([]runtime.Object, error) {
+	own := make([]*unstructured.Unstructured, len(in))
+	for i, obj := range in {
+		u, ok := obj.(*unstructured.Unstructured)
+		if !ok {
+			return nil, fmt.Errorf("%T is no custom resource", obj)
+		}
+		own[i] = k.own(u, k.hub.Name)
+	}
+	converted, err := hook.convertAll(own, schema.GroupVersion{Group: k.crd.Spec.Group, Version: to.Name})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]runtime.Object, len(in))
+	for i, u := range converted {
+		if _, err := k.coerce(to, u, false, false); err != nil {
+			return nil, err
+		}
+		out[i] = u
+	}
+	return out, nil
 }
 
 // scalePaths are where the hub keeps what a scale shows; the paths of a version

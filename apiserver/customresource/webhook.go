@@ -92,36 +92,57 @@ func newWebhook(crd *v1.CustomResourceDefinition, dial Dial) (*webhook, error) {
 func (w *webhook) close() { w.client.CloseIdleConnections() }
 
 func (w *webhook) convert(in *unstructured.Unstructured, to schema.GroupVersion) (*unstructured.Unstructured, error) {
-	// An object with nothing in it is the same in every version.
-	if len(in.Object) == 2 && in.GetKind() != "" && in.GetAPIVersion() != "" {
-		return sameShape{}.convert(in, to)
-	}
-	gvk := in.GroupVersionKind()
-	raw, err := json.Marshal(in.Object)
+	out, err := w.convertAll([]*unstructured.Unstructured{in}, to)
 	if err != nil {
 		return nil, err
 	}
-	converted, err := w.ask(raw, to)
+	return out[0], nil
+}
+
+// convertAll asks once for all objects, which are of one kind.
+func (w *webhook) convertAll(in []*unstructured.Unstructured, to schema.GroupVersion) ([]*unstructured.Unstructured, error) {
+	out := make([]*unstructured.Unstructured, len(in))
+	var raws []runtime.RawExtension
+	var at []int // which of in a raw is
+	for i, u := range in {
+		// An object with nothing in it is the same in every version.
+		if len(u.Object) == 2 && u.GetKind() != "" && u.GetAPIVersion() != "" {
+			out[i], _ = sameShape{}.convert(u, to) // it never fails
+			continue
+		}
+		raw, err := json.Marshal(u.Object)
+		if err != nil {
+			return nil, err
+		}
+		raws, at = append(raws, runtime.RawExtension{Raw: raw}), append(at, i)
+	}
+	if len(raws) == 0 {
+		return out, nil
+	}
+	gvk := in[at[0]].GroupVersionKind()
+	converted, err := w.ask(raws, to)
 	if err != nil {
 		return nil, fmt.Errorf("conversion webhook for %v failed: %w", gvk, err)
 	}
-	if len(converted) != 1 {
-		return nil, fmt.Errorf("conversion webhook for %v returned %d objects, expected %d", gvk, len(converted), 1)
+	if len(converted) != len(raws) {
+		return nil, fmt.Errorf("conversion webhook for %v returned %d objects, expected %d", gvk, len(converted), len(raws))
 	}
-	out := &unstructured.Unstructured{}
-	if err := out.UnmarshalJSON(converted[0].Raw); err != nil {
-		return nil, fmt.Errorf("conversion webhook for %v returned invalid converted object at index 0: %w", gvk, err)
-	}
-	if err := accept(in, out, to); err != nil {
-		return nil, err
+	for n, i := range at {
+		u := &unstructured.Unstructured{}
+		if err := u.UnmarshalJSON(converted[n].Raw); err != nil {
+			return nil, fmt.Errorf("conversion webhook for %v returned invalid converted object at index %d: %w", gvk, n, err)
+		}
+		if err := accept(n, in[i], u, to); err != nil {
+			return nil, err
+		}
+		out[i] = u
 	}
 	return out, nil
 }
 
-// ask sends one object and returns what the webhook makes of it.
-func (w *webhook) ask(raw []byte, to schema.GroupVersion) ([]runtime.RawExtension, error) {
+// ask sends objects and returns what the webhook makes of them.
+func (w *webhook) ask(objects []runtime.RawExtension, to schema.GroupVersion) ([]runtime.RawExtension, error) {
 	id := uuid.NewUUID()
-	objects := []runtime.RawExtension{{Raw: raw}}
 	if w.review == "v1beta1" {
 		review := v1beta1.ConversionReview{
 			TypeMeta: metav1.TypeMeta{APIVersion: v1beta1.SchemeGroupVersion.String(), Kind: "ConversionReview"},

@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
@@ -62,6 +63,8 @@ type Target struct {
 	Store *store.Store
 
 	entry *entry
+	// converted are items of a list that were converted together.
+	converted map[*store.Item]runtime.Object
 }
 
 // GVK is the kind in the request's version.

@@ -155,7 +155,7 @@ func (t *Target) itemBody(format, as string, it *store.Item) ([]byte, bool, erro
 		if as != "" {
 			return body(format, partialOf(hub))
 		}
-		obj, err := t.version(hub)
+		obj, err := t.versionOf(it, hub)
 		if err != nil {
 			return nil, err
 		}

@@ -32,6 +32,10 @@ func (a *API) list(w http.ResponseWriter, r *http.Request, t *Target, _ *request
 		a.WriteError(w, r, err)
 		return
 	}
+	if t, err = t.convertAll(&wi, l.Items, r.URL.Query().Get("includeObject")); err != nil {
+		a.WriteError(w, r, err)
+		return
+	}
 	meta := metav1.ListMeta{ResourceVersion: strconv.FormatInt(l.Revision, 10), Continue: l.Continue, RemainingItemCount: l.Remaining}
 	if wi.as == "Table" {
 		b, err := t.encodeTable(&wi, l.Items, meta, r.URL.Query().Get("includeObject"))

@@ -59,7 +59,7 @@ func (t *Target) table(w *wire, items []*store.Item, meta metav1.ListMeta, inclu
 			return nil, err
 		}
 		if t.Version.Row != nil {
-			if obj, err = t.version(obj); err != nil {
+			if obj, err = t.versionOf(it, obj); err != nil {
 				return nil, err
 			}
 		}

@@ -95,6 +95,9 @@ type Version struct {
 	Default func(obj runtime.Object)
 	// ToHub and FromHub convert; nil for the hub version itself.
 	ToHub, FromHub func(in runtime.Object) (runtime.Object, error)
+	// FromHubAll converts many at once where that costs less than one by one: a
+	// webhook is asked once. nil converts one by one.
+	FromHubAll func(in []runtime.Object) ([]runtime.Object, error)
 	// OffByDefault versions are served only with --runtime-config (alpha, and beta since 1.24).
 	OffByDefault bool
 	// Deprecated, when set, is the warning sent with each use.
