@@ -88,9 +88,11 @@ type Config struct {
 	MaxRequestsInFlight, MaxMutatingInFlight int
 	// RequestTimeout ends requests that are no streams; default 60 s.
 	RequestTimeout time.Duration
-	// AuditPolicyFile and AuditLog record requests; both or neither are set.
+	// AuditPolicyFile says which requests are recorded, AuditLog and AuditWebhook
+	// where: with a policy at least one of them is set.
 	AuditPolicyFile string
 	AuditLog        audit.LogConfig
+	AuditWebhook    audit.WebhookConfig
 	// PriorityAndFairness shares the requests at work out by FlowSchemas; default
 	// true. Without it only the two bounds above hold.
 	PriorityAndFairness *bool
@@ -141,8 +143,8 @@ func (c Config) complete() (Config, error) {
 	if c.RequestTimeout == 0 {
 		c.RequestTimeout = time.Minute
 	}
-	if (c.AuditPolicyFile == "") != (c.AuditLog.Path == "") {
-		errs = append(errs, errors.New("apiserver: audit needs both a policy and a log: give --audit-policy-file and --audit-log-path"))
+	if (c.AuditPolicyFile == "") != (c.AuditLog.Path == "" && c.AuditWebhook.KubeconfigFile == "") {
+		errs = append(errs, errors.New("apiserver: audit needs a policy and a place: give --audit-policy-file, and --audit-log-path or --audit-webhook-config-file"))
 	}
 	if c.EncryptionConfigFile != "" {
 		log := c.Log

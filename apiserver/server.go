@@ -57,7 +57,7 @@ type Server struct {
 	services  *serviceip.Allocator
 	flow      *flowcontrol.Controller
 	auditor   *audit.Auditor
-	auditLog  *audit.Log
+	auditRuns []func(context.Context) error
 	dialer    *connect.Dialer
 	openapi   *openapi.OpenAPI
 	keys      *serviceaccount.Discovery
@@ -159,10 +159,22 @@ func (s *Server) traffic() error {
 	if err != nil {
 		return err
 	}
-	if s.auditLog, err = audit.NewLog(s.cfg.AuditLog); err != nil {
-		return err
+	var sinks []audit.Sink
+	if s.cfg.AuditLog.Path != "" {
+		log, err := audit.NewLog(s.cfg.AuditLog)
+		if err != nil {
+			return err
+		}
+		sinks, s.auditRuns = append(sinks, log), append(s.auditRuns, log.Run)
 	}
-	s.auditor, err = audit.New(audit.Config{Policy: policy, Sinks: []audit.Sink{s.auditLog}})
+	if s.cfg.AuditWebhook.KubeconfigFile != "" {
+		hook, err := audit.NewWebhook(s.cfg.AuditWebhook)
+		if err != nil {
+			return err
+		}
+		sinks, s.auditRuns = append(sinks, hook), append(s.auditRuns, hook.Run)
+	}
+	s.auditor, err = audit.New(audit.Config{Policy: policy, Sinks: sinks})
 	return err
 }
 
@@ -362,8 +374,8 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.flow != nil {
 		part("flow control", s.flow.Run)
 	}
-	if s.auditLog != nil {
-		part("audit log", s.auditLog.Run)
+	for _, run := range s.auditRuns {
+		part("audit", run)
 	}
 	<-ctx.Done()
 	wg.Wait()

@@ -2,7 +2,6 @@ package audit
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +22,7 @@ type LogConfig struct {
 	// MaxSize in MiB at which the file is put aside (0: never), MaxBackups how
 	// many of those are kept (0: all), and MaxAge in days how long (0: for ever).
 	MaxSize, MaxBackups, MaxAge int
+	Truncate                    TruncateConfig
 	Log                         *slog.Logger
 }
 
@@ -107,9 +107,8 @@ func (l *Log) Run(ctx context.Context) error {
 }
 
 func (l *Log) write(e *auditv1.Event) {
-	b, err := json.Marshal(e)
-	if err != nil {
-		l.cfg.Log.Error("audit event cannot be encoded", "id", e.AuditID, "err", err)
+	b := l.cfg.Truncate.encode(e, l.cfg.Log)
+	if b == nil {
 		return
 	}
 	l.mu.Lock()

@@ -35,6 +35,8 @@ type apiserverFlags struct {
 	webhookTTL                            time.Duration
 	auditPolicy                           string
 	auditLog                              audit.LogConfig
+	auditHook                             audit.WebhookConfig
+	throttle, logTruncate, hookTruncate   bool
 	issuer                                string
 	keyFiles                              []string
 	kubeletCA, kubeletCert, kubeletKey    string
@@ -88,6 +90,16 @@ func (o *apiserverFlags) add(f *pflag.FlagSet) {
 	f.IntVar(&o.auditLog.MaxAge, "audit-log-maxage", 0, "how many days old records are kept; 0 is for ever")
 	f.IntVar(&o.auditLog.MaxBackups, "audit-log-maxbackup", 0, "how many old files of records are kept; 0 is all")
 	f.IntVar(&o.auditLog.MaxSize, "audit-log-maxsize", 0, "the size in MiB at which the file is put aside; 0 is never")
+	truncation(f, "audit-log", &o.logTruncate, &o.auditLog.Truncate)
+	f.StringVar(&o.auditHook.KubeconfigFile, "audit-webhook-config-file", "", "a kubeconfig of the service that they are sent to")
+	f.IntVar(&o.auditHook.Buffer, "audit-webhook-batch-buffer-size", 10000, "how many records wait; more are lost")
+	f.IntVar(&o.auditHook.MaxSize, "audit-webhook-batch-max-size", 400, "how many are sent at once")
+	f.DurationVar(&o.auditHook.MaxWait, "audit-webhook-batch-max-wait", 30*time.Second, "how long the first of a batch waits")
+	f.BoolVar(&o.throttle, "audit-webhook-batch-throttle-enable", true, "bound the batches")
+	f.Float32Var(&o.auditHook.QPS, "audit-webhook-batch-throttle-qps", 10, "how many batches a second")
+	f.IntVar(&o.auditHook.Burst, "audit-webhook-batch-throttle-burst", 15, "how many at once when there were few")
+	f.DurationVar(&o.auditHook.Backoff, "audit-webhook-initial-backoff", 10*time.Second, "the wait before a batch is sent again")
+	truncation(f, "audit-webhook", &o.hookTruncate, &o.auditHook.Truncate)
 	f.StringVar(&o.encryption, "encryption-provider-config", "", "an EncryptionConfiguration: what is encrypted in the store")
 	f.BoolVar(&o.reload, "encryption-provider-config-automatic-reload", false, "read it again when it changes")
 	f.IntVar(&o.inflight, "max-requests-inflight", 400, "how many reads are at work at once")
@@ -108,6 +120,13 @@ func (o *apiserverFlags) add(f *pflag.FlagSet) {
 	o.keep = keepByDefault()
 	addKeep(f, &o.keep, &o.quota)
 	f.StringToStringVar(&o.oidcRequired, "oidc-required-claim", nil, "claims that a token must have: CLAIM=VALUE")
+}
+
+// truncation declares the bounds of a back end's events.
+func truncation(f *pflag.FlagSet, backend string, on *bool, c *audit.TruncateConfig) {
+	f.BoolVar(on, backend+"-truncate-enabled", false, "cut records that are too large")
+	f.IntVar(&c.MaxEventSize, backend+"-truncate-max-event-size", 102400, "the most bytes of a record")
+	f.IntVar(&c.MaxBatchSize, backend+"-truncate-max-batch-size", 10485760, "the most bytes that go out at once")
 }
 
 // apply gives a server's configuration what the flags say.
@@ -135,6 +154,14 @@ func (o *apiserverFlags) apply(c *apiserver.Config) error {
 	c.Admission = admissionChain(o.enable, o.disable)
 	c.MaxRequestsInFlight, c.MaxMutatingInFlight, c.RequestTimeout, c.PriorityAndFairness = o.inflight, o.mutating, o.timeout, &o.fairness
 	c.AuditPolicyFile, c.AuditLog, c.EncryptionConfigFile, c.EncryptionReload = o.auditPolicy, o.auditLog, o.encryption, o.reload
+	c.AuditWebhook = o.auditHook
+	c.AuditWebhook.Unthrottled = !o.throttle
+	if !o.logTruncate {
+		c.AuditLog.Truncate = audit.TruncateConfig{}
+	}
+	if !o.hookTruncate {
+		c.AuditWebhook.Truncate = audit.TruncateConfig{}
+	}
 	for _, text := range o.kubeletAddresses {
 		c.KubeletAddressTypes = append(c.KubeletAddressTypes, corev1.NodeAddressType(text))
 	}
