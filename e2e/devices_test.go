@@ -180,7 +180,13 @@ spec: {spec: {devices: {requests: [{name: toy, exactly: {deviceClassName: toys}}
 	s.run("delete", "pod", "one")
 	s.ready("pod/two")
 	toy("two")
-	s.run("delete", "pod", "two")
+	s.apply(`apiVersion: resource.k8s.io/v1
+kind: DeviceTaintRule
+metadata: {name: broken}
+spec: {deviceSelector: {driver: toys.example.com}, taint: {key: broken, effect: NoExecute}}
+`)
+	s.gone(60*time.Second, "pod/two")
+	s.run("delete", "devicetaintrule", "broken")
 	s.eventually(30*time.Second, "all claims unprepared and gone", func() error {
 		if left := d.Prepared(); len(left) > 0 {
 			return fmt.Errorf("prepared: %v", left)
