@@ -255,10 +255,17 @@ func (r *Runtime) StartContainer(ctx context.Context, id string) error {
 	if c.sandbox.phase() != phaseReady {
 		return coded(fmt.Errorf("sandbox container %q is not running", c.sandbox.id))
 	}
+	if err := ctx.Err(); err != nil {
+		return coded(fmt.Errorf("failed to start container %q: %w", c.id, err))
+	}
 	if err := c.change(func(rec *containerRecord) { rec.Started = true }); err != nil {
 		return coded(err)
 	}
 	rec := c.record()
+	// A start that has begun is not given up with its caller: the shim would go
+	// on with it, and nobody would know of the container.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startPatience)
+	defer cancel()
 	info, err := c.sandbox.shim.Start(ctx, c.id, shimapi.Start{
 		Dir: c.dir, LogPath: rec.LogPath, Terminal: c.cfg.Tty, Stdin: c.cfg.Stdin, StdinOnce: c.cfg.StdinOnce, Systemd: r.cfg.SystemdCgroups,
 	})
@@ -286,6 +293,8 @@ func startFailure(message string, at time.Time) *shimapi.Exit {
 }
 
 const (
+	// startPatience is how long a shim may take to start a container.
+	startPatience = 2 * time.Minute
 	// killPatience is how long the end of a killed container is waited for.
 	killPatience = 2 * time.Minute
 )

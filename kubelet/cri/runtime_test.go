@@ -1,6 +1,7 @@
 package cri_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -265,6 +266,30 @@ func edit(t *testing.T, path, now, was string) {
 	}
 	if err := os.WriteFile(path, []byte(next), 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A caller that gives up finds the container started, or not begun, and never
+// one that runs and is taken for ended.
+func TestStartIsNotHalfDone(t *testing.T) {
+	n := newNode(t)
+	n.pull()
+	sb, scfg := n.pod("hasty")
+	for i := range 10 {
+		id, err := n.create(sb, scfg, "c"+strconv.Itoa(i), []string{"sleep"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*time.Millisecond)
+		err = n.StartContainer(ctx, id)
+		cancel()
+		want := running
+		if err != nil {
+			want = created
+		}
+		if st := n.status(id); st.State != want {
+			t.Errorf("after a start with the error %v the container is %v", err, st)
+		}
 	}
 }
 
