@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -45,6 +46,9 @@ func alone(t *testing.T) *space {
 		t.Fatal(err)
 	}
 	config.QPS, config.Burst = 200, 400
+	// As Kubernetes' own tests ask; the dynamic client asks for JSON.
+	config.ContentType = runtime.ContentTypeProtobuf
+	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
 	s := &space{t: t, config: config}
 	// Not t.Context: it ends before the clean-up.
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
