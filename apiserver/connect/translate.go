@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -125,8 +126,13 @@ func outcomeOf(err error) metav1.Status {
 			}}},
 		}
 	}
-	return apierrors.NewInternalError(err).Status()
+	// What the kubelet reported as internal is not so twice.
+	text := strings.TrimPrefix(err.Error(), internalPrefix)
+	return apierrors.NewInternalError(errors.New(text)).Status()
 }
+
+// internalPrefix begins the messages of internal errors.
+const internalPrefix = "Internal error occurred: "
 
 // sizes are the terminal's sizes as the client tells them.
 type sizes struct {

@@ -136,7 +136,7 @@ func TestExecOverWebSocket(t *testing.T) {
 	}{
 		"stdin is half-closed": {command: "count", in: strings.NewReader(strings.Repeat("x", 100_000)), out: "100000 bytes", err: "counted"},
 		"exit code":            {command: "exit", fails: "command terminated with exit code 7", code: 7},
-		"failure":              {command: "break", fails: "broken container"},
+		"failure":              {command: "break", fails: "Internal error occurred: error executing command in container: broken container"},
 		"terminal size":        {command: "size", tty: true, out: "80x25"},
 		"refusal":              {path: "/nowhere", command: "count", fails: "unable to upgrade connection: container not found"},
 	} {
@@ -154,7 +154,7 @@ func TestExecOverWebSocket(t *testing.T) {
 			}
 			e := session(t, s, path, &corev1.PodExecOptions{Command: []string{tc.command}, Stdin: tc.in != nil, Stdout: true, Stderr: !tc.tty, TTY: tc.tty})
 			err := e.StreamWithContext(t.Context(), o)
-			if (err == nil) != (tc.fails == "") || err != nil && !strings.Contains(err.Error(), tc.fails) {
+			if (err == nil) != (tc.fails == "") || err != nil && (!strings.Contains(err.Error(), tc.fails) || strings.Count(err.Error(), internalPrefix) > 1) {
 				t.Fatalf("error %v, want %q", err, tc.fails)
 			}
 			var exit clientexec.CodeExitError

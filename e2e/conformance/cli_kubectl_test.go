@@ -195,7 +195,7 @@ func TestCLIDiff(t *testing.T) {
 // Conformance: [sig-cli] Kubectl client Kubectl api-versions should check if v1 is in available api versions
 func TestCLIInformation(t *testing.T) {
 	s := parallel(t)
-	s.says("", []string{"version"}, "Client Version: v", "Server Version: v1.37.")
+	s.says("", []string{"version"}, "Client Version: ", "Server Version: ", "v1.37.")
 	var version struct {
 		ServerVersion map[string]string
 	}
