@@ -12,9 +12,7 @@ import (
 
 	"github.com/google/uuid"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	"skiff/apiserver/audit"
@@ -195,7 +193,7 @@ func (s *Server) withAuthorization(next http.Handler) http.Handler {
 			handlers.WriteError(w, r, apierrors.NewInternalError(err))
 			return
 		}
-		handlers.WriteError(w, r, forbidden(attrs, info, reason))
+		handlers.WriteError(w, r, handlers.Forbidden(attrs, reason))
 	})
 }
 
@@ -215,40 +213,6 @@ func attributes(r *http.Request, info *request.Info) authorizer.Attributes {
 		}
 	}
 	return out
-}
-
-// forbidden is upstream's text of a refusal.
-func forbidden(a authorizer.Attributes, info *request.Info, reason string) error {
-	name := ""
-	if u := a.GetUser(); u != nil {
-		name = u.GetName()
-	}
-	var text string
-	if !info.IsResource {
-		text = fmt.Sprintf("User %q cannot %s path %q", name, a.GetVerb(), a.GetPath())
-	} else {
-		resource := a.GetResource()
-		if sub := a.GetSubresource(); sub != "" {
-			resource += "/" + sub
-		}
-		text = fmt.Sprintf("User %q cannot %s resource %q in API group %q", name, a.GetVerb(), resource, a.GetAPIGroup())
-		if ns := a.GetNamespace(); ns != "" {
-			text += fmt.Sprintf(" in the namespace %q", ns)
-		} else {
-			text += " at the cluster scope"
-		}
-	}
-	if reason != "" {
-		text += ": " + reason
-	}
-	if !info.IsResource {
-		return &apierrors.StatusError{ErrStatus: metav1.Status{
-			Status: metav1.StatusFailure, Code: http.StatusForbidden, Reason: metav1.StatusReasonForbidden,
-			Message: "forbidden: " + text, Details: &metav1.StatusDetails{},
-		}}
-	}
-	gr := schema.GroupResource{Group: a.GetAPIGroup(), Resource: a.GetResource()}
-	return apierrors.NewForbidden(gr, a.GetName(), errors.New(text))
 }
 
 // recorder remembers the status code.

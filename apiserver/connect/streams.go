@@ -123,10 +123,22 @@ func (c *connectors) attach(w http.ResponseWriter, r *http.Request, t *handlers.
 	c.stream(w, r, t, o, "attach", o.Container)
 }
 
+// mayStream asks for the right to create of those who come with a GET, as every
+// WebSocket does: who may only get must not get a shell.
+func (c *connectors) mayStream(r *http.Request, t *handlers.Target) error {
+	if r.Method == http.MethodPost {
+		return nil
+	}
+	return c.API.MayCreate(r.Context(), t)
+}
+
 func (c *connectors) stream(w http.ResponseWriter, r *http.Request, t *handlers.Target, o runtime.Object, kind, name string) {
 	pod, err := c.pod(r.Context(), t)
 	if err == nil {
 		name, err = container(pod, name)
+	}
+	if err == nil {
+		err = c.mayStream(r, t)
 	}
 	if err == nil {
 		err = c.API.Connect(r.Context(), t, o)
@@ -165,6 +177,9 @@ func (c *connectors) portForward(w http.ResponseWriter, r *http.Request, t *hand
 		}
 	}
 	pod, err := c.pod(r.Context(), t)
+	if err == nil {
+		err = c.mayStream(r, t)
+	}
 	if err == nil {
 		err = c.API.Connect(r.Context(), t, o)
 	}

@@ -2,7 +2,6 @@ package handlers
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 
@@ -242,7 +241,7 @@ func (a *API) madeByUpdate(ctx context.Context, t *Target, s *resources.Strategy
 	} else if uid != "" {
 		return nil, nil, apierrors.NewConflict(t.GR(), t.Name, fmt.Errorf("StorageError: invalid object, Code: 4, Key: %s, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: %s, UID in object meta: ", t.Store.Key(t.Namespace, t.Name), uid))
 	}
-	if err := a.mayCreate(ctx, t); err != nil {
+	if err := a.MayCreate(ctx, t); err != nil {
 		return nil, nil, err
 	}
 	if !c.tracked {
@@ -258,8 +257,8 @@ func (a *API) madeByUpdate(ctx context.Context, t *Target, s *resources.Strategy
 	return a.made(ctx, t, s, obj, o)
 }
 
-// mayCreate asks for the right to create where the verb was update or patch.
-func (a *API) mayCreate(ctx context.Context, t *Target) error {
+// MayCreate asks for the right to create where the verb was another.
+func (a *API) MayCreate(ctx context.Context, t *Target) error {
 	if a.cfg.Authorizer == nil {
 		return nil
 	}
@@ -268,17 +267,18 @@ func (a *API) mayCreate(ctx context.Context, t *Target) error {
 	if info == nil || user == nil {
 		return nil
 	}
-	decision, reason, err := a.cfg.Authorizer.Authorize(ctx, authorizer.AttributesRecord{
+	attributes := authorizer.AttributesRecord{
 		User: user, Verb: "create", Namespace: t.Namespace, APIGroup: t.Resource.Group, APIVersion: t.Version.Name,
 		Resource: t.Resource.Plural, Subresource: t.Subresource, Name: t.Name, ResourceRequest: true, Path: info.Path,
-	})
+	}
+	decision, reason, err := a.cfg.Authorizer.Authorize(ctx, attributes)
 	if decision == authorizer.DecisionAllow {
 		return nil
 	}
 	if err != nil {
 		return apierrors.NewInternalError(err)
 	}
-	return apierrors.NewForbidden(t.GR(), t.Name, errors.New(reason))
+	return Forbidden(attributes, reason)
 }
 
 func revision(obj runtime.Object) (int64, error) {

@@ -13,7 +13,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
@@ -43,14 +42,6 @@ func equal[T comparable](s *space, what string, want, got T) {
 	if want != got {
 		s.t.Errorf("%s is %v, want %v", what, got, want)
 	}
-}
-
-// anyOf is an object as unstructured content.
-func anyOf(s *space, obj any) *unstructured.Unstructured {
-	s.t.Helper()
-	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(obj)
-	s.must(err)
-	return &unstructured.Unstructured{Object: content}
 }
 
 // parsed is an object from its JSON.
