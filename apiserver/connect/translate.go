@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/tools/remotecommand"
 	clientspdy "k8s.io/client-go/transport/spdy"
 	"k8s.io/client-go/util/exec"
+	"k8s.io/klog/v2"
 	"k8s.io/streaming/pkg/httpstream/spdy"
 	"k8s.io/streaming/pkg/httpstream/wsstream"
 )
@@ -53,7 +54,9 @@ func (c *connectors) translate(w http.ResponseWriter, r *http.Request, to *url.U
 		},
 	}})
 	conn.SetIdleTimeout(idleStreams)
-	_, streams, err := conn.Open(endTelling{w, cancel}, r)
+	// To the library's log each end of a session is an error.
+	quiet := r.WithContext(klog.NewContext(ctx, klog.Logger{}))
+	_, streams, err := conn.Open(endTelling{w, cancel}, quiet)
 	if err != nil {
 		return // the handshake has answered
 	}
