@@ -247,3 +247,22 @@ func TestBootstrapGroups(t *testing.T) {
 		})
 	}
 }
+
+// A TokenReview answers with the groups that the token's requests have.
+func TestReviewedTokenIsAuthenticated(t *testing.T) {
+	tokens := filepath.Join(t.TempDir(), "tokens.csv")
+	if err := os.WriteFile(tokens, []byte("sesame,ali,u1,\"dev,ops\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a, err := New(Config{TokenFile: tokens})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, ok, err := a.AuthenticateToken(t.Context(), "sesame")
+	if err != nil || !ok {
+		t.Fatalf("the token is good: %v, %v", ok, err)
+	}
+	if d := cmp.Diff([]string{"dev", "ops", "system:authenticated"}, resp.User.GetGroups()); d != "" {
+		t.Errorf("groups (-want +got):\n%s", d)
+	}
+}
