@@ -11,7 +11,7 @@ import (
 func history(s *space) {
 	skiff := func(args ...string) string {
 		s.t.Helper()
-		return s.cluster.skiff(s.t, append(args, "--namespace", s.name, "--root", s.cluster.root)...)
+		return s.cluster.skiff(s.t, append(args, "--namespace", s.name, "--root", s.Root)...)
 	}
 	want := func(out string, parts ...string) {
 		s.t.Helper()
@@ -46,17 +46,17 @@ func history(s *space) {
 func TestMigration(t *testing.T) {
 	c := prepare(t)
 	store := pgtest.Start(t).Database(t)
-	c.nodes = 1
+	c.Nodes = 1
 	t.Cleanup(func() { c.remove(t) })
 	c.up(t)
 	s := &space{cluster: c, t: t, name: "default"}
 	s.run("create", "configmap", "one", "--from-literal=a=1")
 	was := s.field("configmap/one", ".metadata.resourceVersion")
 	for _, to := range []string{store, "sqlite://" + t.TempDir() + "/state.db"} {
-		c.skiff(t, "migrate", "--root", c.root, "--to", to, "--warm")
+		c.skiff(t, "migrate", "--root", c.Root, "--to", to, "--warm")
 		s.run("create", "configmap", "between-"+to[:6])
-		c.skiff(t, "down", "--root", c.root)
-		if out := c.skiff(t, "migrate", "--root", c.root, "--to", to); !strings.Contains(out, "each kept its revisions") {
+		c.skiff(t, "down", "--root", c.Root)
+		if out := c.skiff(t, "migrate", "--root", c.Root, "--to", to); !strings.Contains(out, "each kept its revisions") {
 			t.Errorf("migrate says:\n%s", out)
 		}
 		c.up(t)
