@@ -17,6 +17,7 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/client-go/kubernetes"
 	corelisters "k8s.io/client-go/listers/core/v1"
@@ -321,6 +322,10 @@ func (p *Plugin) token(ctx context.Context, a *admission.Attributes, node string
 		return errors.New("node requested token with a pod binding without a uid")
 	}
 	pod, err := p.find(ctx, a.Namespace, ref.Name)
+	if err == nil && (pod.UID != ref.UID || pod.Spec.NodeName != node) {
+		// The kubelet may know of a pod's binding before the informer does.
+		pod, err = p.client.CoreV1().Pods(a.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
+	}
 	if err != nil {
 		return err
 	}

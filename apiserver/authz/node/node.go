@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apiserver/pkg/authentication/user"
@@ -16,6 +17,13 @@ import (
 )
 
 const byNode = "node-authorizer"
+
+const (
+	// patience is how long an answer waits for the informers: a kubelet hears of
+	// its pods no later than they do, and asks for what they need at once.
+	patience = 500 * time.Millisecond
+	interval = 5 * time.Millisecond
+)
 
 // Authorizer decides on the requests of nodes. It has no opinion on others'.
 type Authorizer struct {
@@ -58,7 +66,7 @@ func Name(u user.Info) string {
 }
 
 // Authorize answers for nodes.
-func (a *Authorizer) Authorize(_ context.Context, attrs authorizer.Attributes) (authorizer.Decision, string, error) {
+func (a *Authorizer) Authorize(ctx context.Context, attrs authorizer.Attributes) (authorizer.Decision, string, error) {
 	node := Name(attrs.GetUser())
 	if node == "" || !attrs.IsResourceRequest() {
 		return authorizer.DecisionNoOpinion, "", nil
@@ -73,29 +81,35 @@ func (a *Authorizer) Authorize(_ context.Context, attrs authorizer.Attributes) (
 		if attrs.GetName() == "" {
 			return no("No Object name found")
 		}
-		if a.uses(node, func(p *corev1.Pod) bool { return refers(p, attrs.GetResource(), attrs.GetNamespace(), attrs.GetName()) }) ||
-			attrs.GetResource() == "secrets" && a.usesVolumeSecret(node, attrs.GetNamespace(), attrs.GetName()) {
+		if soon(ctx, func() bool {
+			return a.uses(node, func(p *corev1.Pod) bool { return refers(p, attrs.GetResource(), attrs.GetNamespace(), attrs.GetName()) }) ||
+				attrs.GetResource() == "secrets" && a.usesVolumeSecret(node, attrs.GetNamespace(), attrs.GetName())
+		}) {
 			return yes()
 		}
 		return no(fmt.Sprintf("no relationship found between node '%s' and this object", node))
 	case "/persistentvolumeclaims":
 		if sub == "status" && (verb == "update" || verb == "patch") || verb == "get" {
-			if a.uses(node, func(p *corev1.Pod) bool { return p.Namespace == attrs.GetNamespace() && claims(p, attrs.GetName()) }) {
+			if soon(ctx, func() bool {
+				return a.uses(node, func(p *corev1.Pod) bool { return p.Namespace == attrs.GetNamespace() && claims(p, attrs.GetName()) })
+			}) {
 				return yes()
 			}
 			return no(fmt.Sprintf("no relationship found between node '%s' and this object", node))
 		}
 	case "/persistentvolumes":
 		if verb == "get" && sub == "" {
-			if a.usesVolume(node, attrs.GetName()) {
+			if soon(ctx, func() bool { return a.usesVolume(node, attrs.GetName()) }) {
 				return yes()
 			}
 			return no(fmt.Sprintf("no relationship found between node '%s' and this object", node))
 		}
 	case "/serviceaccounts":
 		if verb == "create" && sub == "token" {
-			if a.uses(node, func(p *corev1.Pod) bool {
-				return p.Namespace == attrs.GetNamespace() && p.Spec.ServiceAccountName == attrs.GetName()
+			if soon(ctx, func() bool {
+				return a.uses(node, func(p *corev1.Pod) bool {
+					return p.Namespace == attrs.GetNamespace() && p.Spec.ServiceAccountName == attrs.GetName()
+				})
 			}) {
 				return yes()
 			}
@@ -181,6 +195,27 @@ func yes() (authorizer.Decision, string, error) { return authorizer.DecisionAllo
 
 func no(reason string) (authorizer.Decision, string, error) {
 	return authorizer.DecisionNoOpinion, reason, nil
+}
+
+// soon asks until the answer is yes, or too long.
+func soon(ctx context.Context, related func() bool) bool {
+	if related() {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return related()
+		case <-tick.C:
+			if related() {
+				return true
+			}
+		}
+	}
 }
 
 func (a *Authorizer) uses(node string, does func(*corev1.Pod) bool) bool {
