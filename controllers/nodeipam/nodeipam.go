@@ -10,6 +10,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	corelisters "k8s.io/client-go/listers/core/v1"
@@ -141,6 +142,15 @@ func (c *Controller) sync(ctx context.Context, name string) error {
 	}
 	if node.DeletionTimestamp != nil {
 		return nil
+	}
+	if len(prefixes(node)) == 0 {
+		// The cache may be from before an earlier allocation, and a second one
+		// would be added to it.
+		if node, err = c.parts.Client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{}); apierrors.IsNotFound(err) {
+			return nil // its deletion is still to be seen
+		} else if err != nil {
+			return fmt.Errorf("nodeipam: node %s: %w", name, err)
+		}
 	}
 	if len(prefixes(node)) > 0 {
 		c.occupy(node)
