@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -55,8 +54,10 @@ func nodeParts(l layout.Layout, c *node.Config, kubeletFile string, api *rest.Co
 	if err := os.MkdirAll(l.Run(), 0o700); err != nil {
 		return nil, err
 	}
-	// Users of pods with a user namespace pass through to their containers' roots.
-	if err := errors.Join(os.MkdirAll(l.State(), 0o711), os.Chmod(l.State(), 0o711)); err != nil {
+	if err := os.MkdirAll(l.State(), 0o711); err != nil {
+		return nil, err
+	}
+	if err := passable(l.State(), l.Root()); err != nil {
 		return nil, err
 	}
 	runtime, err := cri.New(cri.Config{
@@ -201,4 +202,22 @@ func labels(c *node.Config) map[string]string {
 		}
 	}
 	return out
+}
+
+// passable lets all users pass through a folder and those above it, up to root:
+// the users of pods with a user namespace reach their containers' roots so.
+func passable(dir, root string) error {
+	for ; dir != root && dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+		info, err := os.Stat(dir)
+		if err != nil {
+			return err
+		}
+		const search = 0o111
+		if mode := info.Mode().Perm(); mode&search != search {
+			if err := os.Chmod(dir, mode|search); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

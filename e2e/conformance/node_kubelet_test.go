@@ -22,7 +22,6 @@ func TestNodeLogs(t *testing.T) {
 func TestNodeAlwaysFails(t *testing.T) {
 	s := parallel(t)
 	p := shellPod("pod", "")
-	p.Spec.RestartPolicy = corev1.RestartPolicyAlways
 	p.Spec.Containers[0].Command = []string{"/bin/false"}
 	s.pod(p)
 	got := s.podIs("pod", "terminated", func(p *corev1.Pod) bool {
