@@ -11,12 +11,14 @@ import (
 )
 
 // Pods with users of their own: root inside is nobody on the node, no two pods
-// have the same users, and files of volumes belong to those inside.
+// of a node have the same users, and files of volumes belong to those inside.
 func TestNodeUserNamespaces(t *testing.T) {
 	s := parallel(t)
 	var maps []string
+	node := ""
 	for _, name := range []string{"one", "two"} {
 		p := shellPod(name, "sleep 600")
+		p.Spec.NodeName = node
 		p.Spec.HostUsers = ptr.To(false)
 		p.Spec.SecurityContext = &corev1.PodSecurityContext{FSGroup: ptr.To[int64](3000)}
 		p.Spec.Volumes = []corev1.Volume{
@@ -31,7 +33,7 @@ func TestNodeUserNamespaces(t *testing.T) {
 		c.TerminationMessagePath = "/last-words"
 		// The whole of /proc may be shown to users who are nobody on the node.
 		c.SecurityContext = &corev1.SecurityContext{ProcMount: ptr.To(corev1.UnmaskedProcMount)}
-		s.ready(p)
+		node = s.ready(p).Spec.NodeName
 		users := strings.Fields(s.mustExec(name, "main", "cat", "/proc/self/uid_map"))
 		if len(users) != 3 || users[0] != "0" || users[1] == "0" || users[2] != "65536" {
 			t.Errorf("the users of pod %s are %v", name, users)
