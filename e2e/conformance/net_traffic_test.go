@@ -159,8 +159,8 @@ func TestNetTrafficDistribution(t *testing.T) {
 func TestNetTerminatingEndpoint(t *testing.T) {
 	s := parallel(t)
 	clients := s.clients()
-	p := probePod("web", "serve", "--linger", "20s")
-	p.Spec.TerminationGracePeriodSeconds = ptr.To[int64](25)
+	p := probePod("web", "serve", "--linger", "60s")
+	p.Spec.TerminationGracePeriodSeconds = ptr.To[int64](65)
 	p.Spec.Containers[0].ReadinessProbe = readyProbe()
 	s.ready(p)
 	url := s.urls(s.service(service("web", corev1.ServiceTypeNodePort)))
@@ -178,7 +178,7 @@ func TestNetTerminatingEndpoint(t *testing.T) {
 		}
 		return fmt.Errorf("there is none")
 	})
-	for range 5 {
+	for range 2 {
 		for _, from := range clients {
 			for _, u := range url {
 				if got, err := s.answers(from, u, 3); err != nil || len(got) != 1 {
