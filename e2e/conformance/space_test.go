@@ -53,7 +53,9 @@ func alone(t *testing.T) *space {
 	// Not t.Context: it ends before the clean-up.
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	s.ctx = ctx
-	if s.client, err = kubernetes.NewForConfig(config); err != nil {
+	typed := rest.CopyConfig(config) // speaks as the controllers of the world do
+	typed.AcceptContentTypes, typed.ContentType = runtime.ContentTypeProtobuf+","+runtime.ContentTypeJSON, runtime.ContentTypeProtobuf
+	if s.client, err = kubernetes.NewForConfig(typed); err != nil {
 		t.Fatal(err)
 	}
 	if s.dynamic, err = dynamic.NewForConfig(config); err != nil {
