@@ -32,8 +32,12 @@ func (c Config) With(doc []byte) (Config, error) {
 	wrong := func(field, format string, args ...any) {
 		errs = append(errs, fmt.Errorf("KubeProxyConfiguration: %s: %s", field, fmt.Sprintf(format, args...)))
 	}
-	if f.Mode != "" {
-		c.Mode = Mode(f.Mode)
+	switch mode := Mode(f.Mode); mode {
+	case "":
+	case IPTables, NFTables, IPVS:
+		c.Mode = mode
+	default:
+		wrong("mode", "%q is not known: want iptables or nftables", mode)
 	}
 	own := rules{field: "iptables", bit: f.IPTables.MasqueradeBit, all: f.IPTables.MasqueradeAll, least: f.IPTables.MinSyncPeriod, period: f.IPTables.SyncPeriod}
 	if c.Mode == NFTables {

@@ -45,6 +45,7 @@ func TestConfigFile(t *testing.T) {
 				c.Conntrack = Conntrack{MaxPerCore: 1, Min: 2, TCPEstablished: time.Hour, TCPCloseWait: time.Minute, TCPBeLiberal: true, UDP: 30 * time.Second, UDPStream: 3 * time.Minute}
 			},
 		},
+		"mode":            {doc: head + "mode: foo\n", err: `mode: "foo" is not known: want iptables or nftables`},
 		"unknown field":   {doc: head + "iptable: {}\n", err: `unknown field "iptable"`},
 		"another kind":    {doc: "apiVersion: v1\nkind: ConfigMap\n", err: "want apiVersion kubeproxy.config.k8s.io/v1alpha1"},
 		"masqueradeBit":   {doc: head + "iptables: {masqueradeBit: 32}\n", err: "iptables.masqueradeBit: 32: want 0 to 31"},

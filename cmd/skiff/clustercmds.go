@@ -40,7 +40,7 @@ func initCommand() *cobra.Command {
 			}
 			m.DryRun = dry
 			if file != "" {
-				if c, err = config.LoadInit(file); err != nil {
+				if c, err = loadInit(file); err != nil {
 					return err
 				}
 			}

@@ -25,6 +25,7 @@ import (
 	"skiff/cluster/setup"
 	"skiff/cluster/token"
 	"skiff/cluster/version"
+	"skiff/proxy"
 )
 
 type upOptions struct {
@@ -116,7 +117,7 @@ func firstMaster(ctx context.Context, cmd *cobra.Command, m setup.Machine, o upO
 	}
 	c := &config.Init{ComponentConfigs: map[string][]byte{}}
 	if o.config != "" {
-		if c, err = config.LoadInit(o.config); err != nil {
+		if c, err = loadInit(o.config); err != nil {
 			return "", err
 		}
 	}
@@ -139,6 +140,19 @@ func firstMaster(ctx context.Context, cmd *cobra.Command, m setup.Machine, o upO
 	}
 	init := &setup.Init{Machine: m, Config: c, Quiet: true, CloudProvider: o.cloud}
 	return c.BootstrapTokens[0].Token, init.Run(ctx, nil, "")
+}
+
+// loadInit reads the file of a new cluster and looks into the configuration of its
+// proxies, so that what is wrong is said before anything is made.
+func loadInit(path string) (*config.Init, error) {
+	c, err := config.LoadInit(path)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := (proxy.Config{}).With(c.ComponentConfigs["KubeProxyConfiguration"]); err != nil {
+		return nil, fmt.Errorf("configuration file %s: %w", path, err)
+	}
+	return c, nil
 }
 
 // memberRoot is where the root of node i is.
