@@ -4,7 +4,7 @@ export CGO_ENABLED := 0
 GO ?= go
 VERSION ?= v1.37.2+skiff.1
 LDFLAGS := -s -w -X skiff/cluster/version.Version=$(VERSION)
-SHIM := kubelet/cri/shimbin/files/shim
+SHIM := kubelet/cri/shimbin/files/shim.zst
 SHIM_SOURCES := $(wildcard kubelet/cri/shim/*.go kubelet/cri/shimapi/*.go) go.mod
 RACE := ./kine/mvcc/... ./kine/watchhub/... ./apiserver/store/... ./controllers/loop/... ./scheduler/queue/... ./scheduler/cache/...
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -24,7 +24,8 @@ build: $(SHIM) ## build bin/skiff
 	$(GO) build -ldflags '$(LDFLAGS)' -o bin/skiff ./cmd/skiff
 
 $(SHIM): $(SHIM_SOURCES)
-	CGO_ENABLED=1 $(GO) build -tags 'seccomp osusergo netgo' -ldflags '-s -w -linkmode external -extldflags -static' -o $@ ./kubelet/cri/shim
+	CGO_ENABLED=1 $(GO) build -tags 'seccomp osusergo netgo' -ldflags '-s -w -linkmode external -extldflags -static' -o bin/shim ./kubelet/cri/shim
+	$(GO) run ./kubelet/cri/shimbin/pack bin/shim $@
 
 deps: ## install the Debian packages that the shim and the tests need
 	./scripts/install-packages

@@ -6,7 +6,8 @@
 //
 //	CGO_ENABLED=1 go build -trimpath -tags 'seccomp osusergo netgo' \
 //	  -ldflags '-s -w -linkmode external -extldflags -static' \
-//	  -o kubelet/cri/shimbin/files/shim ./kubelet/cri/shim
+//	  -o bin/shim ./kubelet/cri/shim
+//	go run ./kubelet/cri/shimbin/pack bin/shim kubelet/cri/shimbin/files/shim.zst
 package shimbin
 
 import (
@@ -16,6 +17,7 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,6 +30,26 @@ var ErrMissing = errors.New("this skiff was built without its pod shim, so it ca
 // minFD keeps the file away from the descriptors that a child is given.
 const minFD = 64
 
+// maxShim bounds the unpacked shim.
+const maxShim = 64 << 20
+
+// embedded unpacks the shim that skiff was built with.
+func embedded() ([]byte, error) {
+	packed, err := fs.ReadFile(files, "files/shim.zst")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrMissing
+	}
+	if err != nil {
+		return nil, err
+	}
+	r, err := zstd.NewReader(nil, zstd.WithDecoderMaxMemory(maxShim), zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return r.DecodeAll(packed, nil)
+}
+
 // Open returns the shim as a sealed memory file: the one at path, or with an
 // empty path the embedded one. The file is the caller's, and its name is a path
 // that this process and its children can run it by.
@@ -36,8 +58,8 @@ func Open(path string) (*os.File, error) {
 	var err error
 	if path != "" {
 		data, err = os.ReadFile(path)
-	} else if data, err = fs.ReadFile(files, "files/shim"); errors.Is(err, fs.ErrNotExist) {
-		return nil, ErrMissing
+	} else {
+		data, err = embedded()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("pod shim: %w", err)
