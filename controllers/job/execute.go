@@ -132,6 +132,9 @@ func (c *Controller) write(ctx context.Context, job *batch.Job, s batch.JobStatu
 	if err != nil {
 		return nil, err
 	}
+	c.mu.Lock()
+	c.written[job.Namespace+"/"+job.Name] = updated
+	c.mu.Unlock()
 	return updated, nil
 }
 

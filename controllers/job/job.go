@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	batchlisters "k8s.io/client-go/listers/batch/v1"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
@@ -49,10 +50,12 @@ type Controller struct {
 	control podcontrol.Control
 	awaited *expectation.Tracker
 
-	mu sync.Mutex // guards freed
+	mu sync.Mutex // guards freed and written
 	// freed are pods, by Job, whose finalizer was removed but is still in the
 	// cache.
 	freed map[string]map[types.UID]bool
+	// written are Jobs as this controller wrote them last.
+	written map[string]*batch.Job
 }
 
 // New checks the configuration and makes the controller.
@@ -70,6 +73,7 @@ func New(c Config) (*Controller, error) {
 		control: podcontrol.Control{Client: parts.Client, Events: parts.Events},
 		awaited: expectation.New(parts.Clock),
 		freed:   map[string]map[types.UID]bool{},
+		written: map[string]*batch.Job{},
 	}
 	if err := loop.IndexOwner(j.pods); err != nil {
 		return nil, fmt.Errorf("job: index pods: %w", err)
@@ -156,6 +160,23 @@ func (c *Controller) freedPods(key string) map[types.UID]bool {
 	return out
 }
 
+// newest is the Job as the cache has it, or as this controller wrote it where the
+// cache is behind: an index that is noted as done there may have no pod any more
+// that tells so, and would be run again.
+func (c *Controller) newest(key string, cached *batch.Job) *batch.Job {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	own := c.written[key]
+	if own == nil || own.UID != cached.UID {
+		return cached
+	}
+	if older, err := resourceversion.CompareResourceVersion(cached.ResourceVersion, own.ResourceVersion); err == nil && older < 0 {
+		return own
+	}
+	delete(c.written, key)
+	return cached
+}
+
 // syncOrphan frees a pod whose Job is gone.
 func (c *Controller) syncOrphan(ctx context.Context, key string) error {
 	namespace, name := loop.Split(key)
@@ -201,12 +222,14 @@ func (c *Controller) sync(ctx context.Context, key string) error {
 		c.awaited.Forget(key)
 		c.mu.Lock()
 		delete(c.freed, key)
+		delete(c.written, key)
 		c.mu.Unlock()
 		return nil
 	}
 	if err != nil {
 		return err
 	}
+	shared = c.newest(key, shared)
 	if m := shared.Spec.ManagedBy; m != nil && *m != batch.JobControllerName {
 		return nil
 	}

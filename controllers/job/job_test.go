@@ -75,3 +75,32 @@ func TestJobRunsToItsEnd(t *testing.T) {
 		t.Error("the interim condition is missing")
 	}
 }
+
+// A cache that is behind what the controller wrote would have an index run again
+// whose pod is not tracked any more.
+func TestNewest(t *testing.T) {
+	at := func(uid types.UID, version string) *batch.Job {
+		return &batch.Job{ObjectMeta: metav1.ObjectMeta{UID: uid, ResourceVersion: version}}
+	}
+	for _, tc := range []struct {
+		name            string
+		cached, written *batch.Job
+		want            string
+	}{
+		{"nothing was written", at("a", "5"), nil, "5"},
+		{"the cache is behind", at("a", "9"), at("a", "10"), "10"},
+		{"the cache has it", at("a", "10"), at("a", "10"), "10"},
+		{"somebody else wrote since", at("a", "11"), at("a", "10"), "11"},
+		{"another Job of the name", at("b", "9"), at("a", "10"), "9"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c := &Controller{written: map[string]*batch.Job{}}
+			if tc.written != nil {
+				c.written["ns/j"] = tc.written
+			}
+			if got := c.newest("ns/j", tc.cached).ResourceVersion; got != tc.want {
+				t.Errorf("version %s, want %s", got, tc.want)
+			}
+		})
+	}
+}

@@ -133,6 +133,7 @@ func Count(j *batch.Job, pods []*v1.Pod, freed map[types.UID]bool, end batch.Job
 		t.Succeeded = s.Succeeded + int32(len(u.Succeeded))
 	}
 	if j.Spec.BackoffLimitPerIndex != nil {
+		t.Lost = slices.DeleteFunc(t.Lost, t.Done.Has)
 		s.FailedIndexes = ptr.To(t.Lost.String())
 	}
 	t.Failed = s.Failed + int32(len(u.Failed))

@@ -183,7 +183,7 @@ func (l *nodeLifecycle) discovered() {
 			l.t.Errorf("/apis lacks %s/%s", gvr.Group, gvr.Version)
 		}
 		var group metav1.APIGroup
-		b, err := l.client.Discovery().RESTClient().Get().AbsPath("/apis/" + gvr.Group).DoRaw(l.ctx)
+		b, err := l.client.Discovery().RESTClient().Get().AbsPath("/apis/"+gvr.Group).SetHeader("Accept", "application/json").DoRaw(l.ctx)
 		l.must(err)
 		l.must(json.Unmarshal(b, &group))
 		if !slices.ContainsFunc(group.Versions, func(v metav1.GroupVersionForDiscovery) bool { return v.Version == gvr.Version }) {

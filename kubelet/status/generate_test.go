@@ -107,6 +107,7 @@ func TestGenerateNeverStarted(t *testing.T) {
 	old := v1.PodStatus{ContainerStatuses: []v1.ContainerStatus{{Name: "c", State: v1.ContainerState{Waiting: &v1.ContainerStateWaiting{Reason: "ImagePullBackOff"}}}}}
 	got := Generate(Input{
 		Pod: pod, State: &podstate.Pod{}, Old: old, Probes: allReady{}, Terminal: true, Runtime: "skiff", Now: metav1.Now(),
+		Resources: func(string) []v1.ResourceStatus { return nil },
 		Reason: func(string) (containers.Reason, bool) {
 			return containers.Reason{Reason: "ImagePullBackOff"}, true
 		},
