@@ -7,7 +7,7 @@ import (
 
 // TestBackup brings a cluster back from the backup of one that was removed.
 //
-// Covers: backup
+// Covers: backup, up.one-node
 func TestBackup(t *testing.T) {
 	c := prepare(t)
 	c.Nodes = 1

@@ -45,6 +45,8 @@ func TestCluster(t *testing.T) {
 		{"statefulset-with-volumes", statefulSetWithVolumes},
 		{"events-and-top", eventsAndTop},
 		{"csi-volumes", csiVolumes},
+		{"static-pods", staticPods},
+		{"kubelet-endpoints", kubeletEndpoints},
 		{"drain", drain},
 		{"device-plugin", devicePlugin},
 		{"claimed-devices", claimedDevices},

@@ -136,6 +136,8 @@ const mountUse = "volumeMounts: [{name: v, mountPath: /v}]"
 
 // csiVolumes takes the volumes of a CSI driver through their lives: made,
 // attached, mounted, grown, used while skiff is killed, and gone.
+//
+// Covers: node.csi
 func csiVolumes(s *space) {
 	s.deployCSI()
 

@@ -29,6 +29,8 @@ func toyPod(name, extra string) string {
 
 // devicePlugin offers devices of the first node: the node shows them, pods get
 // them, and a killed skiff remembers who has which.
+//
+// Covers: node.device-plugins
 func devicePlugin(s *space) {
 	p := &deviceplugin.Plugin{Resource: toy, Dir: filepath.Join(s.Root, "var/lib/kubelet/device-plugins")}
 	p.Set(deviceplugin.Device("t1", pluginapi.Healthy), deviceplugin.Device("t2", pluginapi.Healthy))
@@ -120,6 +122,8 @@ func podResources(s *space) map[string]string {
 
 // claimedDevices has a pod use devices of a DRA driver on the first node: of a
 // claim made from a template, through a kill of skiff, until the pod is gone.
+//
+// Covers: node.dra
 func claimedDevices(s *space) {
 	config, err := clientcmd.BuildConfigFromFlags("", s.Kubeconfig)
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 )
 
 // history sees, compares and brings back what was changed and deleted.
+//
+// Covers: store.history
 func history(s *space) {
 	skiff := func(args ...string) string {
 		s.t.Helper()
@@ -43,6 +45,8 @@ func history(s *space) {
 
 // TestMigration moves a cluster from SQLite to PostgreSQL and back: most of it
 // while it runs.
+//
+// Covers: store.migrate
 func TestMigration(t *testing.T) {
 	c := prepare(t)
 	store := pgtest.Start(t).Database(t)

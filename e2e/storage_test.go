@@ -60,6 +60,8 @@ func (s *space) databaseKept(what string, happen func()) {
 
 // volumesSurvive checks that what is in the volumes of a StatefulSet outlives its
 // pods, the StatefulSet itself, and everything that runs.
+//
+// Covers: workload.statefulset, node.volumes-local
 func volumesSurvive(s *space) {
 	s.apply(database)
 	s.run("rollout", "status", "statefulset/db", "--timeout=90s")
@@ -128,6 +130,8 @@ spec:
 
 // killWhileMounting ends skiff at a random moment while it mounts the volumes of
 // pods, and again while it takes them down.
+//
+// Covers: node.restart
 func killWhileMounting(s *space) {
 	const pods = 6
 	s.run("create", "configmap", "data", "--from-literal=config=from-config")

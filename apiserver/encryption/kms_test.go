@@ -115,6 +115,7 @@ func parsed(t *testing.T, providers string) *Encryption {
 
 const key = "/registry/secrets/a/b"
 
+// Covers: api.encryption
 func TestKMS(t *testing.T) {
 	ctx, s := t.Context(), newService(t)
 	e := parsed(t, s.provider())

@@ -88,6 +88,8 @@ func (c *cluster) write(t *testing.T, svc *corev1.Service) {
 }
 
 // TestServersNeverGrantAPortTwice lets two servers empty a range together.
+//
+// Covers: api.service-ips
 func TestServersNeverGrantAPortTwice(t *testing.T) {
 	const size = 40
 	c := newCluster(t)

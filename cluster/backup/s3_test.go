@@ -237,6 +237,7 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
+// Covers: store.backup-schedule
 func TestScheduleAndRetention(t *testing.T) {
 	at := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	name := func(hours int) string { return Name("n1", at.Add(time.Duration(hours)*time.Hour)) }

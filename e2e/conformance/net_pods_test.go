@@ -50,6 +50,8 @@ func TestNetPods(t *testing.T) {
 }
 
 // Conformance: [sig-network] HostPort validates that there is no conflict between pods with same hostPort but different hostIP and protocol [LinuxOnly]
+//
+// Covers: net.host-port
 func TestNetHostPort(t *testing.T) {
 	s := parallel(t)
 	node := s.nodes()[0]

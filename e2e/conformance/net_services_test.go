@@ -100,6 +100,8 @@ func TestNetToExternalName(t *testing.T) {
 // Conformance: [sig-network] Services should have session affinity work for service with type clusterIP [LinuxOnly]
 // Conformance: [sig-network] Services should be able to switch session affinity for NodePort service [LinuxOnly]
 // Conformance: [sig-network] Services should be able to switch session affinity for service with type clusterIP [LinuxOnly]
+//
+// Covers: proxy.affinity
 func TestNetAffinity(t *testing.T) {
 	for _, kind := range []corev1.ServiceType{corev1.ServiceTypeClusterIP, corev1.ServiceTypeNodePort} {
 		t.Run(string(kind), func(t *testing.T) {
@@ -138,6 +140,8 @@ func TestNetAffinity(t *testing.T) {
 
 // TestNetAffinityTimeout forgets a client that has been away for longer than the
 // timeout.
+//
+// Covers: proxy.affinity
 func TestNetAffinityTimeout(t *testing.T) {
 	s := parallel(t)
 	s.clientPod()

@@ -12,6 +12,8 @@ import (
 
 // Pods with users of their own: root inside is nobody on the node, no two pods
 // of a node have the same users, and files of volumes belong to those inside.
+//
+// Covers: node.containers
 func TestNodeUserNamespaces(t *testing.T) {
 	s := parallel(t)
 	var maps []string
@@ -83,6 +85,8 @@ func TestNodeRunAsNonRoot(t *testing.T) {
 }
 
 // A probe's own grace period is the container's when that probe fails.
+//
+// Covers: node.probes
 func TestNodeProbeGrace(t *testing.T) {
 	s := parallel(t)
 	p := shellPod("pod", "trap '' TERM; while true; do sleep 1; done")
@@ -98,6 +102,8 @@ func TestNodeProbeGrace(t *testing.T) {
 }
 
 // Restart rules start a container again that its policy would not.
+//
+// Covers: node.lifecycle
 func TestNodeRestartRules(t *testing.T) {
 	s := parallel(t)
 	p := shellPod("pod", "echo x >> /counts/n; [ $(wc -l < /counts/n) -ge 2 ] && exit 7; exit 42")

@@ -148,6 +148,7 @@ func nodeResize(s *space, from, to []nodeAmounts, policy corev1.ResourceResizeRe
 	return p
 }
 
+// Covers: node.resize
 func TestNodeResize(t *testing.T) {
 	guaranteed := func(amounts ...string) (out []nodeAmounts) {
 		for _, a := range amounts {

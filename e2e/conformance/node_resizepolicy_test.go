@@ -13,6 +13,8 @@ import (
 
 // A container whose policy wants it is started again for new resources, whether
 // the kernel knows of them or not, and another is not.
+//
+// Covers: node.resize
 func TestNodeResizeRestarts(t *testing.T) {
 	from := []nodeAmounts{{"20m/35Mi", "30m/45Mi"}}
 	tests := map[string]struct {
@@ -84,6 +86,8 @@ func nodePending(s *space, reason, message string, has nodeAmounts) {
 
 // A resize that the node has no room for waits until it has, and one that it can
 // never have is told so; the pod runs on with what it has.
+//
+// Covers: node.resize
 func TestNodeResizeWaits(t *testing.T) {
 	s := alone(t)
 	node, err := s.client.CoreV1().Nodes().Get(s.ctx, nodeName(s), metav1.GetOptions{})

@@ -71,6 +71,8 @@ func (s *space) end(name string) {
 
 // A device of the node goes into a pod as it is, and what is written to it
 // outlives the pod.
+//
+// Covers: node.volumes-local
 func TestStorageLocalBlock(t *testing.T) {
 	s := parallel(t)
 	pvc := s.localVolume(s.device(), corev1.PersistentVolumeBlock)
@@ -195,6 +197,7 @@ func (s *space) claimIs(name, what string, is func(*corev1.PersistentVolumeClaim
 
 func boundClaim(c *corev1.PersistentVolumeClaim) bool { return c.Status.Phase == corev1.ClaimBound }
 
+// Covers: node.volumes-local
 func TestStorageProvisioner(t *testing.T) {
 	for name, tc := range map[string]struct {
 		policy corev1.PersistentVolumeReclaimPolicy

@@ -25,6 +25,7 @@ func (s *space) onHost() string {
 	return dir
 }
 
+// Covers: node.volumes
 func TestStorageHostPath(t *testing.T) {
 	plant := map[string]func(*space, string){
 		"folder": func(s *space, path string) { s.must(os.Mkdir(path, 0o750)) },
@@ -105,6 +106,7 @@ func TestStorageHostPathReadOnly(t *testing.T) {
 	}
 }
 
+// Covers: node.image-volumes
 func TestStorageImageVolume(t *testing.T) {
 	image := func(name string, policy corev1.PullPolicy) corev1.VolumeSource {
 		return corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: name, PullPolicy: policy}}
@@ -151,6 +153,7 @@ func (s *space) evicted(name, message string) {
 	}
 }
 
+// Covers: node.eviction
 func TestStorageDiskLimits(t *testing.T) {
 	limit := corev1.ResourceList{corev1.ResourceEphemeralStorage: resource.MustParse("1Mi")}
 	for name, tc := range map[string]struct {

@@ -142,6 +142,8 @@ func (s *space) event(pod, kind, text string) corev1.Event {
 // A container that exchanges the folder for a link to the host while its
 // neighbours are started never shows them the host (CVE-2017-1002101,
 // CVE-2021-25741).
+//
+// Covers: node.subpath
 func TestStorageSubPathRace(t *testing.T) {
 	s := parallel(t)
 	secretDir := filepath.Join(shared.Root, "secret-of-the-host")

@@ -99,6 +99,8 @@ func state(t *testing.T, s kine.Store) map[string]kine.KeyValue {
 
 // Every store's state can be moved to every other one. The path of each case
 // goes over several.
+//
+// Covers: store.migrate
 func TestMoves(t *testing.T) {
 	pg := pgtest.Start(t)
 	file := func(scheme string) func(*testing.T) string {

@@ -13,6 +13,8 @@ import (
 )
 
 // The members of an etcd cluster of three are killed one at a time under load.
+//
+// Covers: store.etcd-members
 func TestEtcdMembersDie(t *testing.T) {
 	c := etcdtest.NewCluster(t, 3)
 	s, err := etcd.New(etcd.Config{Endpoints: c.Endpoints(), Timeout: 10 * time.Second, CompactInterval: -1, Progress: 100 * time.Millisecond, Log: slog.New(slog.DiscardHandler)})

@@ -11,6 +11,8 @@ import (
 
 // The machine loses its power again and again, and its disk forgets what was not
 // synced: nothing that was acknowledged is lost, and the database opens.
+//
+// Covers: store.power-loss
 func TestPowerLoss(t *testing.T) {
 	dir := t.TempDir()
 	d := &disk{files: map[string]*diskFile{}}

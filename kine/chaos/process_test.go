@@ -24,6 +24,8 @@ func pause(ctx context.Context, d time.Duration) {
 }
 
 // A server ends itself at each point of its work in turn, and is started again.
+//
+// Covers: store.kill
 func TestKilledAtEveryPoint(t *testing.T) {
 	p, s := start(t, t.TempDir())
 	points := sqlite.Points()

@@ -38,6 +38,8 @@ func pause(ctx context.Context, d time.Duration) {
 }
 
 // Two servers share a database whose connections are cut and which crashes.
+//
+// Covers: store.postgres-restart, store.watch-checks
 func TestChaos(t *testing.T) {
 	t.Parallel()
 	db := pgtest.Start(t)
@@ -57,6 +59,8 @@ func TestChaos(t *testing.T) {
 // A standby is promoted when the server is lost. One that commits wait for has
 // every acknowledged write. One that lagged has not, and then all who have seen
 // more must be told, and never see the revisions again.
+//
+// Covers: store.postgres-failover
 func TestFailover(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -15,6 +15,8 @@ import (
 
 // What the database refuses is told with its remedy and without the password, and
 // tried again: when the cause goes the store serves by itself.
+//
+// Covers: store.credentials
 func TestRefused(t *testing.T) {
 	t.Parallel()
 	db := pgtest.Start(t)

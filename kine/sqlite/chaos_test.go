@@ -12,6 +12,7 @@ import (
 	"skiff/kine/kinetest"
 )
 
+// Covers: store.watch-checks
 func TestChaos(t *testing.T) {
 	s := newStore(t, filepath.Join(t.TempDir(), "state.db"))
 	kinetest.Start(t, s)
@@ -20,6 +21,8 @@ func TestChaos(t *testing.T) {
 
 // The disk is full again and again: what cannot be written is refused, and all
 // goes on when there is space.
+//
+// Covers: store.disk-full
 func TestChaosOnAFullDisk(t *testing.T) {
 	dir := smallDisk(t)
 	s := newStore(t, filepath.Join(dir, "state.db"))

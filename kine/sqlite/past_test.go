@@ -23,6 +23,7 @@ func keeping(t *testing.T, path string, keep history.Retention) *Store {
 	return s
 }
 
+// Covers: store.history
 func TestHistory(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state.db")
 	kinetest.History(t, func(t *testing.T, keep history.Retention) kine.Runner { return keeping(t, path, keep) })
@@ -128,6 +129,8 @@ func TestUpgradeOfTheSchema(t *testing.T) {
 
 // A clock that jumps moves neither the protocol's window nor a revision. It can
 // cost history, never more.
+//
+// Covers: store.clock
 func TestHistoryAndAClockThatJumps(t *testing.T) {
 	ctx := context.Background()
 	s, err := New(Config{Path: filepath.Join(t.TempDir(), "state.db"), Keep: history.Retention{Window: time.Hour}, CompactInterval: time.Hour, Log: slog.New(slog.DiscardHandler)})

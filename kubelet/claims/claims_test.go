@@ -129,6 +129,7 @@ func pod(name, claim string, requests ...string) *v1.Pod {
 	return p
 }
 
+// Covers: node.dra
 func TestPrepare(t *testing.T) {
 	for _, beta := range []bool{false, true} {
 		n := newNode(t)

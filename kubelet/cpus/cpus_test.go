@@ -54,6 +54,7 @@ func admit(t *testing.T, m *Manager, p *v1.Pod, hint topology.Hint) error {
 	return nil
 }
 
+// Covers: node.managers
 func TestAllocate(t *testing.T) {
 	m := manager(t, t.TempDir(), Options{})
 	// 1.5 CPUs are reserved, as a whole core.

@@ -140,6 +140,7 @@ func (n *node) holds(p *v1.Pod) []string {
 	return out
 }
 
+// Covers: node.device-plugins
 func TestAllocation(t *testing.T) {
 	n := newNode(t)
 	p, _ := n.register(list(pluginapi.Healthy, "t1", "t2", "t3")...)

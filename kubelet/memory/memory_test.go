@@ -65,6 +65,7 @@ func admit(t *testing.T, m *Manager, p *v1.Pod, hint topology.Hint) error {
 	return nil
 }
 
+// Covers: node.managers
 func TestAllocate(t *testing.T) {
 	m := manager(t, t.TempDir())
 	for _, step := range []struct {

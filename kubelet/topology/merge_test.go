@@ -9,6 +9,7 @@ import (
 
 func mask(nodes ...int) Mask { return NewMask(nodes...) }
 
+// Covers: node.managers
 func TestDecide(t *testing.T) {
 	yes, no := func(nodes ...int) Hint { return Hint{mask(nodes...), true} }, func(nodes ...int) Hint { return Hint{mask(nodes...), false} }
 	either := []Hint{yes(0), yes(1), no(0, 1)}

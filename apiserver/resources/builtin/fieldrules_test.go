@@ -40,6 +40,8 @@ const freeFile = "testdata/freefields.txt"
 // the strategy drops or keeps is the server's own and passes. Fields that take
 // anything stand in testdata/freefields.txt, which must be exact: a field that
 // gains a rule leaves the list.
+//
+// Covers: api.validation
 func TestEveryFieldHasARule(t *testing.T) {
 	var got []string
 	podFree := map[string]bool{}
