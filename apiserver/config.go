@@ -24,6 +24,7 @@ import (
 	"skiff/apiserver/admission"
 	"skiff/apiserver/audit"
 	"skiff/apiserver/authn"
+	"skiff/apiserver/authz"
 	"skiff/apiserver/encryption"
 	"skiff/apiserver/store"
 	"skiff/kine"
@@ -58,9 +59,14 @@ type Config struct {
 	ServiceAccountKey    crypto.Signer
 	ServiceAccountKeys   []any
 	ServiceAccountIssuer string
-	// AuthorizationModes in order: Node, RBAC, AlwaysAllow, AlwaysDeny. Default
-	// Node, RBAC.
+	// AuthorizationModes in order: Node, RBAC, Webhook, AlwaysAllow, AlwaysDeny.
+	// Default Node, RBAC.
 	AuthorizationModes []string
+	// AuthorizationWebhook is the service of the mode Webhook.
+	AuthorizationWebhook *authz.WebhookConfig
+	// AuthorizationConfigFile is a structured AuthorizationConfiguration, in the place
+	// of the two above. It is read again when it changes.
+	AuthorizationConfigFile string
 	// AnonymousAuth lets requests without credentials through; default true.
 	AnonymousAuth *bool
 	// ServiceCIDRs are the ranges of cluster IPs, the primary family first.
@@ -130,9 +136,6 @@ func (c Config) complete() (Config, error) {
 	}
 	if c.NodePortMin > c.NodePortMax {
 		errs = append(errs, fmt.Errorf("apiserver: node ports %d to %d: the first is above the last", c.NodePortMin, c.NodePortMax))
-	}
-	if len(c.AuthorizationModes) == 0 {
-		c.AuthorizationModes = []string{"Node", "RBAC"}
 	}
 	if c.MaxRequestsInFlight == 0 {
 		c.MaxRequestsInFlight = 400

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	"skiff/apiserver/audit"
@@ -210,6 +211,12 @@ func attributes(r *http.Request, info *request.Info) authorizer.Attributes {
 		selector, err := fields.ParseSelector(info.FieldSelector)
 		if out.FieldSelectorParsingErr = err; err == nil {
 			out.FieldSelectorRequirements = selector.Requirements()
+		}
+	}
+	if info.LabelSelector != "" {
+		selector, err := labels.Parse(info.LabelSelector)
+		if out.LabelSelectorParsingErr = err; err == nil {
+			out.LabelSelectorRequirements, _ = selector.Requirements()
 		}
 	}
 	return out

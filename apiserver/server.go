@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,6 +24,7 @@ import (
 	"skiff/apiserver/admission"
 	"skiff/apiserver/audit"
 	"skiff/apiserver/authn"
+	"skiff/apiserver/authz"
 	"skiff/apiserver/authz/escalation"
 	"skiff/apiserver/bootstrap"
 	"skiff/apiserver/connect"
@@ -54,6 +54,7 @@ type Server struct {
 	discovery *discovery.Discovery
 	handler   http.Handler
 	authn     *authn.Authenticator
+	authz     *authz.Authorizer
 	services  *serviceip.Allocator
 	flow      *flowcontrol.Controller
 	auditor   *audit.Auditor
@@ -86,9 +87,13 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("apiserver: %w", err)
 	}
 	s.core.Informers = informers.NewSharedInformerFactory(s.core.Client, 0)
-	if err := s.authorization(); err != nil {
-		return nil, err
+	if s.authz, err = authz.New(authz.Config{
+		File: cfg.AuthorizationConfigFile, Modes: cfg.AuthorizationModes, Webhook: cfg.AuthorizationWebhook,
+		Informers: s.core.Informers, Log: cfg.Log,
+	}); err != nil {
+		return nil, fmt.Errorf("apiserver: %w", err)
 	}
+	s.core.Authorizer, s.core.RBAC = s.authz, s.authz.RBAC()
 	issuer, err := s.authentication()
 	if err != nil {
 		return nil, err
@@ -107,7 +112,7 @@ func New(cfg Config) (*Server, error) {
 	s.core.API = s.api
 	connect.Register(connectors, connect.Config{
 		API: s.api, Authorizer: s.core.Authorizer, Rules: s.core.RBAC, Authenticator: s.authn, Issuer: issuer, Dialer: s.dialer,
-		Healthy: s.storeAnswers, Client: s.core.Client, RulesIncomplete: s.rulesIncomplete(),
+		Healthy: s.storeAnswers, Client: s.core.Client, RulesIncomplete: s.authz.RulesIncomplete,
 	})
 	connectors[metricsapi.Connect] = metricsapi.New(metricsapi.Config{
 		Nodes: s.core.Informers.Core().V1().Nodes().Lister(), Pods: s.core.Informers.Core().V1().Pods().Lister(), API: s.api,
@@ -184,14 +189,6 @@ func (s *Server) storeAnswers(ctx context.Context) error {
 	defer cancel()
 	_, err := s.cfg.Store.Revision(ctx)
 	return err
-}
-
-// rulesIncomplete: the Node authorizer decides from objects, and has no list of rules.
-func (s *Server) rulesIncomplete() string {
-	if slices.Contains(s.cfg.AuthorizationModes, "Node") {
-		return "node authorizer does not support user rule resolution"
-	}
-	return ""
 }
 
 // Handler serves requests: over TLS in Run, in memory for the parts beside it.
@@ -362,6 +359,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	part("watch cache", s.feed.Run)
 	part("authentication", s.authn.Run)
+	part("authorization", s.authz.Run)
 	part("server", s.serve)
 	part("start", s.start)
 	part("custom resources", s.extensions.custom.Run)

@@ -25,6 +25,7 @@ func (c *connectors) decide(ctx context.Context, u user.Info, res *authorization
 		if a.APIVersion == "" {
 			a.APIVersion = "*"
 		}
+		setSelectors(&a, res)
 	} else if other != nil {
 		a.Verb, a.Path = other.Verb, other.Path
 	}
@@ -46,6 +47,9 @@ func checkSpec(u string, groups []string, self bool, res *authorizationv1.Resour
 	}
 	if res == nil && other == nil {
 		errs = append(errs, field.Invalid(p.Child("resourceAttributes"), res, "exactly one of nonResourceAttributes or resourceAttributes must be specified"))
+	}
+	if res != nil {
+		errs = append(errs, checkSelectors(res, p.Child("resourceAttributes"))...)
 	}
 	if !self && u == "" && len(groups) == 0 {
 		errs = append(errs, field.Invalid(p.Child("user"), u, "at least one of user or group must be specified"))
@@ -160,8 +164,8 @@ func (c *connectors) selfSubjectRulesReview(w http.ResponseWriter, r *http.Reque
 		if err != nil {
 			st.EvaluationError = err.Error()
 		}
-		if c.RulesIncomplete != "" {
-			st.Incomplete, st.EvaluationError = true, c.RulesIncomplete
+		if why := c.RulesIncomplete(); why != "" {
+			st.Incomplete, st.EvaluationError = true, why
 		}
 	}
 	c.API.WriteKind(w, r, http.StatusCreated, t.GVK(), in)

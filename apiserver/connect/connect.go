@@ -29,8 +29,8 @@ type Config struct {
 	Authorizer authorizer.Authorizer
 	// Rules lists what a user may do; nil where no authorizer can tell.
 	Rules authorizer.RuleResolver
-	// RulesIncomplete, when set, says why the lists of Rules are not all.
-	RulesIncomplete string
+	// RulesIncomplete says why the lists of Rules are not all, and nothing when they are.
+	RulesIncomplete func() string
 	Authenticator   Authenticator
 	// Issuer makes tokens; nil answers that there are none.
 	Issuer *serviceaccount.Issuer

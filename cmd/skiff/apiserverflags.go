@@ -16,6 +16,7 @@ import (
 	"skiff/apiserver"
 	"skiff/apiserver/audit"
 	"skiff/apiserver/authn"
+	"skiff/apiserver/authz"
 	"skiff/kine/history"
 )
 
@@ -33,6 +34,8 @@ type apiserverFlags struct {
 	allowedNames                          []string
 	webhookConfig, webhookVersion         string
 	webhookTTL                            time.Duration
+	authzConfig                           string
+	authzHook                             authz.WebhookConfig
 	auditPolicy                           string
 	auditLog                              audit.LogConfig
 	auditHook                             audit.WebhookConfig
@@ -72,7 +75,12 @@ func (o *apiserverOwn) add(f *pflag.FlagSet) {
 func (o *apiserverFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&o.bind, "bind-address", "0.0.0.0", "the address to serve on")
 	f.StringVar(&o.tokenFile, "token-auth-file", "", "a CSV of token,user,uid,\"group,group\"")
-	f.StringSliceVar(&o.authorization, "authorization-mode", []string{"Node", "RBAC"}, "Node, RBAC, AlwaysAllow or AlwaysDeny, in order")
+	f.StringSliceVar(&o.authorization, "authorization-mode", nil, "Node, RBAC, Webhook, AlwaysAllow or AlwaysDeny, in order; default Node,RBAC")
+	f.StringVar(&o.authzConfig, "authorization-config", "", "an AuthorizationConfiguration: the authorizers in order, in the place of the other --authorization flags")
+	f.StringVar(&o.authzHook.KubeconfigFile, "authorization-webhook-config-file", "", "a kubeconfig of the service that the mode Webhook asks")
+	f.StringVar(&o.authzHook.Version, "authorization-webhook-version", "v1beta1", "the version of authorization.k8s.io that it speaks")
+	f.DurationVar(&o.authzHook.AuthorizedTTL, "authorization-webhook-cache-authorized-ttl", 5*time.Minute, "how long its yes holds")
+	f.DurationVar(&o.authzHook.UnauthorizedTTL, "authorization-webhook-cache-unauthorized-ttl", 30*time.Second, "how long its no holds")
 	f.BoolVar(&o.anonymous, "anonymous-auth", true, "let requests without credentials through as system:anonymous")
 	f.StringVar(&o.authentication, "authentication-config", "", "an AuthenticationConfiguration: issuers of tokens, and who may be anonymous")
 	f.StringVar(&o.webhookConfig, "authentication-token-webhook-config-file", "", "a kubeconfig of the service that is asked about tokens")
@@ -150,6 +158,10 @@ func (o *apiserverFlags) apply(c *apiserver.Config) error {
 	}
 	if o.webhookConfig != "" {
 		c.TokenWebhook = &authn.WebhookConfig{KubeconfigFile: o.webhookConfig, Version: o.webhookVersion, CacheTTL: o.webhookTTL}
+	}
+	c.AuthorizationConfigFile = o.authzConfig
+	if o.authzHook.KubeconfigFile != "" {
+		c.AuthorizationWebhook = &o.authzHook
 	}
 	c.Admission = admissionChain(o.enable, o.disable)
 	c.MaxRequestsInFlight, c.MaxMutatingInFlight, c.RequestTimeout, c.PriorityAndFairness = o.inflight, o.mutating, o.timeout, &o.fairness

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/rest"
 )
 
@@ -62,7 +63,7 @@ func (e *StatusError) Error() string {
 }
 
 // Post sends in and decodes the answer into out (nil: ignore it). 429 and 5xx
-// answers and broken connections are tried again with growing waits.
+// answers and connections that broke are tried again with growing waits.
 func (c *Client) Post(ctx context.Context, in, out any) error {
 	body, err := json.Marshal(in)
 	if err != nil {
@@ -90,8 +91,9 @@ func retriable(err error) bool {
 	if errors.As(err, &se) {
 		return se.Code == http.StatusTooManyRequests || se.Code == http.StatusInternalServerError || se.Code >= 502
 	}
-	var decode *decodeError
-	return !errors.As(err, &decode)
+	// Who asks waits: a service that is not there, or does not answer in time, is
+	// not asked again.
+	return utilnet.IsConnectionReset(err) || utilnet.IsHTTP2ConnectionLost(err) || utilnet.IsProbableEOF(err)
 }
 
 type decodeError struct{ err error }
