@@ -168,6 +168,9 @@ func (c *Controller) writeEndpoints(ctx context.Context, want, have *v1.Endpoint
 		return err
 	case have == nil:
 		_, err := client.Create(ctx, want, metav1.CreateOptions{})
+		if apierrors.IsAlreadyExists(err) {
+			return nil // the cache is behind; its event brings this here again
+		}
 		return err
 	}
 	next := have.DeepCopy()

@@ -4,7 +4,6 @@ package endpointslice
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 
@@ -192,7 +191,7 @@ func (c *Controller) sync(ctx context.Context, key string) error {
 		}
 	}
 	if c.tracker.StaleSlices(service, existing) {
-		return errors.New("EndpointSlice informer cache is out of date")
+		return fmt.Errorf("endpointslice: %s: %w", key, loop.ErrBehind)
 	}
 	c.mu.Lock()
 	changed := c.triggers.ComputeEndpointLastChangeTriggerTime(namespace, service, pods)

@@ -2,6 +2,7 @@ package loop
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync"
@@ -13,6 +14,10 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 )
+
+// ErrBehind is what a sync returns that waits for its cache: it is tried again,
+// and nobody need be told.
+var ErrBehind = errors.New("the cache is behind what was written")
 
 // Loop brings keys to their wished state. Its handlers are registered when Run
 // begins and removed when it ends, so a controller that lost its lease leaves
@@ -207,7 +212,7 @@ func (l *Loop) handle(ctx context.Context, queue workqueue.TypedRateLimitingInte
 		return
 	case err != nil:
 		logger := klog.FromContext(ctx)
-		if apierrors.IsConflict(err) || apierrors.HasStatusCause(err, "NamespaceTerminating") {
+		if errors.Is(err, ErrBehind) || apierrors.IsConflict(err) || apierrors.HasStatusCause(err, "NamespaceTerminating") {
 			logger.V(2).Info("Sync is tried again", "controller", l.name, "key", key, "err", err)
 		} else {
 			logger.Error(err, "Sync failed, it is tried again", "controller", l.name, "key", key)
