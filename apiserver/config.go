@@ -114,7 +114,9 @@ type Config struct {
 	ProxyClientCertificate func(*tls.CertificateRequestInfo) (*tls.Certificate, error)
 	// TokenWebhook asks another service about tokens.
 	TokenWebhook *authn.WebhookConfig
-	Log          *slog.Logger
+	// Flags are what /flagz shows. They hold no secrets.
+	Flags map[string]string
+	Log   *slog.Logger
 }
 
 func (c Config) complete() (Config, error) {

@@ -5,11 +5,14 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"slices"
+	"strings"
 
 	"github.com/go-chi/chi/v5"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"skiff/apiserver/handlers"
+	"skiff/apiserver/introspection"
 	"skiff/apiserver/request"
 	"skiff/client/past"
 	"skiff/cluster/version"
@@ -48,6 +51,10 @@ func (s *Server) routes() http.Handler {
 		r.Get("/openid/v1/jwks", s.keys.ServeJWKS)
 		r.Get("/.well-known/openid-configuration", s.keys.ServeConfig)
 	}
+	pages := s.pages()
+	r.Get("/statusz", pages.Statusz)
+	r.Get("/flagz", pages.Flagz)
+	r.Get("/configz", pages.Configz)
 	r.Get(past.Path, s.api.ServeHistory)
 	r.Get("/openapi/v3", s.openapi.ServeV3Index)
 	r.Get("/openapi/v3/*", s.openapi.ServeV3)
@@ -62,9 +69,22 @@ func (s *Server) routes() http.Handler {
 	return r
 }
 
-// index lists the paths that are served.
-func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
-	paths := append(s.discovery.Paths(), "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version")
+// pages are those by which people look into the server.
+func (s *Server) pages() *introspection.Pages {
+	v := version.Info()
+	return introspection.New(introspection.Config{
+		Component: "kube-apiserver", Started: s.started, GoVersion: v.GoVersion, BinaryVersion: strings.TrimPrefix(v.GitVersion, "v"),
+		EmulationVersion: v.EmulationMajor + "." + v.EmulationMinor, Paths: s.paths, Flags: s.cfg.Flags,
+		Configurations: func() (map[string]runtime.Object, error) {
+			c, err := s.authz.Configuration()
+			return map[string]runtime.Object{"authorization": c}, err
+		},
+	})
+}
+
+// paths are those that are served, in order.
+func (s *Server) paths() []string {
+	paths := append(s.discovery.Paths(), "/configz", "/flagz", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/statusz", "/version")
 	for _, kind := range []string{"healthz", "livez", "readyz"} {
 		for _, c := range s.checks.list(kind) {
 			paths = append(paths, "/"+kind+"/"+c.name)
@@ -74,7 +94,12 @@ func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
 		paths = append(paths, "/.well-known/openid-configuration", "/openid/v1/jwks")
 	}
 	slices.Sort(paths)
-	b, err := json.MarshalIndent(metav1.RootPaths{Paths: paths}, "", "  ")
+	return paths
+}
+
+// index lists the paths that are served.
+func (s *Server) index(w http.ResponseWriter, _ *http.Request) {
+	b, err := json.MarshalIndent(metav1.RootPaths{Paths: s.paths()}, "", "  ")
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return

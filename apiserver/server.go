@@ -70,6 +70,7 @@ type Server struct {
 	listening chan struct{}
 	ready     chan struct{}
 	checks    *checks
+	started   time.Time
 }
 
 // New wires a server.
@@ -78,7 +79,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, feed: store.NewFeed(cfg.Store, cfg.Log), ready: make(chan struct{}), listening: make(chan struct{}), checks: newChecks()}
+	s := &Server{cfg: cfg, feed: store.NewFeed(cfg.Store, cfg.Log), ready: make(chan struct{}), listening: make(chan struct{}), checks: newChecks(), started: time.Now()}
 	s.chain.Store(&admission.Chain{})
 	s.core = &Core{}
 	s.core.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) })

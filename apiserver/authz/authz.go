@@ -59,8 +59,8 @@ type Authorizer struct {
 
 // chain is what one configuration says.
 type chain struct {
-	types []apiserver.AuthorizerType
-	list  []authorizer.UnconditionalAuthorizer
+	settings *apiserver.AuthorizationConfiguration
+	list     []authorizer.UnconditionalAuthorizer
 }
 
 // New reads the configuration and makes its authorizers.
@@ -104,9 +104,9 @@ func (a *Authorizer) RBAC() *rbac.Authorizer { return a.rbac }
 // empty when they are.
 func (a *Authorizer) RulesIncomplete() string {
 	var out []string
-	for _, t := range a.current.Load().types {
+	for _, s := range a.current.Load().settings.Authorizers {
 		var text string
-		switch t {
+		switch s.Type {
 		case typeNode:
 			text = "node authorizer does not support user rule resolution"
 		case apiserver.TypeWebhook:
@@ -120,7 +120,7 @@ func (a *Authorizer) RulesIncomplete() string {
 }
 
 func (a *Authorizer) build(c *apiserver.AuthorizationConfiguration) (*chain, error) {
-	out := &chain{list: []authorizer.UnconditionalAuthorizer{authorizer.AuthorizerFunc(privileged)}}
+	out := &chain{settings: c, list: []authorizer.UnconditionalAuthorizer{authorizer.AuthorizerFunc(privileged)}}
 	for _, s := range c.Authorizers {
 		var next authorizer.UnconditionalAuthorizer
 		switch s.Type {
@@ -146,7 +146,7 @@ func (a *Authorizer) build(c *apiserver.AuthorizationConfiguration) (*chain, err
 		default:
 			return nil, fmt.Errorf("authorization: authorizer of type %q is not known: want one of %s", s.Type, strings.Join(known(), ", "))
 		}
-		out.types, out.list = append(out.types, s.Type), append(out.list, next)
+		out.list = append(out.list, next)
 	}
 	return out, nil
 }

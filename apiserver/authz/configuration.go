@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apiserver/pkg/apis/apiserver"
 	"k8s.io/apiserver/pkg/apis/apiserver/install"
+	apiserverv1 "k8s.io/apiserver/pkg/apis/apiserver/v1"
 	"k8s.io/apiserver/pkg/apis/apiserver/validation"
 	authorizationcel "k8s.io/apiserver/pkg/authorization/cel"
 )
@@ -77,6 +78,18 @@ func parse(raw []byte) (*apiserver.AuthorizationConfiguration, error) {
 	}
 	errs := validation.ValidateAuthorizationConfiguration(compilerFor(hooks...), nil, out, sets.New(known()...), sets.New(string(apiserver.TypeWebhook)))
 	return out, errs.ToAggregate()
+}
+
+// Configuration is what is in force, as a file would say it.
+func (a *Authorizer) Configuration() (runtime.Object, error) {
+	scheme := runtime.NewScheme()
+	install.Install(scheme)
+	out := &apiserverv1.AuthorizationConfiguration{}
+	if err := scheme.Convert(a.current.Load().settings, out, nil); err != nil {
+		return nil, fmt.Errorf("authorization: %w", err)
+	}
+	out.SetGroupVersionKind(apiserverv1.SchemeGroupVersion.WithKind("AuthorizationConfiguration"))
+	return out, nil
 }
 
 // compilerFor makes a compiler where there are match conditions: its environment

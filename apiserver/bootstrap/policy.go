@@ -41,7 +41,8 @@ func clusterRoles() []*rbacv1.ClusterRole {
 	out := []*rbacv1.ClusterRole{
 		role("cluster-admin", everything...),
 		role("system:discovery", rbacv1.PolicyRule{Verbs: l("get"), NonResourceURLs: l("/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz", "/version", "/version/")}),
-		role("system:monitoring", rbacv1.PolicyRule{Verbs: l("get"), NonResourceURLs: l("/healthz", "/healthz/*", "/livez", "/livez/*", "/metrics", "/metrics/slis", "/readyz", "/readyz/*")}),
+		role("system:monitoring", rbacv1.PolicyRule{Verbs: l("get"), NonResourceURLs: l("/healthz", "/healthz/*", "/livez", "/livez/*", "/metrics", "/metrics/slis", "/readyz", "/readyz/*")},
+			rbacv1.PolicyRule{Verbs: l("get"), NonResourceURLs: l("/flagz")}, rbacv1.PolicyRule{Verbs: l("get"), NonResourceURLs: l("/statusz")}),
 		role("system:basic-user", rule(create, l("authorization.k8s.io"), l("selfsubjectaccessreviews", "selfsubjectrulesreviews")),
 			rule(create, l("authentication.k8s.io"), l("selfsubjectreviews"))),
 		role("system:public-info-viewer", info),

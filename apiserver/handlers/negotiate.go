@@ -34,10 +34,13 @@ type wire struct {
 
 var supported = []string{formatJSON, formatYAML, formatProto, formatCBOR}
 
-func notAcceptable() error {
+func notAcceptable() error { return NotAcceptable(supported...) }
+
+// NotAcceptable refuses a request whose Accept header wants none of media.
+func NotAcceptable(media ...string) error {
 	return &apierrors.StatusError{ErrStatus: metav1.Status{
 		Status: metav1.StatusFailure, Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
-		Message: "only the following media types are accepted: " + strings.Join(supported, ", "),
+		Message: "only the following media types are accepted: " + strings.Join(media, ", "),
 	}}
 }
 
@@ -60,7 +63,7 @@ func negotiated(r *http.Request, transform, proto bool) (wire, error) {
 		return w, nil
 	}
 	for _, header := range accept {
-		for _, clause := range clauses(header) {
+		for _, clause := range Clauses(header) {
 			clause = strings.TrimSpace(clause)
 			// What most clients send needs no parser.
 			if clause == formatProto && proto || clause == formatJSON {
@@ -100,8 +103,8 @@ func wantsPretty(r *http.Request) bool {
 	return strings.HasPrefix(agent, "curl") || strings.HasPrefix(agent, "Wget") || strings.HasPrefix(agent, "Mozilla/5.0")
 }
 
-// clauses are an Accept header's parts, the most wanted first.
-func clauses(header string) []string {
+// Clauses are an Accept header's parts, the most wanted first.
+func Clauses(header string) []string {
 	parts := strings.Split(header, ",")
 	if !strings.Contains(header, "q=") {
 		return parts

@@ -61,6 +61,10 @@ type apiserverOwn struct {
 
 func (o *apiserverOwn) add(f *pflag.FlagSet) {
 	f.StringVar(&o.store, "etcd-servers", "sqlite:///var/lib/skiff/store/state.db", "where the state is: sqlite://PATH, postgres://…, or http(s)://… of an etcd")
+	// The address of a database may hold a password.
+	if store := f.Lookup("etcd-servers"); store != nil {
+		store.Annotations = map[string][]string{classified: {"true"}}
+	}
 	f.IntVar(&o.port, "secure-port", 6443, "the port to serve on")
 	f.StringVar(&o.advertise, "advertise-address", "", "the address that others reach this server by")
 	f.StringVar(&o.certDir, "cert-dir", "/var/run/kubernetes", "where certificates are made when none are given")

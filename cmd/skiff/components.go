@@ -42,7 +42,7 @@ func runAPIServer(ctx context.Context, flags *pflag.FlagSet, o *apiserverFlags) 
 	if err != nil {
 		return fmt.Errorf("--service-cluster-ip-range: %w", err)
 	}
-	cfg := apiserver.Config{Store: store, Port: o.port, ServiceAccountIssuer: "https://kubernetes.default.svc.cluster.local", ServiceCIDRs: cidrs}
+	cfg := apiserver.Config{Store: store, Port: o.port, ServiceAccountIssuer: "https://kubernetes.default.svc.cluster.local", ServiceCIDRs: cidrs, Flags: shown(flags)}
 	if err := o.apply(&cfg); err != nil {
 		return err
 	}

@@ -93,7 +93,7 @@ func newControlPlane(l layout.Layout, c *node.Config) (*controlPlane, error) {
 		Store: store, Port: int(c.Endpoint.BindPort), Certificate: certificate.GetCertificate, AdvertiseAddress: advertise,
 		ClientCA: clientCA, FrontProxyCA: proxyCA, ProxyClientCertificate: proxyClient.GetClientCertificate, ServiceAccountKey: accountKey,
 		ServiceAccountIssuer: "https://kubernetes.default.svc." + c.Cluster.Networking.DNSDomain,
-		ServiceCIDRs:         serviceCIDRs, Log: slog.Default().With("part", "apiserver"),
+		ServiceCIDRs:         serviceCIDRs, Flags: shown(flags), Log: slog.Default().With("part", "apiserver"),
 	}
 	if err := o.apply(&cfg); err != nil {
 		return nil, fmt.Errorf("%s: apiServer.extraArgs: %w", l.NodeConfig(), err)
