@@ -17,6 +17,7 @@ import (
 	"skiff/apiserver/audit"
 	"skiff/apiserver/authn"
 	"skiff/apiserver/authz"
+	"skiff/cluster/featuregates"
 	"skiff/kine/history"
 )
 
@@ -48,6 +49,7 @@ type apiserverFlags struct {
 	oidcUserPrefix, oidcGroups            string
 	oidcGroupsPrefix                      string
 	oidcRequired                          map[string]string
+	gates                                 featuregates.Gates
 	keep                                  history.Retention
 	quota                                 int64
 }
@@ -129,6 +131,7 @@ func (o *apiserverFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&o.oidcUserPrefix, "oidc-username-prefix", "", "what is put before the name; - is nothing")
 	f.StringVar(&o.oidcGroups, "oidc-groups-claim", "", "the claim that lists the groups")
 	f.StringVar(&o.oidcGroupsPrefix, "oidc-groups-prefix", "", "what is put before each group")
+	addGates(f, &o.gates)
 	o.keep = keepByDefault()
 	addKeep(f, &o.keep, &o.quota)
 	f.StringToStringVar(&o.oidcRequired, "oidc-required-claim", nil, "claims that a token must have: CLAIM=VALUE")

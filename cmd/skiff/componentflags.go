@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/client-go/util/keyutil"
 
+	"skiff/cluster/featuregates"
 	"skiff/controllers"
 )
 
@@ -21,6 +22,7 @@ type controllerFlags struct {
 	maskSize, maskSize4, maskSize6 int
 	signing, grace, period         time.Duration
 	gcThreshold                    int
+	gates                          featuregates.Gates
 }
 
 // controllerOwn are what init and join decide in a cluster.
@@ -51,6 +53,7 @@ func (o *controllerFlags) add(f *pflag.FlagSet, allocate bool) {
 	f.DurationVar(&o.signing, "cluster-signing-duration", 0, "the longest life of a certificate; default a year")
 	f.DurationVar(&o.grace, "node-monitor-grace-period", 0, "when a node that is silent is lost; default 50 s")
 	f.DurationVar(&o.period, "node-monitor-period", 0, "how often nodes are looked at; default 5 s")
+	addGates(f, &o.gates)
 	f.IntVar(&o.gcThreshold, "terminated-pod-gc-threshold", 0, "how many ended pods are kept; default 12500")
 }
 
@@ -76,6 +79,7 @@ type schedulerFlags struct {
 
 	config string
 	elect  bool
+	gates  featuregates.Gates
 }
 
 type schedulerOwn struct{ kubeconfig string }
@@ -85,6 +89,7 @@ func (o *schedulerOwn) add(f *pflag.FlagSet) {
 }
 
 func (o *schedulerFlags) add(f *pflag.FlagSet) {
+	addGates(f, &o.gates)
 	f.StringVar(&o.config, "config", "", "a KubeSchedulerConfiguration: profiles and extenders")
 	f.BoolVar(&o.elect, "leader-elect", true, "work only while holding the Lease")
 }

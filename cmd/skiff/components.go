@@ -38,6 +38,7 @@ func runAPIServer(ctx context.Context, flags *pflag.FlagSet, o *apiserverFlags) 
 	if err != nil {
 		return err
 	}
+	o.gates.Warn(slog.Default(), "apiServer")
 	cidrs, err := prefixes(o.serviceCIDR)
 	if err != nil {
 		return fmt.Errorf("--service-cluster-ip-range: %w", err)
@@ -135,6 +136,7 @@ func schedulerCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			o.gates.Warn(slog.Default(), "scheduler")
 			api.UserAgent = "kube-scheduler"
 			host, err := os.Hostname()
 			if err != nil {
@@ -157,6 +159,7 @@ func controllersCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			o.gates.Warn(slog.Default(), "controllerManager")
 			api.UserAgent = "kube-controller-manager"
 			host, err := os.Hostname()
 			if err != nil {

@@ -52,6 +52,7 @@ func newControlPlane(l layout.Layout, c *node.Config) (*controlPlane, error) {
 	if err := extraArgs(flags, c.Cluster.APIServer.ExtraArgs, "apiServer", o.apiserverOwn.add, slog.Default()); err != nil {
 		return nil, fmt.Errorf("%s: %w", l.NodeConfig(), err)
 	}
+	o.gates.Warn(slog.Default(), "apiServer")
 	opts, err := storeOptions(c.Cluster.Etcd.External)
 	if err != nil {
 		return nil, err
@@ -188,6 +189,8 @@ func (p *controlPlane) parts(l layout.Layout, c *node.Config) ([]part, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", l.NodeConfig(), err)
 	}
+	sched.gates.Warn(slog.Default(), "scheduler")
+	ctl.gates.Warn(slog.Default(), "controllerManager")
 	parts := []part{
 		{"store", true, p.store.Run},
 		{"apiserver", true, func(ctx context.Context) error {

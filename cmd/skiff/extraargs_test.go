@@ -10,10 +10,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
 
 	"skiff/apiserver"
+	"skiff/apiserver/authz"
 	"skiff/cluster/config"
+	"skiff/cluster/node"
 	"skiff/cluster/pki"
 	"skiff/controllers"
 )
@@ -27,6 +30,9 @@ func TestExtraArgs(t *testing.T) {
 	err := extraArgs(flags, []config.Arg{
 		{Name: "audit-policy-file", Value: "/p"}, {Name: "enable-admission-plugins", Value: "A,B"}, {Name: "max-requests-inflight", Value: "7"},
 		{Name: "service-node-port-range", Value: "31000-31999"}, {Name: "oidc-issuer-url", Value: "https://i/"}, {Name: "oidc-client-id", Value: "me"},
+		{Name: "feature-gates", Value: "WatchList=false"}, {Name: "authorization-mode", Value: "Node,RBAC,Webhook"},
+		{Name: "authorization-webhook-config-file", Value: "/h"}, {Name: "authorization-webhook-version", Value: "v1"},
+		{Name: "authorization-webhook-cache-authorized-ttl", Value: "1m"}, {Name: "authorization-webhook-cache-unauthorized-ttl", Value: "0s"},
 		{Name: "request-timeout", Value: "9s"}, {Name: "secure-port", Value: "1"}, {Name: "no-such-flag", Value: "x"},
 	}, "apiServer", o.apiserverOwn.add, log)
 	if err != nil {
@@ -38,6 +44,12 @@ func TestExtraArgs(t *testing.T) {
 	}
 	if c.AuditPolicyFile != "/p" || len(o.enable) != 2 || c.MaxRequestsInFlight != 7 || c.NodePortMin != 31000 || c.NodePortMax != 31999 || c.RequestTimeout != 9*time.Second {
 		t.Errorf("the flags did not arrive: %+v", c)
+	}
+	if d := cmp.Diff(&authz.WebhookConfig{KubeconfigFile: "/h", Version: "v1", AuthorizedTTL: time.Minute}, c.AuthorizationWebhook); d != "" || len(c.AuthorizationModes) != 3 {
+		t.Errorf("authorization %v: %s", c.AuthorizationModes, d)
+	}
+	if o.gates.String() != "WatchList=false" {
+		t.Errorf("gates %s", o.gates.String())
 	}
 	if j := c.OIDC; j == nil || j.Issuer.Audiences[0] != "me" || *j.ClaimMappings.Username.Prefix != "https://i#" {
 		t.Errorf("issuer %+v", j)
@@ -101,5 +113,57 @@ func TestKubeletTLS(t *testing.T) {
 				t.Errorf("the check is skipped: %v, want %v", c.InsecureSkipVerify, tc.skip)
 			}
 		})
+	}
+}
+
+// TestGatesOfAllParts: each part's arguments take gates of Kubernetes, and no others.
+func TestGatesOfAllParts(t *testing.T) {
+	var (
+		api   apiserverFlags
+		ctl   controllerFlags
+		sched schedulerFlags
+	)
+	kubelet := func(value string) error {
+		c := &node.Config{}
+		c.Registration.KubeletExtraArgs = []config.Arg{{Name: "feature-gates", Value: value}}
+		_, err := kubeletGates(c)
+		return err
+	}
+	set := func(part string, add, own func(*pflag.FlagSet)) func(string) error {
+		return func(value string) error {
+			flags := pflag.NewFlagSet(part, pflag.ContinueOnError)
+			add(flags)
+			return extraArgs(flags, []config.Arg{{Name: "feature-gates", Value: value}}, part, own, slog.New(slog.DiscardHandler))
+		}
+	}
+	for part, set := range map[string]func(string) error{
+		"apiServer":         set("apiServer", api.add, api.apiserverOwn.add),
+		"controllerManager": set("controllerManager", func(f *pflag.FlagSet) { ctl.add(f, true) }, ctl.controllerOwn.add),
+		"scheduler":         set("scheduler", sched.add, sched.schedulerOwn.add),
+		"kubelet":           kubelet,
+	} {
+		t.Run(part, func(t *testing.T) {
+			if err := set("ImageVolume=true,AllBeta=false"); err != nil {
+				t.Error(err)
+			}
+			if err := set("ImageVolumes=true"); err == nil || !strings.Contains(err.Error(), "unrecognized feature gate: ImageVolumes") {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
+// TestShown: /flagz does not give the store's address, which may hold a password.
+func TestShown(t *testing.T) {
+	var o apiserverFlags
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	o.apiserverOwn.add(flags)
+	o.add(flags)
+	if err := flags.Parse([]string{"--etcd-servers=postgres://u:secret@h/d", "--secure-port=1"}); err != nil {
+		t.Fatal(err)
+	}
+	got := shown(flags)
+	if got["etcd-servers"] != "CLASSIFIED" || got["secure-port"] != "1" || got["authorization-webhook-version"] != "v1beta1" {
+		t.Errorf("%v", got)
 	}
 }

@@ -7,7 +7,9 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"skiff/cluster/featuregates"
 	"skiff/cluster/layout"
 	"skiff/cluster/setup"
 )
@@ -27,6 +29,11 @@ func machine(cmd *cobra.Command, rootDir, netns string) (setup.Machine, error) {
 		return setup.Machine{}, err
 	}
 	return setup.Machine{Layout: l, Out: cmd.OutOrStdout(), Executable: exe, NetNS: netns}, nil
+}
+
+// addGates adds --feature-gates, which every part of Kubernetes has.
+func addGates(f *pflag.FlagSet, gates *featuregates.Gates) {
+	f.Var(gates, "feature-gates", "gates of Kubernetes: GATE=true,GATE=false; checked, and named in the log since none changes what skiff does")
 }
 
 // prefixes reads CIDRs separated by commas.

@@ -2,11 +2,13 @@ package main
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"skiff/cluster/featuregates"
 	"skiff/cluster/layout"
 	"skiff/cluster/node"
 	"skiff/kubelet/certificates"
@@ -16,6 +18,7 @@ import (
 // proxy and DNS.
 func kubeletCommand() *cobra.Command {
 	var rootDir, file, kubeconfig, bootstrap, name, ip, podCIDR string
+	var gates featuregates.Gates
 	cmd := &cobra.Command{
 		Use: "kubelet", Short: "Run the kubelet alone, with its runtime and pod network", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -23,6 +26,7 @@ func kubeletCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			gates.Warn(slog.Default(), "kubelet")
 			if name == "" {
 				if name, err = os.Hostname(); err != nil {
 					return err
@@ -58,6 +62,7 @@ func kubeletCommand() *cobra.Command {
 	addRoot(cmd, &rootDir)
 	f := cmd.Flags()
 	f.StringVar(&kubeconfig, "kubeconfig", "/etc/kubernetes/kubelet.conf", "how the API is reached")
+	addGates(f, &gates)
 	f.StringVar(&file, "config", "", "a KubeletConfiguration; empty is its defaults")
 	f.StringVar(&bootstrap, "bootstrap-kubeconfig", "", "with what a first certificate is asked for, where --kubeconfig does not exist")
 	f.StringVar(&name, "hostname-override", "", "the node's name (default the host name)")

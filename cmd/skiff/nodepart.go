@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"skiff/cluster/featuregates"
 	"skiff/cluster/layout"
 	"skiff/cluster/node"
 	"skiff/cluster/version"
@@ -68,6 +69,11 @@ func nodeParts(l layout.Layout, c *node.Config, kubeletFile string, api *rest.Co
 	if err != nil {
 		return nil, err
 	}
+	gates, err := kubeletGates(c)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", l.NodeConfig(), err)
+	}
+	gates.Warn(slog.Default(), "kubelet")
 	conf, err := kubeletconfig.Load(kubeletFile, "")
 	if err != nil {
 		return nil, err
@@ -186,6 +192,20 @@ func kubeletFile(l layout.Layout) string { return filepath.Join(l.Kubelet(), "co
 
 // volumesDir is where the built-in provisioner's volumes are.
 func volumesDir(l layout.Layout) string { return filepath.Join(l.State(), "volumes") }
+
+// kubeletGates are --feature-gates of the kubelet's extra arguments.
+func kubeletGates(c *node.Config) (*featuregates.Gates, error) {
+	var out featuregates.Gates
+	for _, arg := range c.Registration.KubeletExtraArgs {
+		if arg.Name != "feature-gates" {
+			continue
+		}
+		if err := out.Set(arg.Value); err != nil {
+			return nil, fmt.Errorf("nodeRegistration.kubeletExtraArgs: feature-gates: %w", err)
+		}
+	}
+	return &out, nil
+}
 
 // labels are those the node registers with: --node-labels of the kubelet's extra
 // arguments. What only an administrator may set, init and join set after.
