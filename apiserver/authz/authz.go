@@ -138,7 +138,7 @@ func (a *Authorizer) build(c *apiserver.AuthorizationConfiguration) (*chain, err
 		case typeAlwaysDeny:
 			next = authorizer.AuthorizerFunc(deny)
 		case apiserver.TypeWebhook:
-			hook, err := webhook.New(s.Name, s.Webhook, compilerFor(s.Webhook))
+			hook, err := webhook.New(s.Name, s.Webhook, compilerFor(s.Webhook), a.cfg.Log)
 			if err != nil {
 				return nil, err
 			}

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -36,11 +37,12 @@ type Authorizer struct {
 	conditions      *authorizationcel.CELMatcher
 	allowed, others time.Duration
 	answers         *utilcache.LRUExpireCache
+	log             *slog.Logger
 }
 
 // New makes the authorizer of a configuration that is valid. The compiler is
 // needed only where it has match conditions.
-func New(name string, c *apiserver.WebhookConfiguration, compiler authorizationcel.Compiler) (*Authorizer, error) {
+func New(name string, c *apiserver.WebhookConfiguration, compiler authorizationcel.Compiler, log *slog.Logger) (*Authorizer, error) {
 	if c.ConnectionInfo.KubeConfigFile == nil {
 		return nil, fmt.Errorf("authorization webhook %s: connectionInfo.type %q: want KubeConfigFile with a kubeConfigFile: the API server has no other cluster to ask", name, c.ConnectionInfo.Type)
 	}
@@ -59,7 +61,7 @@ func New(name string, c *apiserver.WebhookConfiguration, compiler authorizationc
 	}
 	a := &Authorizer{
 		name: name, version: c.SubjectAccessReviewVersion, client: client, timeout: c.Timeout.Duration,
-		onError: authorizer.DecisionNoOpinion, conditions: matcher, answers: utilcache.NewLRUExpireCache(cacheSize),
+		onError: authorizer.DecisionNoOpinion, conditions: matcher, answers: utilcache.NewLRUExpireCache(cacheSize), log: log,
 	}
 	if c.FailurePolicy == apiserver.FailurePolicyDeny {
 		a.onError = authorizer.DecisionDeny
@@ -88,6 +90,10 @@ func (a *Authorizer) Authorize(ctx context.Context, attrs authorizer.Attributes)
 	status, err := a.ask(ctx, s)
 	switch {
 	case err != nil:
+		// Another authorizer may allow the request, and then nobody else hears of this.
+		if ctx.Err() == nil {
+			a.log.Error("an authorization webhook does not answer", "name", a.name, "decision", a.onError.String(), "err", err)
+		}
 		return a.onError, "", fmt.Errorf("authorization webhook %s: %w", a.name, err)
 	case status.Denied && status.Allowed:
 		return authorizer.DecisionDeny, status.Reason, errors.New("webhook subject access review returned both allow and deny response")

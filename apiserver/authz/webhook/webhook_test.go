@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"encoding/pem"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -116,8 +117,8 @@ func TestAuthorize(t *testing.T) {
 		"another version":     {text(`{"apiVersion":"authorization.k8s.io/v1beta1","kind":"SubjectAccessReview","status":{"allowed":true}}`), nil, authorizer.DecisionNoOpinion, "", "want a SubjectAccessReview", 1},
 		"no JSON":             {text(`<html>`), nil, authorizer.DecisionNoOpinion, "", "decode webhook answer", 1},
 		"no JSON, strict":     {text(`<html>`), denies, authorizer.DecisionDeny, "", "decode webhook answer", 1},
-		"refused":             {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) }, denies, authorizer.DecisionDeny, "", "answered 403", 1},
-		"redirected":          {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/b", 307) }, denies, authorizer.DecisionDeny, "", "answered 307", 1},
+		"refused":             {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }, denies, authorizer.DecisionDeny, "", "answered 403", 1},
+		"redirected":          {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/b", http.StatusTemporaryRedirect) }, denies, authorizer.DecisionDeny, "", "answered 307", 1},
 		"matches":             {yes, when(`has(request.resourceAttributes) && request.resourceAttributes.namespace == 'ns'`, `'dev' in request.groups`), authorizer.DecisionAllow, "fine", "", 1},
 		"does not match":      {yes, when(`request.user == 'joe'`), authorizer.DecisionNoOpinion, "", "", 0},
 		"selectors match":     {yes, when(`request.resourceAttributes.labelSelector.requirements.exists(r, r.key == 'app' && 'web' in r.values)`, `request.resourceAttributes.fieldSelector.requirements[0].key == 'spec.nodeName'`), authorizer.DecisionAllow, "fine", "", 1},
@@ -134,7 +135,7 @@ func TestAuthorize(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := serve(t, tc.answer)
-			a, err := New("hook", settings(s.file, tc.change), authorizationcel.NewDefaultCompiler())
+			a, err := New("hook", settings(s.file, tc.change), authorizationcel.NewDefaultCompiler(), slog.New(slog.DiscardHandler))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -181,7 +182,7 @@ func TestQuestion(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := serve(t, text(`{}`))
-			a, err := New("hook", settings(s.file, func(c *apiserver.WebhookConfiguration) { c.SubjectAccessReviewVersion = tc.version }), nil)
+			a, err := New("hook", settings(s.file, func(c *apiserver.WebhookConfiguration) { c.SubjectAccessReviewVersion = tc.version }), nil, slog.New(slog.DiscardHandler))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -231,7 +232,7 @@ func TestAnswersAreKept(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := serve(t, text(tc.answer))
-			a, err := New("hook", settings(s.file, tc.change), nil)
+			a, err := New("hook", settings(s.file, tc.change), nil, slog.New(slog.DiscardHandler))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -262,7 +263,7 @@ func TestNewRefuses(t *testing.T) {
 		}), "want KubeConfigFile"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := New("hook", tc.c, nil); err == nil || !strings.Contains(err.Error(), tc.want) {
+			if _, err := New("hook", tc.c, nil, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("error %v, want one with %q", err, tc.want)
 			}
 		})
