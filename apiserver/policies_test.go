@@ -5,9 +5,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	arv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	"skiff/apiserver/apiservertest"
@@ -43,6 +45,57 @@ func TestAdmissionIsDefaulted(t *testing.T) {
 		}
 		if c := got.Spec.Template.Spec.InitContainers[0]; c.ImagePullPolicy != corev1.PullAlways || c.TerminationMessagePath == "" {
 			t.Errorf("the container is %+v, want it with its defaults", c)
+		}
+		return true, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// An apply configuration merges a custom resource by its definition's schema: an
+// item with the same key is changed and the others stay, also beside fields that
+// the schema leaves open.
+//
+// Covers: api.policies, api.custom-schema
+func TestPolicyAppliesToCustomResources(t *testing.T) {
+	e := startExtended(t)
+	ctx := t.Context()
+	e.define(t, widgets)
+	reg := e.client.AdmissionregistrationV1()
+	pol := &arv1.MutatingAdmissionPolicy{ObjectMeta: metav1.ObjectMeta{Name: "widgets"}, Spec: arv1.MutatingAdmissionPolicySpec{
+		ReinvocationPolicy: arv1.NeverReinvocationPolicy,
+		MatchConstraints: &arv1.MatchResources{ResourceRules: []arv1.NamedRuleWithOperations{{RuleWithOperations: arv1.RuleWithOperations{
+			Operations: []arv1.OperationType{arv1.Create},
+			Rule:       arv1.Rule{APIGroups: []string{"example.com"}, APIVersions: []string{"v1"}, Resources: []string{"widgets"}}}}}},
+		Mutations: []arv1.Mutation{{PatchType: arv1.PatchTypeApplyConfiguration, ApplyConfiguration: &arv1.ApplyConfiguration{
+			Expression: "Object{spec: Object.spec{items: [Object.spec.items{name: 'a', value: 'set'}]}}"}}}}}
+	if _, err := reg.MutatingAdmissionPolicies().Create(ctx, pol, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	bind := &arv1.MutatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{Name: "widgets"}, Spec: arv1.MutatingAdmissionPolicyBindingSpec{PolicyName: "widgets"}}
+	if _, err := reg.MutatingAdmissionPolicyBindings().Create(ctx, bind, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	in := widget("v1", "w", map[string]any{
+		"open":  map[string]any{"any": "thing"},
+		"items": []any{map[string]any{"name": "a", "value": "own"}, map[string]any{"name": "b", "value": "own"}},
+	})
+	before := in.Object["spec"].(map[string]any)["items"]
+	want := []any{map[string]any{"name": "a", "value": "set"}, map[string]any{"name": "b", "value": "own"}}
+	ws := e.dyn.Resource(schema.GroupVersionResource{Group: "example.com", Version: "v1", Resource: "widgets"}).Namespace("default")
+	// The policy is seen a moment later.
+	err := wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, 20*time.Second, true, func(ctx context.Context) (bool, error) {
+		got, err := ws.Create(ctx, in, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		if err != nil {
+			return false, err
+		}
+		spec := got.Object["spec"].(map[string]any)
+		if cmp.Equal(before, spec["items"]) {
+			return false, nil
+		}
+		if diff := cmp.Diff(map[string]any{"size": int64(3), "open": map[string]any{"any": "thing"}, "items": want}, spec); diff != "" {
+			t.Error(diff)
 		}
 		return true, nil
 	})

@@ -9,6 +9,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apiserver/pkg/authentication/user"
 )
 
@@ -48,6 +49,9 @@ type Attributes struct {
 	// Default fills what the API fills in an object that has its type set; webhooks
 	// and policies, which make objects anew, need it.
 	Default func(obj runtime.Object)
+	// TypeConverter knows how objects of Kind merge, for policies that apply
+	// configurations: a custom resource merges by its definition's schema.
+	TypeConverter func() managedfields.TypeConverter
 	// Warn sends a Warning header; Annotate records an audit annotation.
 	Warn     func(text string)
 	Annotate func(key, value string)

@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 
 	"skiff/apiserver/admission"
 	"skiff/apiserver/request"
@@ -18,11 +19,12 @@ func (a *API) attributes(ctx context.Context, t *Target, op admission.Operation,
 	return &admission.Attributes{
 		Operation: op, Kind: t.GVK(), Resource: t.GVR(), Subresource: t.Subresource,
 		Namespace: t.Namespace, Name: t.Name, Object: obj, OldObject: old, Options: options, DryRun: dry,
-		User:     request.UserFrom(ctx),
-		Convert:  t.convert,
-		Default:  t.defaultMade,
-		Warn:     func(text string) { request.Warn(ctx, text) },
-		Annotate: func(key, value string) { request.Annotate(ctx, key, value) },
+		User:          request.UserFrom(ctx),
+		Convert:       t.convert,
+		Default:       t.defaultMade,
+		TypeConverter: func() managedfields.TypeConverter { return a.bodyTypes(t) },
+		Warn:          func(text string) { request.Warn(ctx, text) },
+		Annotate:      func(key, value string) { request.Annotate(ctx, key, value) },
 	}
 }
 

@@ -36,22 +36,42 @@ func (a *API) manager(t *Target, s *resources.Strategy) (*managedfields.FieldMan
 		}
 	}
 	make := managedfields.NewDefaultFieldManager
-	converter := a.conv()
-	if _, untyped := t.Version.New().(*unstructured.Unstructured); untyped {
+	if t.untyped() {
 		make = managedfields.NewDefaultCRDFieldManager
-		if t.Resource.TypeConverter != nil {
-			converter = t.Resource.TypeConverter()
-		} else {
-			converter = managedfields.NewDeducedTypeConverter()
-		}
 	}
 	hub := schema.GroupVersion{Group: t.Resource.Group, Version: t.Resource.Hub}
-	m, err := make(converter, c, c, c, t.GVK(), hub, t.Subresource, reset)
+	m, err := make(a.types(t), c, c, c, t.GVK(), hub, t.Subresource, reset)
 	if err != nil {
 		return nil, fmt.Errorf("field manager of %s: %w", t.GVR(), err)
 	}
 	e.managers[key] = m
 	return m, nil
+}
+
+// untyped tells whether the resource's objects have no Go type.
+func (t *Target) untyped() bool {
+	_, is := t.Version.New().(*unstructured.Unstructured)
+	return is
+}
+
+// types knows how the resource's objects merge.
+func (a *API) types(t *Target) managedfields.TypeConverter {
+	switch {
+	case !t.untyped():
+		return a.conv()
+	case t.Resource.TypeConverter != nil:
+		return t.Resource.TypeConverter()
+	}
+	return managedfields.NewDeducedTypeConverter()
+}
+
+// bodyTypes knows how the objects of requests merge: those of some subresources
+// of custom resources, as Scale, are of a built-in kind.
+func (a *API) bodyTypes(t *Target) managedfields.TypeConverter {
+	if t.GVK().Group != t.Resource.Group {
+		return a.conv()
+	}
+	return a.types(t)
 }
 
 // pathOf reads "metadata.labels" as a path of fields.

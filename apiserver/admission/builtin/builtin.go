@@ -97,7 +97,7 @@ func entries() []entry {
 			return defaultingressclass.New(d.Informers.Networking().V1().IngressClasses().Lister())
 		})},
 		{denyserviceexternalips.Name, false, fixed(denyserviceexternalips.New())},
-		{mutatingpolicy.Name, true, func(d Deps) (admission.Plugin, error) { return mutatingpolicy.New(policies(d), d.types()) }},
+		{mutatingpolicy.Name, true, func(d Deps) (admission.Plugin, error) { return mutatingpolicy.New(policies(d)) }},
 		{webhook.MutatingName, true, func(d Deps) (admission.Plugin, error) {
 			return webhook.NewMutating(webhook.Config{Client: d.Client, Informers: d.Informers, Authorizer: d.Authorizer})
 		}},

@@ -18,10 +18,13 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
+	"k8s.io/client-go/applyconfigurations"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/utils/ptr"
 
 	"skiff/apiserver/admission"
@@ -63,7 +66,8 @@ func newPod(change ...func(*v1.Pod)) *v1.Pod {
 
 func create(p *v1.Pod) *admission.Attributes {
 	return &admission.Attributes{Operation: admission.Create, Kind: v1.SchemeGroupVersion.WithKind("Pod"), Resource: v1.SchemeGroupVersion.WithResource("pods"),
-		Namespace: p.Namespace, Name: p.Name, Object: p, User: &user.DefaultInfo{Name: "u"}, Options: &metav1.CreateOptions{}}
+		Namespace: p.Namespace, Name: p.Name, Object: p, User: &user.DefaultInfo{Name: "u"}, Options: &metav1.CreateOptions{},
+		TypeConverter: func() managedfields.TypeConverter { return applyconfigurations.NewTypeConverter(scheme.Scheme) }}
 }
 
 func run(t *testing.T, c admission.Chain, a *admission.Attributes) error {

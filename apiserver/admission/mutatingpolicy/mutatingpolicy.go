@@ -15,7 +15,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/utils/ptr"
 
 	"skiff/apiserver/admission"
@@ -31,19 +30,17 @@ const Name = "MutatingAdmissionPolicy"
 type Plugin struct {
 	cfg    policy.Config
 	engine *policy.Engine
-	// types gives the merge rules of apply configurations.
-	types func() managedfields.TypeConverter
 }
 
-// New makes the plugin. types is called when a policy has an apply configuration.
-func New(c policy.Config, types func() managedfields.TypeConverter) (*Plugin, error) {
+// New makes the plugin.
+func New(c policy.Config) (*Plugin, error) {
 	compiler, err := expressions.New(expressions.Mutations()...)
 	if err != nil {
 		return nil, err
 	}
 	c.Informers.Admissionregistration().V1().MutatingAdmissionPolicies().Informer()
 	c.Informers.Admissionregistration().V1().MutatingAdmissionPolicyBindings().Informer()
-	return &Plugin{cfg: c, engine: policy.New(c, compiler), types: types}, nil
+	return &Plugin{cfg: c, engine: policy.New(c, compiler)}, nil
 }
 
 // Name is upstream's.
@@ -119,7 +116,7 @@ func (p *Plugin) mutate(ctx context.Context, pol *arv1.MutatingAdmissionPolicy, 
 				}
 			}
 			err = webhook.Rewrite(a, a.Kind, func(current runtime.Object) (runtime.Object, error) {
-				return p.apply(ctx, &pol.Spec.Mutations[i], values, current)
+				return p.apply(ctx, &pol.Spec.Mutations[i], values, a, current)
 			})
 			if err != nil {
 				return err

@@ -15,15 +15,17 @@ import (
 	arv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apiserver/pkg/admission/plugin/policy/mutating/patch"
 	"k8s.io/apiserver/pkg/cel/mutation"
 	"k8s.io/apiserver/pkg/cel/mutation/dynamic"
 
+	"skiff/apiserver/admission"
 	"skiff/apiserver/admission/webhook"
 )
 
 // apply is an object after one mutation.
-func (p *Plugin) apply(ctx context.Context, m *arv1.Mutation, values map[string]any, obj runtime.Object) (runtime.Object, error) {
+func (p *Plugin) apply(ctx context.Context, m *arv1.Mutation, values map[string]any, a *admission.Attributes, obj runtime.Object) (runtime.Object, error) {
 	switch {
 	case m.PatchType == arv1.PatchTypeJSONPatch && m.JSONPatch != nil:
 		out, err := p.engine.Eval(ctx, m.JSONPatch.Expression, values)
@@ -36,13 +38,16 @@ func (p *Plugin) apply(ctx context.Context, m *arv1.Mutation, values map[string]
 		if err != nil {
 			return nil, err
 		}
-		return p.merge(out, obj)
+		return merge(out, obj, a.TypeConverter)
 	}
 	return nil, fmt.Errorf("patchType %q: want JSONPatch or ApplyConfiguration with an expression", m.PatchType)
 }
 
 // merge applies Object{…} as server-side apply would, without ownership.
-func (p *Plugin) merge(out ref.Val, obj runtime.Object) (runtime.Object, error) {
+func merge(out ref.Val, obj runtime.Object, converter func() managedfields.TypeConverter) (runtime.Object, error) {
+	if converter == nil {
+		return nil, errors.New("apply configuration: nothing is known of how the object merges; use a JSON patch")
+	}
 	o, ok := out.(*dynamic.ObjectVal)
 	if !ok {
 		return nil, fmt.Errorf("the expression gives %s, want Object", out.Type().TypeName())
@@ -56,7 +61,7 @@ func (p *Plugin) merge(out ref.Val, obj runtime.Object) (runtime.Object, error) 
 	}
 	want := &unstructured.Unstructured{Object: fields}
 	want.SetGroupVersionKind(obj.GetObjectKind().GroupVersionKind())
-	merged, err := patch.ApplyStructuredMergeDiff(p.types(), obj, want)
+	merged, err := patch.ApplyStructuredMergeDiff(converter(), obj, want)
 	if err != nil {
 		return nil, fmt.Errorf("error applying patch: %w", err)
 	}
