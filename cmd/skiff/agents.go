@@ -171,6 +171,7 @@ func benchCommand() *cobra.Command {
 	f.StringVar(&c.Image, "image", "", "the image of the pods whose start is measured; empty for none")
 	f.IntVar(&c.StartedPods, "started-pods", 20, "how many of them")
 	f.IntVar(&c.Services, "services", 0, "how many Services are there while the programming of more is measured, from the node that this runs on; 0 measures none")
+	f.IntVar(&c.CustomResources, "custom-resources", 0, "how many CustomResourceDefinitions are there while what they cost is measured; 0 measures none")
 	f.IntVar(&c.Server, "server-pid", 0, "the API server's process on this machine: its time and memory are shown")
 	f.IntVar(&c.WatchedWrites, "watched-writes", 200, "how many writes they see")
 	return cmd

@@ -48,6 +48,9 @@ type Config struct {
 	// Services is how many are there while the programming of more is measured,
 	// from the node that this runs on. Default none.
 	Services int
+	// CustomResources is how many CustomResourceDefinitions are there while what
+	// they cost is measured. Default none, at most 5000.
+	CustomResources int
 	// Server is the process of the API server, when it is on this machine: its
 	// time and memory are printed at the end.
 	Server int
@@ -87,7 +90,7 @@ func (c *Config) complete() error {
 	}{
 		{"Clients", &c.Clients, 16}, {"Objects", &c.Objects, 3000}, {"Size", &c.Size, 1024},
 		{"Lists", &c.Lists, 50}, {"Watchers", &c.Watchers, 100}, {"WatchedWrites", &c.WatchedWrites, 200},
-		{"StartedPods", &c.StartedPods, 20}, {"Services", &c.Services, 0},
+		{"StartedPods", &c.StartedPods, 20}, {"Services", &c.Services, 0}, {"CustomResources", &c.CustomResources, 0},
 	} {
 		if *f.value == 0 {
 			*f.value = f.def
@@ -95,6 +98,9 @@ func (c *Config) complete() error {
 		if *f.value < 0 {
 			return fmt.Errorf("bench: %s %d: want a positive number", f.name, *f.value)
 		}
+	}
+	if c.CustomResources > maxCustomResources {
+		return fmt.Errorf("bench: CustomResources %d: want at most %d", c.CustomResources, maxCustomResources)
 	}
 	if c.ScheduledPods == 0 {
 		c.ScheduledPods = 500

@@ -44,6 +44,7 @@ func TestRefusedConfig(t *testing.T) {
 	}{
 		{"no kubeconfig", Config{}, "Kubeconfig is empty"},
 		{"negative count", Config{Kubeconfig: missing, Objects: -1}, "Objects -1"},
+		{"too many definitions", Config{Kubeconfig: missing, CustomResources: 5001}, "at most 5000"},
 		{"missing file", Config{Kubeconfig: missing}, missing},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -63,7 +64,7 @@ func TestAgainstCluster(t *testing.T) {
 		t.Skip("SKIFF_BENCH names no kubeconfig")
 	}
 	var out bytes.Buffer
-	err := Run(t.Context(), Config{Kubeconfig: kubeconfig, Clients: 4, Objects: 40, Lists: 4, Watchers: 5, WatchedWrites: 10, ScheduledPods: 10}, &out)
+	err := Run(t.Context(), Config{Kubeconfig: kubeconfig, Clients: 4, Objects: 40, Lists: 4, Watchers: 5, WatchedWrites: 10, ScheduledPods: 10, CustomResources: 20}, &out)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +79,8 @@ func TestAgainstCluster(t *testing.T) {
 		}
 		names = append(names, r.Name)
 	}
-	if got, want := strings.Join(names, " "), "create get update patch list watch delete schedule"; got != want {
+	if got, want := strings.Join(names, " "), "create get update patch list watch delete schedule "+
+		"custom-define custom-all-published custom-discovery custom-openapi-index custom-openapi-group custom-openapi-v2 custom-publish"; got != want {
 		t.Errorf("measured %s, want %s", got, want)
 	}
 }
