@@ -246,6 +246,28 @@ func TestAnswersAreKept(t *testing.T) {
 	}
 }
 
+// TestBusy: a service that says that it is busy is asked again.
+func TestBusy(t *testing.T) {
+	var s *service
+	s = serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if s.calls.Load() == 1 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		text(`{"status":{"allowed":true}}`)(w, r)
+	})
+	a, err := New("hook", settings(s.file, nil), nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d, _, err := a.Authorize(t.Context(), listPods()); d != authorizer.DecisionAllow || err != nil {
+		t.Errorf("%v, %v", d, err)
+	}
+	if n := s.calls.Load(); n != 2 {
+		t.Errorf("asked %d times, want 2", n)
+	}
+}
+
 func TestNewRefuses(t *testing.T) {
 	bad := filepath.Join(t.TempDir(), "bad")
 	if err := os.WriteFile(bad, []byte("clusters: 7"), 0o600); err != nil {
