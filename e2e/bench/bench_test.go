@@ -80,7 +80,7 @@ func TestAgainstCluster(t *testing.T) {
 		names = append(names, r.Name)
 	}
 	if got, want := strings.Join(names, " "), "create get update patch list watch delete schedule "+
-		"custom-define custom-all-published custom-discovery custom-openapi-index custom-openapi-group custom-openapi-v2 custom-publish"; got != want {
+		"custom-define custom-all-discovered custom-discovery custom-openapi-index custom-openapi-group custom-openapi-v2 custom-publish"; got != want {
 		t.Errorf("measured %s, want %s", got, want)
 	}
 }
