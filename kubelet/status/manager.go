@@ -258,6 +258,14 @@ func (m *Manager) send(ctx context.Context, uid types.UID) time.Duration {
 		m.mu.Unlock()
 	}
 	if pod.DeletionTimestamp != nil && !e.static && m.cfg.Deletable(uid) {
+		// The pod may have ended while a status before its last was on the way: that
+		// one is queued, and goes first.
+		m.mu.Lock()
+		newer := e.version != version
+		m.mu.Unlock()
+		if newer {
+			return 0
+		}
 		err := m.cfg.Client.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{
 			GracePeriodSeconds: ptr.To[int64](0), Preconditions: metav1.NewUIDPreconditions(string(pod.UID)),
 		})

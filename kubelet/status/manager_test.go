@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -38,5 +39,37 @@ func TestChangeBackIsSent(t *testing.T) {
 		if c := condition(got.Status.Conditions, v1.PodReady); c == nil || c.Status != ready {
 			t.Fatalf("the server has %+v, want Ready %s", c, ready)
 		}
+	}
+}
+
+// A pod that ends while an earlier status is sent is deleted only after its last.
+func TestLastStatusGoesBeforeTheDeletion(t *testing.T) {
+	now := metav1.Now()
+	pod := &v1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "n", UID: "u", DeletionTimestamp: &now, Finalizers: []string{"keep/it"}}}
+	client := fake.NewClientset(pod)
+	var m *Manager
+	ended := false
+	m, err := NewManager(Config{Client: client, Pod: func(types.UID) *v1.Pod { return pod }, Deletable: func(types.UID) bool {
+		if !ended {
+			ended = true
+			m.Set(pod, v1.PodStatus{Phase: v1.PodSucceeded}, false)
+		}
+		return true
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Set(pod, v1.PodStatus{Phase: v1.PodRunning}, false)
+	for range 2 {
+		if wait := m.send(t.Context(), "u"); wait != 0 {
+			t.Fatalf("send failed; it is tried again after %s", wait)
+		}
+	}
+	var order []string
+	for _, a := range client.Actions() {
+		order = append(order, a.GetVerb())
+	}
+	if diff := cmp.Diff([]string{"patch", "patch", "delete"}, order); diff != "" {
+		t.Errorf("requests (-want +got):\n%s", diff)
 	}
 }
