@@ -4,11 +4,13 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
 	"github.com/kubernetes-csi/csi-test/v5/pkg/sanity"
 	"golang.org/x/sys/unix"
+	"k8s.io/mount-utils"
 
 	"skiff/testdata/csidriver/hostpath"
 )
@@ -25,8 +27,14 @@ func TestDriverSanity(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		for _, name := range []string{"mount", "stage"} {
-			_ = unix.Unmount(filepath.Join(dir, name), unix.MNT_DETACH) // none, if all is well
+		mounts, err := mount.New("").List()
+		if err != nil {
+			t.Error(err)
+		}
+		for _, m := range mounts {
+			if strings.HasPrefix(m.Path, dir+"/") {
+				t.Errorf("left mounted: %s (%v)", m.Path, unix.Unmount(m.Path, unix.MNT_DETACH))
+			}
 		}
 		if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)
