@@ -194,13 +194,13 @@ func (o *apiserverFlags) apply(c *apiserver.Config) error {
 }
 
 // kubeletTLS is how kubelets are dialled: with the certificate of the flags, or the
-// given one, and checked by the authority of the flag, or the given one unless the
-// flag was set to nothing.
-func (o *apiserverFlags) kubeletTLS(f *pflag.FlagSet, ca, cert, key string) (*tls.Config, error) {
+// given one, and checked by the authority of the flag. Where the flag was not set,
+// they are checked by the given authority, if it signed their certificates.
+func (o *apiserverFlags) kubeletTLS(f *pflag.FlagSet, ca, cert, key string, signed bool) (*tls.Config, error) {
 	if o.kubeletCert != "" {
 		cert, key = o.kubeletCert, o.kubeletKey
 	}
-	check := true
+	check := signed
 	if f.Changed("kubelet-certificate-authority") {
 		if check = o.kubeletCA != ""; check {
 			ca = o.kubeletCA

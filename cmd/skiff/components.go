@@ -47,7 +47,7 @@ func runAPIServer(ctx context.Context, flags *pflag.FlagSet, o *apiserverFlags) 
 	if err := o.apply(&cfg); err != nil {
 		return err
 	}
-	if cfg.KubeletTLS, err = o.kubeletTLS(flags, "", "", ""); err != nil {
+	if cfg.KubeletTLS, err = o.kubeletTLS(flags, "", "", "", true); err != nil {
 		return err
 	}
 	if o.advertise != "" {

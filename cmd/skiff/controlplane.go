@@ -32,6 +32,7 @@ import (
 	"skiff/controllers"
 	"skiff/kine"
 	"skiff/kine/backend"
+	kubeletconfig "skiff/kubelet/config"
 	"skiff/scheduler"
 	schedulerconfig "skiff/scheduler/config"
 )
@@ -102,8 +103,16 @@ func newControlPlane(l layout.Layout, c *node.Config) (*controlPlane, error) {
 	if !flags.Changed("bind-address") {
 		cfg.BindAddress = netip.Addr{} // every address of both families
 	}
-	// The cluster's authority signs kubelets' serving certificates.
-	cfg.KubeletTLS, err = o.kubeletTLS(flags, file("ca.crt"), file("apiserver-kubelet-client.crt"), file("apiserver-kubelet-client.key"))
+	// The cluster's authority signs kubelets' serving certificates, but not in
+	// clusters that were made before it did.
+	conf, err := kubeletconfig.Load(kubeletFile(l), "")
+	if err != nil {
+		return nil, err
+	}
+	if !conf.ServerTLSBootstrap {
+		slog.Warn("kubelets' serving certificates are not checked: set serverTLSBootstrap in the kubelets' configuration and in ConfigMap kube-system/kubelet-config", "file", kubeletFile(l))
+	}
+	cfg.KubeletTLS, err = o.kubeletTLS(flags, file("ca.crt"), file("apiserver-kubelet-client.crt"), file("apiserver-kubelet-client.key"), conf.ServerTLSBootstrap)
 	if err != nil {
 		return nil, fmt.Errorf("%s: apiServer.extraArgs: %w", l.NodeConfig(), err)
 	}

@@ -92,11 +92,14 @@ func TestKubeletTLS(t *testing.T) {
 	}
 	for name, tc := range map[string]struct {
 		args []string
+		old  bool // the cluster's authority does not sign kubelets' certificates
 		skip bool
 	}{
-		"as it is":          {nil, false},
-		"another authority": {[]string{"--kubelet-certificate-authority=" + ca}, false},
-		"turned off":        {[]string{"--kubelet-certificate-authority="}, true},
+		"as it is":                       {nil, false, false},
+		"another authority":              {[]string{"--kubelet-certificate-authority=" + ca}, false, false},
+		"turned off":                     {[]string{"--kubelet-certificate-authority="}, false, true},
+		"an old cluster":                 {nil, true, true},
+		"an old cluster, asked to check": {[]string{"--kubelet-certificate-authority=" + ca}, true, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var o apiserverFlags
@@ -105,7 +108,7 @@ func TestKubeletTLS(t *testing.T) {
 			if err := flags.Parse(tc.args); err != nil {
 				t.Fatal(err)
 			}
-			c, err := o.kubeletTLS(flags, ca, "", "")
+			c, err := o.kubeletTLS(flags, ca, "", "", !tc.old)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,18 +38,14 @@ func Names() []string {
 	return []string{"probe:latest", "busybox:latest", "nginx:latest", "nginx:1.26", "nginx:1.27", "nginx:1.22", "redis:latest", "csidriver:latest"}
 }
 
-// build makes every image. The same sources give the same digests: times are
-// zero and the binary is built with -trimpath.
+// build makes every image but the CSI driver. The same sources give the same
+// digests: times are zero and the binary is built with -trimpath.
 func build(ctx context.Context) ([]built, error) {
 	binary, err := compile(ctx, "skiff/testdata/images/probe")
 	if err != nil {
 		return nil, err
 	}
-	base, err := layer(
-		folder("tmp", 0o1777), folder("etc", 0o755), folder("data", 0o777),
-		file("etc/passwd", 0o644, []byte("root:x:0:0:root:/root:/probe\nnobody:x:65534:65534:nobody:/:/probe\n")),
-		file("etc/group", 0o644, []byte("root:x:0:\nnogroup:x:65534:\n")),
-	)
+	base, err := baseLayer()
 	if err != nil {
 		return nil, err
 	}
@@ -66,13 +63,7 @@ func build(ctx context.Context) ([]built, error) {
 	}
 	var out []built
 	add := func(repository string, tags []string, c v1.Config, layers ...v1.Layer) error {
-		var present []v1.Layer
-		for _, l := range layers {
-			if l != nil {
-				present = append(present, l)
-			}
-		}
-		i, err := compose(c, present)
+		i, err := compose(c, layers)
 		if err != nil {
 			return fmt.Errorf("image %s: %w", repository, err)
 		}
@@ -94,9 +85,6 @@ func build(ctx context.Context) ([]built, error) {
 				ExposedPorts: map[string]struct{}{"80/tcp": {}}, StopSignal: "SIGQUIT",
 			}, base, shell, server)
 		}
-	}
-	if err == nil {
-		err = addCSIDriver(ctx, base, add)
 	}
 	if err == nil && shell != nil {
 		err = add("busybox", []string{"latest", "1.35", "1.36"}, v1.Config{Cmd: []string{"sh"}, Env: []string{"PATH=/bin"}}, base, shell)
@@ -125,17 +113,35 @@ func build(ctx context.Context) ([]built, error) {
 	return out, err
 }
 
-// addCSIDriver adds the image of the test CSI driver.
-func addCSIDriver(ctx context.Context, base v1.Layer, add func(string, []string, v1.Config, ...v1.Layer) error) error {
+// csiDriver is the repository of the test CSI driver.
+const csiDriver = "library/csidriver"
+
+// buildCSIDriver makes the image of the test CSI driver, which takes longer than
+// all others, and few tests want.
+func buildCSIDriver(ctx context.Context) (built, error) {
 	binary, err := compile(ctx, "skiff/testdata/csidriver")
 	if err != nil {
-		return err
+		return built{}, err
+	}
+	base, err := baseLayer()
+	if err != nil {
+		return built{}, err
 	}
 	program, err := layer(file("csidriver", 0o755, binary))
 	if err != nil {
-		return err
+		return built{}, err
 	}
-	return add("csidriver", []string{"latest"}, v1.Config{Entrypoint: []string{"/csidriver"}}, base, program)
+	i, err := compose(v1.Config{Entrypoint: []string{"/csidriver"}}, []v1.Layer{base, program})
+	return built{repository: csiDriver, tags: []string{"latest"}, image: i}, err
+}
+
+// baseLayer has what every image wants.
+func baseLayer() (v1.Layer, error) {
+	return layer(
+		folder("tmp", 0o1777), folder("etc", 0o755), folder("data", 0o777),
+		file("etc/passwd", 0o644, []byte("root:x:0:0:root:/root:/probe\nnobody:x:65534:65534:nobody:/:/probe\n")),
+		file("etc/group", 0o644, []byte("root:x:0:\nnogroup:x:65534:\n")),
+	)
 }
 
 // compile builds a program, static.
@@ -177,9 +183,9 @@ func busyboxLayer(ctx context.Context) (v1.Layer, error) {
 	return layer(entries...)
 }
 
-// compose makes an image of layers.
+// compose makes an image of those layers that are there.
 func compose(c v1.Config, layers []v1.Layer) (v1.Image, error) {
-	i, err := mutate.AppendLayers(empty.Image, layers...)
+	i, err := mutate.AppendLayers(empty.Image, slices.DeleteFunc(slices.Clone(layers), func(l v1.Layer) bool { return l == nil })...)
 	if err != nil {
 		return nil, err
 	}

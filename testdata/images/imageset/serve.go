@@ -10,6 +10,8 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"strings"
+	"sync"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
@@ -27,26 +29,70 @@ func Serve(ctx context.Context, addr string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	srv := &http.Server{Handler: registry.New(registry.Logger(log.New(io.Discard, "", 0)))}
+	// Images are pushed by an entrance of their own, where nothing waits.
+	back, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", errors.Join(err, l.Close())
+	}
+	store := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	push := func(i built) error { return write(ctx, back.Addr().String(), i) }
+	serve(ctx, back, store)
+	serve(ctx, l, &onDemand{store: store, make: func() error {
+		i, err := buildCSIDriver(ctx)
+		if err != nil {
+			return err
+		}
+		return push(i)
+	}})
+	for _, i := range images {
+		if err := push(i); err != nil {
+			return "", err
+		}
+	}
+	return "http://" + l.Addr().String(), nil
+}
+
+// onDemand makes the CSI driver's image when somebody first asks for it.
+type onDemand struct {
+	store http.Handler
+	make  func() error
+	once  sync.Once
+}
+
+// ServeHTTP implements http.Handler.
+func (d *onDemand) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.URL.Path, "/v2/"+csiDriver+"/") {
+		d.once.Do(func() {
+			if err := d.make(); err != nil {
+				log.Print("images: ", err)
+			}
+		})
+	}
+	d.store.ServeHTTP(w, r)
+}
+
+// serve answers on l until ctx ends.
+func serve(ctx context.Context, l net.Listener, h http.Handler) {
+	srv := &http.Server{Handler: h}
 	go func() {
 		if err := srv.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			log.Print("images: ", err)
 		}
 	}()
 	context.AfterFunc(ctx, func() { srv.Close() })
-	for _, i := range images {
-		for _, tag := range i.tags {
-			ref, err := name.ParseReference(l.Addr().String()+"/"+i.repository+":"+tag, name.Insecure)
-			if err != nil {
-				return "", err
-			}
-			if err := remote.Write(ref, i.image, remote.WithContext(ctx)); err != nil {
-				srv.Close()
-				return "", fmt.Errorf("push %s: %w", ref, err)
-			}
+}
+
+func write(ctx context.Context, host string, i built) error {
+	for _, tag := range i.tags {
+		ref, err := name.ParseReference(host+"/"+i.repository+":"+tag, name.Insecure)
+		if err != nil {
+			return err
+		}
+		if err := remote.Write(ref, i.image, remote.WithContext(ctx)); err != nil {
+			return fmt.Errorf("push %s: %w", ref, err)
 		}
 	}
-	return "http://" + l.Addr().String(), nil
+	return nil
 }
 
 // RegistriesYAML is the registries.yaml that makes a node take docker.io's
