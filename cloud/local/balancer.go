@@ -35,7 +35,7 @@ func (*Provider) GetLoadBalancerName(_ context.Context, _ string, s *v1.Service)
 
 // EnsureLoadBalancer gives the Service its addresses.
 func (p *Provider) EnsureLoadBalancer(_ context.Context, _ string, s *v1.Service, nodes []*v1.Node) (*v1.LoadBalancerStatus, error) {
-	return p.assign(s, nodes)
+	return p.assign(s, p.newest(nodes))
 }
 
 // UpdateLoadBalancer follows the set of nodes. The service controller does not
@@ -49,15 +49,38 @@ func (p *Provider) UpdateLoadBalancer(_ context.Context, _ string, s *v1.Service
 	if err != nil {
 		return err
 	}
-	want, err := p.assign(current, nodes)
+	return p.follow(current, nodes)
+}
+
+// follow writes the addresses that a Service has with the nodes. One writes at a
+// time, and with the nodes as they are then: what was read first must not be
+// written last.
+func (p *Provider) follow(s *v1.Service, nodes []*v1.Node) error {
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	want, err := p.assign(s, p.newest(nodes))
 	if err != nil {
 		return err
 	}
-	return p.publish(current, want)
+	return p.publish(s, want)
+}
+
+// newest are the nodes as the cache has them.
+func (p *Provider) newest(nodes []*v1.Node) []*v1.Node {
+	out := slices.Clone(nodes)
+	for i, n := range out {
+		if now, err := p.nodes.Get(n.Name); err == nil {
+			out[i] = now
+		}
+	}
+	return out
 }
 
 // EnsureLoadBalancerDeleted gives the addresses back.
 func (p *Provider) EnsureLoadBalancerDeleted(_ context.Context, _ string, s *v1.Service) error {
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	delete(p.written, s.UID)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.granted, s.UID)
@@ -152,11 +175,7 @@ func (p *Provider) refresh(ctx context.Context) {
 		if !wants(s) || len(s.Status.LoadBalancer.Ingress) == 0 {
 			continue
 		}
-		want, err := p.assign(s, nodes)
-		if err == nil {
-			err = p.publish(s, want)
-		}
-		if err != nil && ctx.Err() == nil {
+		if err := p.follow(s, nodes); err != nil && ctx.Err() == nil {
 			klog.FromContext(ctx).Error(err, "Load balancer does not follow the nodes' addresses", "service", klog.KObj(s))
 		}
 	}
@@ -173,15 +192,25 @@ func balances(n *v1.Node) bool {
 	return n.DeletionTimestamp == nil && !leaving
 }
 
+// publish writes a Service's addresses, unless they are there. The caller holds
+// writing.
 func (p *Provider) publish(s *v1.Service, want *v1.LoadBalancerStatus) error {
-	if helpers.LoadBalancerStatusEqual(&s.Status.LoadBalancer, want) {
+	before := s.DeepCopy()
+	if w, ok := p.written[s.UID]; ok {
+		before.Status.LoadBalancer = *w.DeepCopy() // the cache may not have it yet
+	}
+	if helpers.LoadBalancerStatusEqual(&before.Status.LoadBalancer, want) && helpers.LoadBalancerStatusEqual(&s.Status.LoadBalancer, want) {
 		return nil
 	}
-	next := s.DeepCopy()
+	if helpers.LoadBalancerStatusEqual(&before.Status.LoadBalancer, want) {
+		before.Status.LoadBalancer = *s.Status.LoadBalancer.DeepCopy()
+	}
+	next := before.DeepCopy()
 	next.Status.LoadBalancer = *want
-	if _, err := helpers.PatchService(p.client.CoreV1(), s, next); err != nil {
+	if _, err := helpers.PatchService(p.client.CoreV1(), before, next); err != nil {
 		return fmt.Errorf("write the addresses of Service %s/%s: %w", s.Namespace, s.Name, err)
 	}
+	p.written[s.UID] = want.DeepCopy()
 	return nil
 }
 

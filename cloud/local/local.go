@@ -72,6 +72,11 @@ type Provider struct {
 	// listers may not show yet.
 	mu      sync.Mutex
 	granted map[types.UID]claim
+
+	// writing makes writes one by one, and guards written: the addresses that
+	// Services were given last. It is taken before mu.
+	writing sync.Mutex
+	written map[types.UID]*v1.LoadBalancerStatus
 }
 
 var (
@@ -84,7 +89,7 @@ func New(client kubernetes.Interface, cfg Config) *Provider {
 	if cfg.ReservedPorts == nil {
 		cfg.ReservedPorts = reserved()
 	}
-	return &Provider{cfg: cfg, client: client, granted: map[types.UID]claim{}}
+	return &Provider{cfg: cfg, client: client, granted: map[types.UID]claim{}, written: map[types.UID]*v1.LoadBalancerStatus{}}
 }
 
 // SetInformers takes the listers of Services and Nodes.
