@@ -19,6 +19,7 @@ import (
 	"k8s.io/mount-utils"
 	"k8s.io/utils/ptr"
 
+	"skiff/kubelet/config"
 	"skiff/kubelet/critest"
 )
 
@@ -60,8 +61,11 @@ func (h *harness) runWith(change func(*Config)) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
+	conf := config.Default()
+	// How full the machine's disk is with what others have does not matter here.
+	conf.EvictionHard = map[string]string{"memory.available": "1Mi"}
 	cfg := Config{
-		Client: h.client, NodeName: "n1", NodeIPs: []string{"10.1.0.1"}, Runtime: h.runtime, Images: h.runtime,
+		Client: h.client, NodeName: "n1", NodeIPs: []string{"10.1.0.1"}, Runtime: h.runtime, Images: h.runtime, Kubelet: conf,
 		Paths:    Paths{Root: filepath.Join(h.root, "kubelet"), PodLogs: filepath.Join(h.root, "pods"), ContainerLogs: filepath.Join(h.root, "containers")},
 		Listener: listener, DisableCgroups: true, Mounter: mount.NewFakeMounter(nil),
 	}
