@@ -47,7 +47,7 @@ func staticPods(s *space) {
 func kubeletEndpoints(s *space) {
 	node := strings.Fields(s.field("nodes", ".items[*].metadata.name"))[0]
 	for path, want := range map[string]string{
-		"pods": `"kind":"PodList"`, "stats/summary": `"nodeName"`, "metrics": "kubelet_", "metrics/cadvisor": "container_", "metrics/resource": "node_cpu_usage_seconds_total",
+		"pods": `"kind":"PodList"`, "stats/summary": `"nodeName"`, "metrics": "kubelet_", "metrics/cadvisor": "", "metrics/resource": "node_cpu_usage_seconds_total",
 		"metrics/probes": "", "configz": "kubeletconfig", "healthz": "ok",
 	} {
 		s.says([]string{want}, "get", "--raw", "/api/v1/nodes/"+node+"/proxy/"+path)
