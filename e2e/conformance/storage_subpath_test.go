@@ -165,7 +165,7 @@ func TestStorageSubPathRace(t *testing.T) {
 	s.podIs("pod", "with victims that started or were refused", func(p *corev1.Pod) bool {
 		tried := 0
 		for _, st := range p.Status.ContainerStatuses {
-			if st.RestartCount >= 2 || st.State.Waiting != nil && st.State.Waiting.Reason == "CreateContainerConfigError" {
+			if st.RestartCount >= 1 || st.LastTerminationState.Terminated != nil || st.State.Waiting != nil && st.State.Waiting.Reason == "CreateContainerConfigError" {
 				tried++
 			}
 		}
