@@ -137,12 +137,6 @@ func oneSource(union any, at *field.Path) (errs field.ErrorList, n int) {
 
 func persistentNetworkSource(s *corev1.PersistentVolumeSource, name string, at *field.Path) field.ErrorList {
 	switch {
-	case s.GCEPersistentDisk != nil:
-		return partitioned(s.GCEPersistentDisk.PDName, "pdName", s.GCEPersistentDisk.Partition, at.Child("persistentDisk"))
-	case s.AWSElasticBlockStore != nil:
-		return partitioned(s.AWSElasticBlockStore.VolumeID, "volumeID", s.AWSElasticBlockStore.Partition, at.Child("awsElasticBlockStore"))
-	case s.NFS != nil:
-		return nfs(s.NFS, at.Child("nfs"))
 	case s.ISCSI != nil:
 		i := s.ISCSI
 		errs := iscsi(i.TargetPortal, i.IQN, i.Lun, i.InitiatorName, (i.DiscoveryCHAPAuth || i.SessionCHAPAuth) && i.SecretRef == nil, at.Child("iscsi"))
@@ -158,8 +152,6 @@ func persistentNetworkSource(s *corev1.PersistentVolumeSource, name string, at *
 			}
 		}
 		return errs
-	case s.Flocker != nil:
-		return flocker(s.Flocker, at.Child("flocker"))
 	case s.RBD != nil:
 		return rbd(s.RBD.CephMonitors, s.RBD.RBDImage, at.Child("rbd"))
 	case s.Cinder != nil:
@@ -167,10 +159,6 @@ func persistentNetworkSource(s *corev1.PersistentVolumeSource, name string, at *
 		return append(errs, secretRef(s.Cinder.SecretRef, at.Child("cinder", "secretRef"))...)
 	case s.CephFS != nil:
 		return monitors(s.CephFS.Monitors, at.Child("cephfs"))
-	case s.Quobyte != nil:
-		return quobyte(s.Quobyte, at.Child("quobyte"))
-	case s.FC != nil:
-		return fibre(s.FC, at.Child("fc"))
 	case s.FlexVolume != nil:
 		return flex(s.FlexVolume.Driver, s.FlexVolume.Options, at.Child("flexVolume"))
 	case s.AzureFile != nil:
@@ -179,14 +167,6 @@ func persistentNetworkSource(s *corev1.PersistentVolumeSource, name string, at *
 			errs = append(errs, refName(*ns, at.Child("azureFile", "secretNamespace"))...)
 		}
 		return errs
-	case s.VsphereVolume != nil:
-		return refName(s.VsphereVolume.VolumePath, at.Child("vsphereVolume", "volumePath"))
-	case s.PhotonPersistentDisk != nil:
-		return refName(s.PhotonPersistentDisk.PdID, at.Child("photonPersistentDisk", "pdID"))
-	case s.PortworxVolume != nil:
-		return refName(s.PortworxVolume.VolumeID, at.Child("portworxVolume", "volumeID"))
-	case s.AzureDisk != nil:
-		return azureDisk(s.AzureDisk, at.Child("azureDisk"))
 	case s.ScaleIO != nil:
 		return needs(at.Child("scaleIO"), "gateway", s.ScaleIO.Gateway, "system", s.ScaleIO.System, "volumeName", s.ScaleIO.VolumeName)
 	case s.StorageOS != nil:
@@ -197,7 +177,18 @@ func persistentNetworkSource(s *corev1.PersistentVolumeSource, name string, at *
 		}
 		return errs
 	}
-	return nil
+	return (&alike{
+		GCEPersistentDisk:    s.GCEPersistentDisk,
+		AWSElasticBlockStore: s.AWSElasticBlockStore,
+		NFS:                  s.NFS,
+		Flocker:              s.Flocker,
+		Quobyte:              s.Quobyte,
+		FC:                   s.FC,
+		VsphereVolume:        s.VsphereVolume,
+		PhotonPersistentDisk: s.PhotonPersistentDisk,
+		PortworxVolume:       s.PortworxVolume,
+		AzureDisk:            s.AzureDisk,
+	}).check(at)
 }
 
 func secretRef(r *corev1.SecretReference, at *field.Path) field.ErrorList {

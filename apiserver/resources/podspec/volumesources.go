@@ -20,25 +20,57 @@ var initiators = map[string]*regexp.Regexp{
 	"naa": regexp.MustCompile(`^naa.[[:alnum:]]{32}$`),
 }
 
-// networkSource checks the source of a pod's volume that is none of the node's or the API's own.
-func networkSource(s *corev1.VolumeSource, volume string, at *field.Path) field.ErrorList {
+// alike are the sources that pods and persistent volumes describe alike.
+type alike struct {
+	GCEPersistentDisk    *corev1.GCEPersistentDiskVolumeSource
+	AWSElasticBlockStore *corev1.AWSElasticBlockStoreVolumeSource
+	NFS                  *corev1.NFSVolumeSource
+	Flocker              *corev1.FlockerVolumeSource
+	Quobyte              *corev1.QuobyteVolumeSource
+	FC                   *corev1.FCVolumeSource
+	VsphereVolume        *corev1.VsphereVirtualDiskVolumeSource
+	PhotonPersistentDisk *corev1.PhotonPersistentDiskVolumeSource
+	PortworxVolume       *corev1.PortworxVolumeSource
+	AzureDisk            *corev1.AzureDiskVolumeSource
+}
+
+func (s *alike) check(at *field.Path) field.ErrorList {
 	switch {
-	case s.GitRepo != nil:
-		return append(refName(s.GitRepo.Repository, at.Child("gitRepo", "repository")), localPath(s.GitRepo.Directory, at.Child("gitRepo", "directory"))...)
 	case s.GCEPersistentDisk != nil:
 		return partitioned(s.GCEPersistentDisk.PDName, "pdName", s.GCEPersistentDisk.Partition, at.Child("persistentDisk"))
 	case s.AWSElasticBlockStore != nil:
 		return partitioned(s.AWSElasticBlockStore.VolumeID, "volumeID", s.AWSElasticBlockStore.Partition, at.Child("awsElasticBlockStore"))
 	case s.NFS != nil:
 		return nfs(s.NFS, at.Child("nfs"))
+	case s.Flocker != nil:
+		return flocker(s.Flocker, at.Child("flocker"))
+	case s.Quobyte != nil:
+		return quobyte(s.Quobyte, at.Child("quobyte"))
+	case s.FC != nil:
+		return fibre(s.FC, at.Child("fc"))
+	case s.VsphereVolume != nil:
+		return refName(s.VsphereVolume.VolumePath, at.Child("vsphereVolume", "volumePath"))
+	case s.PhotonPersistentDisk != nil:
+		return refName(s.PhotonPersistentDisk.PdID, at.Child("photonPersistentDisk", "pdID"))
+	case s.PortworxVolume != nil:
+		return refName(s.PortworxVolume.VolumeID, at.Child("portworxVolume", "volumeID"))
+	case s.AzureDisk != nil:
+		return azureDisk(s.AzureDisk, at.Child("azureDisk"))
+	}
+	return nil
+}
+
+// networkSource checks the source of a pod's volume that is none of the node's or the API's own.
+func networkSource(s *corev1.VolumeSource, volume string, at *field.Path) field.ErrorList {
+	switch {
+	case s.GitRepo != nil:
+		return append(refName(s.GitRepo.Repository, at.Child("gitRepo", "repository")), localPath(s.GitRepo.Directory, at.Child("gitRepo", "directory"))...)
 	case s.ISCSI != nil:
 		i := s.ISCSI
 		errs := iscsi(i.TargetPortal, i.IQN, i.Lun, i.InitiatorName, (i.DiscoveryCHAPAuth || i.SessionCHAPAuth) && i.SecretRef == nil, at.Child("iscsi"))
 		return append(errs, initiatorLength(i.InitiatorName, volume, i.TargetPortal, at.Child("name"))...)
 	case s.Glusterfs != nil:
 		return needs(at.Child("glusterfs"), "endpoints", s.Glusterfs.EndpointsName, "path", s.Glusterfs.Path)
-	case s.Flocker != nil:
-		return flocker(s.Flocker, at.Child("flocker"))
 	case s.RBD != nil:
 		return rbd(s.RBD.CephMonitors, s.RBD.RBDImage, at.Child("rbd"))
 	case s.Cinder != nil:
@@ -49,22 +81,10 @@ func networkSource(s *corev1.VolumeSource, volume string, at *field.Path) field.
 		return errs
 	case s.CephFS != nil:
 		return monitors(s.CephFS.Monitors, at.Child("cephfs"))
-	case s.Quobyte != nil:
-		return quobyte(s.Quobyte, at.Child("quobyte"))
-	case s.FC != nil:
-		return fibre(s.FC, at.Child("fc"))
 	case s.FlexVolume != nil:
 		return flex(s.FlexVolume.Driver, s.FlexVolume.Options, at.Child("flexVolume"))
 	case s.AzureFile != nil:
 		return needs(at.Child("azureFile"), "secretName", s.AzureFile.SecretName, "shareName", s.AzureFile.ShareName)
-	case s.VsphereVolume != nil:
-		return refName(s.VsphereVolume.VolumePath, at.Child("vsphereVolume", "volumePath"))
-	case s.PhotonPersistentDisk != nil:
-		return refName(s.PhotonPersistentDisk.PdID, at.Child("photonPersistentDisk", "pdID"))
-	case s.PortworxVolume != nil:
-		return refName(s.PortworxVolume.VolumeID, at.Child("portworxVolume", "volumeID"))
-	case s.AzureDisk != nil:
-		return azureDisk(s.AzureDisk, at.Child("azureDisk"))
 	case s.ScaleIO != nil:
 		return needs(at.Child("scaleIO"), "gateway", s.ScaleIO.Gateway, "system", s.ScaleIO.System, "volumeName", s.ScaleIO.VolumeName)
 	case s.StorageOS != nil:
@@ -75,7 +95,18 @@ func networkSource(s *corev1.VolumeSource, volume string, at *field.Path) field.
 		}
 		return errs
 	}
-	return nil
+	return (&alike{
+		GCEPersistentDisk:    s.GCEPersistentDisk,
+		AWSElasticBlockStore: s.AWSElasticBlockStore,
+		NFS:                  s.NFS,
+		Flocker:              s.Flocker,
+		Quobyte:              s.Quobyte,
+		FC:                   s.FC,
+		VsphereVolume:        s.VsphereVolume,
+		PhotonPersistentDisk: s.PhotonPersistentDisk,
+		PortworxVolume:       s.PortworxVolume,
+		AzureDisk:            s.AzureDisk,
+	}).check(at)
 }
 
 // needs demands texts by their names.
