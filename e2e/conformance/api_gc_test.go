@@ -46,18 +46,21 @@ func (s *space) count(app string, want int) []corev1.Pod {
 // podsStay checks that for a while there are so many pods, none of them going.
 func (s *space) podsStay(app string, want int, d time.Duration) {
 	s.t.Helper()
-	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(500 * time.Millisecond) {
+	s.holds(d, "the pods of "+app+" stay", func() error {
 		list, err := s.client.CoreV1().Pods(s.name).List(s.ctx, metav1.ListOptions{LabelSelector: "app=" + app})
-		s.must(err)
+		if err != nil {
+			return err
+		}
 		if len(list.Items) != want {
-			s.t.Fatalf("%d pods are left, want %d", len(list.Items), want)
+			return fmt.Errorf("%d are left, want %d", len(list.Items), want)
 		}
 		for _, p := range list.Items {
 			if p.DeletionTimestamp != nil {
-				s.t.Fatalf("pod %s is being deleted", p.Name)
+				return fmt.Errorf("pod %s is being deleted", p.Name)
 			}
 		}
-	}
+		return nil
+	})
 }
 
 func propagate(p metav1.DeletionPropagation, uid types.UID) metav1.DeleteOptions {

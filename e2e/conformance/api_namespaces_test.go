@@ -114,12 +114,16 @@ func TestAPINamespaceOrder(t *testing.T) {
 		}
 		return nil
 	})
-	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+	s.holds(3*time.Second, "the config map while a pod is left", func() error {
 		got, err := o.client.CoreV1().ConfigMaps(o.name).Get(s.ctx, "cm", metav1.GetOptions{})
-		if err != nil || got.DeletionTimestamp != nil || got.UID != cm.UID {
-			t.Fatalf("the config map while a pod is left: %+v, %v", got, err)
+		if err != nil {
+			return err
 		}
-	}
+		if got.DeletionTimestamp != nil || got.UID != cm.UID {
+			return fmt.Errorf("it is %+v", got)
+		}
+		return nil
+	})
 	_, err = o.client.CoreV1().Pods(o.name).Patch(s.ctx, "pod", types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
 	s.must(err)
 	o.namespaceGone()

@@ -86,15 +86,16 @@ func (s *space) order(app string, kind watch.EventType) (next func(n int) []stri
 // have needed to change them.
 func (s *space) stays(app string, want ...string) {
 	s.t.Helper()
-	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	s.holds(2*time.Second, "the pods of "+app+" stay", func() error {
 		var got []string
 		for _, p := range s.podsOf(app) {
 			got = append(got, p.Name)
 		}
 		if !slices.Equal(got, want) {
-			s.t.Fatalf("the pods are %v, want %v to stay", got, want)
+			return fmt.Errorf("they are %v, want %v", got, want)
 		}
-	}
+		return nil
+	})
 }
 
 // Conformance: [sig-apps] StatefulSet Basic StatefulSet functionality [StatefulSetBasic] Scaling should happen in predictable order and halt if any stateful pod is unhealthy [Slow]

@@ -113,6 +113,24 @@ func (s *space) eventually(limit time.Duration, what string, check func() error)
 	}
 }
 
+// holds asks for a while in which something could go wrong, and must not.
+func (s *space) holds(d time.Duration, what string, check func() error) {
+	s.t.Helper()
+	end := time.After(d)
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if err := check(); err != nil {
+			s.t.Fatalf("%s: %v", what, err)
+		}
+		select {
+		case <-end:
+			return
+		case <-tick.C:
+		}
+	}
+}
+
 // explain logs what a person would look at after a failure.
 func (s *space) explain() {
 	pods, err := s.client.CoreV1().Pods(s.name).List(s.ctx, metav1.ListOptions{})
