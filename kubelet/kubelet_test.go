@@ -10,6 +10,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -113,8 +114,11 @@ func (h *harness) wait(name, what string, ok func(*v1.Pod) bool) *v1.Pod {
 	}
 	defer w.Stop()
 	last, err := h.client.CoreV1().Pods("ns").Get(ctx, name, metav1.GetOptions{})
-	if err == nil && ok(last) {
+	switch {
+	case err == nil && ok(last):
 		return last
+	case apierrors.IsNotFound(err) && ok(nil): // it went before the watch began
+		return nil
 	}
 	for {
 		select {
