@@ -14,6 +14,7 @@ import (
 	"skiff/apiserver/customresource"
 	"skiff/apiserver/discovery"
 	"skiff/apiserver/resources"
+	"skiff/apiserver/servicedial"
 	"skiff/apiserver/store"
 )
 
@@ -32,7 +33,7 @@ func (s *Server) extend(loopback *rest.Config) error {
 	if err != nil {
 		return fmt.Errorf("apiserver: %w", err)
 	}
-	services := aggregate.NewServices(s.core.Informers)
+	services := servicedial.New(s.core.Informers)
 	s.extensions.custom, err = customresource.New(customresource.Config{
 		Client: client, API: s.api, NewStore: s.customStore, Dial: services.Dial, OnChange: s.publish, Log: s.cfg.Log,
 	})

@@ -1,3 +1,6 @@
+// Package aggregate makes servers of others part of this one: it keeps APIService
+// objects for what is served here, hands requests for the other group versions on to
+// the services behind them, and tells discovery of both.
 package aggregate
 
 import (
@@ -23,6 +26,8 @@ import (
 	aggregatorclient "k8s.io/kube-aggregator/pkg/client/clientset_generated/clientset"
 	aggregatorinformers "k8s.io/kube-aggregator/pkg/client/informers/externalversions/apiregistration/v1"
 	aggregatorlisters "k8s.io/kube-aggregator/pkg/client/listers/apiregistration/v1"
+
+	"skiff/apiserver/servicedial"
 )
 
 const (
@@ -51,7 +56,7 @@ type Config struct {
 // Aggregator makes servers of others part of this one.
 type Aggregator struct {
 	cfg      Config
-	services *Services
+	services *servicedial.Dialer
 	informer cache.SharedIndexInformer
 	lister   aggregatorlisters.APIServiceLister
 	queue    workqueue.TypedRateLimitingInterface[string]
@@ -78,7 +83,7 @@ func New(c Config) (*Aggregator, error) {
 	}
 	inf := aggregatorinformers.NewAPIServiceInformer(c.Client, 0, cache.Indexers{})
 	a := &Aggregator{
-		cfg: c, services: NewServices(c.Informers), informer: inf, lister: aggregatorlisters.NewAPIServiceLister(inf.GetIndexer()),
+		cfg: c, services: servicedial.New(c.Informers), informer: inf, lister: aggregatorlisters.NewAPIServiceLister(inf.GetIndexer()),
 		queue: workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](50*time.Millisecond, checkEvery)),
 		local: map[string]*v1.APIService{}, settled: map[string]bool{}, atStart: map[string]bool{}, found: map[schema.GroupVersion]*found{},
 	}

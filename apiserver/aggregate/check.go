@@ -22,6 +22,8 @@ import (
 	"k8s.io/client-go/transport"
 	v1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 	"k8s.io/utils/ptr"
+
+	"skiff/apiserver/servicedial"
 )
 
 const (
@@ -40,7 +42,7 @@ func no(status v1.ConditionStatus, reason, format string, args ...any) (v1.APISe
 func (a *Aggregator) check(ctx context.Context, s *v1.APIService) (v1.APIServiceCondition, error) {
 	ref := s.Spec.Service
 	port := ptr.Deref(ref.Port, 443)
-	svc, err := a.services.services.Services(ref.Namespace).Get(ref.Name)
+	svc, err := a.services.Services.Services(ref.Namespace).Get(ref.Name)
 	if apierrors.IsNotFound(err) {
 		return no(v1.ConditionFalse, "ServiceNotFound", "service/%s in %q is not present", ref.Name, ref.Namespace)
 	}
@@ -48,17 +50,17 @@ func (a *Aggregator) check(ctx context.Context, s *v1.APIService) (v1.APIService
 		return no(v1.ConditionUnknown, "ServiceAccessError", "service/%s in %q cannot be checked due to: %v", ref.Name, ref.Namespace, err)
 	}
 	if svc.Spec.Type == corev1.ServiceTypeClusterIP {
-		name, ok := portName(svc, port)
+		name, ok := servicedial.PortName(svc, port)
 		if !ok {
 			return no(v1.ConditionFalse, "ServicePortError", "service/%s in %q is not listening on port %d", ref.Name, ref.Namespace, port)
 		}
-		list, err := a.services.slices.EndpointSlices(ref.Namespace).List(labels.SelectorFromSet(labels.Set{discoveryv1.LabelServiceName: ref.Name}))
+		list, err := a.services.Slices.EndpointSlices(ref.Namespace).List(labels.SelectorFromSet(labels.Set{discoveryv1.LabelServiceName: ref.Name}))
 		switch {
 		case err != nil:
 			return no(v1.ConditionUnknown, "EndpointsAccessError", "service/%s in %q cannot be checked due to: %v", ref.Name, ref.Namespace, err)
 		case len(list) == 0:
 			return no(v1.ConditionFalse, "EndpointsNotFound", "cannot find endpointslices for service/%s in %q", ref.Name, ref.Namespace)
-		case len(addresses(list, name)) == 0:
+		case len(servicedial.Ready(list, name)) == 0:
 			return no(v1.ConditionFalse, "MissingEndpoints", "endpointslices for service/%s in %q have no addresses with port name %q", ref.Name, ref.Namespace, name)
 		}
 	}

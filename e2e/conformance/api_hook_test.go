@@ -100,6 +100,9 @@ type hooks struct {
 // markerLabel is on the objects that tell when a configuration is in force.
 const markerLabel = "test-marker"
 
+// markerAnswer is what /marker says. Nothing else that fails on the way says so.
+const markerAnswer = "the marker is refused"
+
 // hooks serves webhooks. /marker refuses everything; webhooks that take long to
 // answer wait themselves.
 func (s *space) hooks(judges map[string]judge) *hooks {
@@ -112,7 +115,7 @@ func (s *space) hooks(judges map[string]judge) *hooks {
 		}
 		answer := &admissionv1.AdmissionResponse{Allowed: true}
 		if r.URL.Path == "/marker" {
-			answer = deny("marker")
+			answer = deny(markerAnswer)
 		} else if j := judges[r.URL.Path]; j == nil {
 			answer = deny("no such webhook " + r.URL.Path)
 		} else if a := j(review.Request); a != nil {
@@ -210,9 +213,9 @@ func (h *hooks) inForce(name string) {
 	h.s.t.Helper()
 	h.s.eventually(30*time.Second, "the webhooks "+name+" are in force", func() error {
 		_, err := h.s.client.CoreV1().ConfigMaps(h.s.name).Create(h.s.ctx, &corev1.ConfigMap{
-			ObjectMeta: metav1.ObjectMeta{GenerateName: "marker-", Labels: map[string]string{markerLabel: name}},
+			ObjectMeta: metav1.ObjectMeta{Name: "marker", Labels: map[string]string{markerLabel: name}},
 		}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-		if err == nil || !strings.Contains(err.Error(), "marker") {
+		if err == nil || !strings.Contains(err.Error(), markerAnswer) {
 			return fmt.Errorf("a marker was taken: %v", err)
 		}
 		return nil

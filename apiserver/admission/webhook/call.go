@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -20,11 +19,10 @@ import (
 
 	admissionv1 "k8s.io/api/admission/v1"
 	arv1 "k8s.io/api/admissionregistration/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/informers"
 	"k8s.io/utils/ptr"
+
+	"skiff/apiserver/servicedial"
 )
 
 // maxAnswer bounds what a webhook may send.
@@ -35,16 +33,14 @@ const maxClients = 500
 
 // caller sends reviews.
 type caller struct {
-	inf informers.SharedInformerFactory
+	services *servicedial.Dialer
 
 	mu      sync.Mutex
 	clients map[string]*http.Client
 }
 
 func newCaller(inf informers.SharedInformerFactory) *caller {
-	inf.Core().V1().Services().Informer()
-	inf.Discovery().V1().EndpointSlices().Informer()
-	return &caller{inf: inf, clients: map[string]*http.Client{}}
+	return &caller{services: servicedial.New(inf), clients: map[string]*http.Client{}}
 }
 
 // call posts a review and returns the checked response.
@@ -122,13 +118,8 @@ func (c *caller) client(cc *arv1.WebhookClientConfig) (*http.Client, *url.URL, e
 		server = s.Name + "." + s.Namespace + ".svc"
 		key = server + ":" + strconv.Itoa(int(port))
 		target = &url.URL{Scheme: "https", Host: key, Path: ptr.Deref(s.Path, "/")}
-		dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
-			addr, err := c.resolve(s.Namespace, s.Name, port)
-			if err != nil {
-				return nil, err
-			}
-			var d net.Dialer
-			return d.DialContext(ctx, network, addr)
+		dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return c.services.Dial(ctx, s.Namespace, s.Name, port)
 		}
 	default:
 		return nil, nil, errors.New("webhook configuration must have either service or URL")
@@ -156,49 +147,4 @@ func (c *caller) client(cc *arv1.WebhookClientConfig) (*http.Client, *url.URL, e
 	}
 	c.clients[key] = cl
 	return cl, target, nil
-}
-
-// resolve picks a ready endpoint of a service's port: the server may run where
-// cluster addresses lead nowhere.
-func (c *caller) resolve(namespace, name string, port int32) (string, error) {
-	svc, err := c.inf.Core().V1().Services().Lister().Services(namespace).Get(name)
-	if apierrors.IsNotFound(err) {
-		return "", fmt.Errorf("service %q not found", name)
-	}
-	if err != nil {
-		return "", err
-	}
-	portName, found := "", false
-	for _, p := range svc.Spec.Ports {
-		if p.Port == port {
-			portName, found = p.Name, true
-		}
-	}
-	if !found {
-		return "", fmt.Errorf("no service port %d found for service %q", port, name)
-	}
-	if svc.Spec.ExternalName != "" {
-		return net.JoinHostPort(svc.Spec.ExternalName, strconv.Itoa(int(port))), nil
-	}
-	slices, err := c.inf.Discovery().V1().EndpointSlices().Lister().EndpointSlices(namespace).List(labels.SelectorFromSet(labels.Set{discoveryv1.LabelServiceName: name}))
-	if err != nil {
-		return "", err
-	}
-	var ready []string
-	for _, s := range slices {
-		for _, p := range s.Ports {
-			if ptr.Deref(p.Name, "") != portName || p.Port == nil {
-				continue
-			}
-			for _, e := range s.Endpoints {
-				if ptr.Deref(e.Conditions.Ready, true) && len(e.Addresses) > 0 {
-					ready = append(ready, net.JoinHostPort(e.Addresses[0], strconv.Itoa(int(*p.Port))))
-				}
-			}
-		}
-	}
-	if len(ready) == 0 {
-		return "", fmt.Errorf("no endpoints available for service %q", name)
-	}
-	return ready[rand.IntN(len(ready))], nil
 }

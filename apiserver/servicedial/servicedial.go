@@ -1,7 +1,6 @@
-// Package aggregate makes servers of others part of this one: it keeps APIService
-// objects for what is served here, hands requests for the other group versions on to
-// the services behind them, and tells discovery of both.
-package aggregate
+// Package servicedial connects to the endpoints of services: the server may run
+// where cluster addresses lead nowhere.
+package servicedial
 
 import (
 	"context"
@@ -20,20 +19,19 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// Services finds the endpoints of services itself: the server may run where
-// cluster addresses lead nowhere.
-type Services struct {
-	services corelisters.ServiceLister
-	slices   discoverylisters.EndpointSliceLister
+// Dialer finds the endpoints of services by itself.
+type Dialer struct {
+	Services corelisters.ServiceLister
+	Slices   discoverylisters.EndpointSliceLister
 }
 
-// NewServices looks services up in the informers.
-func NewServices(f informers.SharedInformerFactory) *Services {
-	return &Services{services: f.Core().V1().Services().Lister(), slices: f.Discovery().V1().EndpointSlices().Lister()}
+// New looks services up in the informers.
+func New(f informers.SharedInformerFactory) *Dialer {
+	return &Dialer{Services: f.Core().V1().Services().Lister(), Slices: f.Discovery().V1().EndpointSlices().Lister()}
 }
 
 // Dial connects to a ready endpoint of a service's port.
-func (s *Services) Dial(ctx context.Context, namespace, service string, port int32) (net.Conn, error) {
+func (s *Dialer) Dial(ctx context.Context, namespace, service string, port int32) (net.Conn, error) {
 	addr, err := s.Resolve(namespace, service, port)
 	if err != nil {
 		return nil, err
@@ -43,31 +41,31 @@ func (s *Services) Dial(ctx context.Context, namespace, service string, port int
 }
 
 // Resolve is the address of a ready endpoint of a service's port.
-func (s *Services) Resolve(namespace, service string, port int32) (string, error) {
-	svc, err := s.services.Services(namespace).Get(service)
+func (s *Dialer) Resolve(namespace, service string, port int32) (string, error) {
+	svc, err := s.Services.Services(namespace).Get(service)
 	if err != nil {
 		return "", err
 	}
 	if svc.Spec.Type == corev1.ServiceTypeExternalName {
 		return net.JoinHostPort(svc.Spec.ExternalName, strconv.Itoa(int(port))), nil
 	}
-	name, ok := portName(svc, port)
+	name, ok := PortName(svc, port)
 	if !ok {
 		return "", apierrors.NewServiceUnavailable(fmt.Sprintf("no service port %d found for service %q", port, service))
 	}
-	list, err := s.slices.EndpointSlices(namespace).List(labels.SelectorFromSet(labels.Set{discoveryv1.LabelServiceName: service}))
+	list, err := s.Slices.EndpointSlices(namespace).List(labels.SelectorFromSet(labels.Set{discoveryv1.LabelServiceName: service}))
 	if err != nil {
 		return "", err
 	}
-	ready := addresses(list, name)
+	ready := Ready(list, name)
 	if len(ready) == 0 {
 		return "", apierrors.NewServiceUnavailable(fmt.Sprintf("no endpoints available for service %q", service))
 	}
 	return ready[rand.IntN(len(ready))], nil
 }
 
-// portName is the name of a service's port, by which its endpoints go.
-func portName(svc *corev1.Service, port int32) (string, bool) {
+// PortName is the name of a service's port, by which its endpoints go.
+func PortName(svc *corev1.Service, port int32) (string, bool) {
 	for _, p := range svc.Spec.Ports {
 		if p.Port == port {
 			return p.Name, true
@@ -76,8 +74,8 @@ func portName(svc *corev1.Service, port int32) (string, bool) {
 	return "", false
 }
 
-// addresses are those of the ready endpoints that have the port.
-func addresses(list []*discoveryv1.EndpointSlice, port string) []string {
+// Ready are the addresses of the ready endpoints that have the port.
+func Ready(list []*discoveryv1.EndpointSlice, port string) []string {
 	var out []string
 	for _, s := range list {
 		for _, p := range s.Ports {
