@@ -59,7 +59,7 @@ chaos: test-deps ## break the store for CHAOS_MINUTES (5) in each of many ways; 
 
 e2e: build ## drive real clusters with the kubectl in PATH, or else with our own
 	@command -v kubectl >/dev/null || $(MAKE) kubectl
-	PATH="$$PATH:$(CURDIR)/bin" SKIFF_E2E=$(CURDIR)/bin/skiff $(GO) test -count=1 -p 1 -parallel 8 -timeout 20m ./e2e ./e2e/conformance
+	./scripts/e2e
 
 test-vm: build ## run a pod on two nodes in a virtual machine with cgroup v2 (slow: software emulation)
 	$(GO) test -c -o bin/e2e.test ./e2e
