@@ -59,6 +59,18 @@ type Config struct {
 	ServiceAccountKey    crypto.Signer
 	ServiceAccountKeys   []any
 	ServiceAccountIssuer string
+	// ServiceAccountIssuers are further issuers whose tokens are accepted, as those of
+	// a former name.
+	ServiceAccountIssuers []string
+	// APIAudiences are whom tokens for this server are for; default its issuer.
+	APIAudiences []string
+	// ServiceAccountMaxTokenExpiration caps the life of tokens; 0 is no cap.
+	ServiceAccountMaxTokenExpiration time.Duration
+	// ServiceAccountExtendTokens lets the tokens of pods that never read them anew live
+	// for a year; default true.
+	ServiceAccountExtendTokens *bool
+	// ServiceAccountJWKSURI is where the issuer's keys are said to be; default here.
+	ServiceAccountJWKSURI string
 	// AuthorizationModes in order: Node, RBAC, Webhook, AlwaysAllow, AlwaysDeny.
 	// Default Node, RBAC.
 	AuthorizationModes []string
@@ -94,6 +106,14 @@ type Config struct {
 	MaxRequestsInFlight, MaxMutatingInFlight int
 	// RequestTimeout ends requests that are no streams; default 60 s.
 	RequestTimeout time.Duration
+	// MinRequestTimeout is the least time of a watch that asks for none; the longest is
+	// twice as long. Default 30 min.
+	MinRequestTimeout time.Duration
+	// EventTTL is how long Events are kept; default 1 h.
+	EventTTL time.Duration
+	// TLSMinVersion and TLSCipherSuites bound what is spoken; defaults TLS 1.2 and Go's.
+	TLSMinVersion   uint16
+	TLSCipherSuites []uint16
 	// AuditPolicyFile says which requests are recorded, AuditLog and AuditWebhook
 	// where: with a policy at least one of them is set.
 	AuditPolicyFile string
@@ -102,9 +122,9 @@ type Config struct {
 	// PriorityAndFairness shares the requests at work out by FlowSchemas; default
 	// true. Without it only the two bounds above hold.
 	PriorityAndFairness *bool
-	// RequestHeaderAllowedNames are the front proxy's common names; default
-	// front-proxy-client.
-	RequestHeaderAllowedNames []string
+	// RequestHeader are the front proxy's names and headers; defaults
+	// front-proxy-client and X-Remote-…. Its CA is the one above.
+	RequestHeader authn.RequestHeaderConfig
 	// AuthenticationConfigFile is a structured AuthenticationConfiguration.
 	AuthenticationConfigFile string
 	// OIDC is one issuer of tokens, as the --oidc-* flags describe it.
@@ -145,6 +165,15 @@ func (c Config) complete() (Config, error) {
 	if c.MaxMutatingInFlight == 0 {
 		c.MaxMutatingInFlight = 200
 	}
+	if c.EventTTL == 0 {
+		c.EventTTL = time.Hour
+	}
+	if c.EventTTL < time.Second {
+		errs = append(errs, fmt.Errorf("apiserver: Events are kept for %v: give a second or more", c.EventTTL))
+	}
+	if c.TLSMinVersion == 0 {
+		c.TLSMinVersion = tls.VersionTLS12
+	}
 	if c.RequestTimeout == 0 {
 		c.RequestTimeout = time.Minute
 	}
@@ -163,8 +192,17 @@ func (c Config) complete() (Config, error) {
 			c.encryption, c.Transformer = e, e.For
 		}
 	}
-	if len(c.RequestHeaderAllowedNames) == 0 {
-		c.RequestHeaderAllowedNames = []string{"front-proxy-client"}
+	h := &c.RequestHeader
+	for at, name := range map[*[]string]string{
+		&h.AllowedNames: "front-proxy-client", &h.UsernameHeaders: "X-Remote-User", &h.UIDHeaders: "X-Remote-Uid",
+		&h.GroupHeaders: "X-Remote-Group", &h.ExtraHeaderPrefixes: "X-Remote-Extra-",
+	} {
+		if len(*at) == 0 {
+			*at = []string{name}
+		}
+	}
+	if c.FrontProxyCA != nil {
+		h.ClientCA = c.FrontProxyCA
 	}
 	if c.ServiceAccountIssuer == "" {
 		c.ServiceAccountIssuer = "https://kubernetes.default.svc.cluster.local"

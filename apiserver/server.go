@@ -20,6 +20,7 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/utils/ptr"
 
 	"skiff/apiserver/admission"
 	"skiff/apiserver/audit"
@@ -41,9 +42,6 @@ import (
 	"skiff/client"
 	"skiff/cluster/version"
 )
-
-// eventTTL is how long Events live, in seconds, as upstream's --event-ttl.
-const eventTTL = 3600
 
 // Server is an API server.
 type Server struct {
@@ -105,7 +103,7 @@ func New(cfg Config) (*Server, error) {
 		Admission:     func() admission.Chain { return *s.chain.Load() },
 		Authorizer:    s.core.Authorizer,
 		TypeConverter: func() managedfields.TypeConverter { return newBuiltinTypes(s.openapi) },
-		Connectors:    connectors, Log: cfg.Log,
+		Connectors:    connectors, MinRequestTimeout: cfg.MinRequestTimeout, Log: cfg.Log,
 	})
 	if err != nil {
 		return nil, err
@@ -226,7 +224,7 @@ func (s *Server) install() error {
 					c.Transformer = s.cfg.Transformer(r.Group, r.Plural)
 				}
 				if r.Kind == "Event" {
-					c.TTL = eventTTL
+					c.TTL = int64(s.cfg.EventTTL / time.Second)
 				}
 				var err error
 				if st, err = store.New(c); err != nil {
@@ -306,12 +304,12 @@ func (s *Server) admission() error {
 }
 
 func (s *Server) authentication() (*serviceaccount.Issuer, error) {
-	c := authn.Config{TokenFile: s.cfg.TokenFile, ConfigFile: s.cfg.AuthenticationConfigFile, JWT: s.cfg.OIDC, Webhook: s.cfg.TokenWebhook}
+	c := authn.Config{APIAudiences: s.cfg.APIAudiences, TokenFile: s.cfg.TokenFile, ConfigFile: s.cfg.AuthenticationConfigFile, JWT: s.cfg.OIDC, Webhook: s.cfg.TokenWebhook}
 	if s.cfg.ClientCA != nil {
 		c.ClientCA = s.cfg.ClientCA
 	}
 	if s.cfg.FrontProxyCA != nil {
-		c.RequestHeader = &authn.RequestHeaderConfig{ClientCA: s.cfg.FrontProxyCA, AllowedNames: s.cfg.RequestHeaderAllowedNames}
+		c.RequestHeader = &s.cfg.RequestHeader
 	}
 	if s.cfg.AnonymousAuth == nil || *s.cfg.AnonymousAuth {
 		c.Anonymous = &apiserver.AnonymousAuthConfig{Enabled: true}
@@ -324,16 +322,21 @@ func (s *Server) authentication() (*serviceaccount.Issuer, error) {
 		if err != nil {
 			return nil, fmt.Errorf("apiserver: service account keys: %w", err)
 		}
-		c.ServiceAccounts = &serviceaccount.ValidatorConfig{Issuers: []string{s.cfg.ServiceAccountIssuer}, Keys: keys, Getter: getter, Lookup: true}
+		c.ServiceAccounts = &serviceaccount.ValidatorConfig{
+			Issuers: append([]string{s.cfg.ServiceAccountIssuer}, s.cfg.ServiceAccountIssuers...), Audiences: s.cfg.APIAudiences, Keys: keys, Getter: getter, Lookup: true,
+		}
 		signer, err := serviceaccount.NewSigner(s.cfg.ServiceAccountKey, s.cfg.ServiceAccountIssuer)
 		if err != nil {
 			return nil, fmt.Errorf("apiserver: %w", err)
 		}
-		if issuer, err = serviceaccount.NewIssuer(serviceaccount.IssuerConfig{Signer: signer, Getter: getter, ExtendExpiration: true}); err != nil {
+		if issuer, err = serviceaccount.NewIssuer(serviceaccount.IssuerConfig{
+			Signer: signer, Audiences: s.cfg.APIAudiences, Getter: getter,
+			MaxExpiration: s.cfg.ServiceAccountMaxTokenExpiration, ExtendExpiration: ptr.Deref(s.cfg.ServiceAccountExtendTokens, true),
+		}); err != nil {
 			return nil, fmt.Errorf("apiserver: %w", err)
 		}
 		external := net.JoinHostPort(s.cfg.AdvertiseAddress.String(), fmt.Sprint(s.cfg.Port))
-		if s.keys, err = serviceaccount.NewDiscovery(s.cfg.ServiceAccountIssuer, "", external, keys); err != nil {
+		if s.keys, err = serviceaccount.NewDiscovery(s.cfg.ServiceAccountIssuer, s.cfg.ServiceAccountJWKSURI, external, keys); err != nil {
 			return nil, fmt.Errorf("apiserver: %w", err)
 		}
 	}
@@ -406,7 +409,7 @@ func (s *Server) start(ctx context.Context) error {
 		b.ClientCA = s.cfg.ClientCA.PEM()
 	}
 	if s.cfg.FrontProxyCA != nil {
-		b.FrontProxyCA = s.cfg.FrontProxyCA.PEM()
+		b.FrontProxyCA, b.FrontProxy = s.cfg.FrontProxyCA.PEM(), s.cfg.RequestHeader
 	}
 	return bootstrap.Run(ctx, b, func() { close(s.ready); s.checks.done() })
 }
@@ -440,7 +443,7 @@ func (s *Server) serve(ctx context.Context) error {
 		return errors.New("apiserver: no serving certificate: give --tls-cert-file and --tls-private-key-file")
 	}
 	tlsConfig := &tls.Config{
-		MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}, GetCertificate: s.cfg.Certificate,
+		MinVersion: s.cfg.TLSMinVersion, CipherSuites: s.cfg.TLSCipherSuites, NextProtos: []string{"h2", "http/1.1"}, GetCertificate: s.cfg.Certificate,
 		// The authenticator verifies: a certificate of an unknown authority is no
 		// reason to end the connection.
 		ClientAuth: tls.RequestClientCert,

@@ -14,6 +14,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+
+	"skiff/apiserver/authn"
 )
 
 // Config of the objects.
@@ -26,7 +28,9 @@ type Config struct {
 	Port    int
 	// ClientCA and FrontProxyCA are told to aggregated servers, as PEM.
 	ClientCA, FrontProxyCA []byte
-	Log                    *slog.Logger
+	// FrontProxy are the names and headers of the latter's proxies.
+	FrontProxy authn.RequestHeaderConfig
+	Log        *slog.Logger
 }
 
 // Run makes the objects, calls ready, and keeps those that change until ctx ends.

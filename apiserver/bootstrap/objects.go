@@ -2,6 +2,7 @@ package bootstrap
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -58,11 +59,16 @@ func authenticationConfig(ctx context.Context, c Config) error {
 	}
 	if len(c.FrontProxyCA) > 0 {
 		data["requestheader-client-ca-file"] = string(c.FrontProxyCA)
-		data["requestheader-allowed-names"] = `["front-proxy-client"]`
-		data["requestheader-extra-headers-prefix"] = `["X-Remote-Extra-"]`
-		data["requestheader-group-headers"] = `["X-Remote-Group"]`
-		data["requestheader-uid-headers"] = `["X-Remote-Uid"]`
-		data["requestheader-username-headers"] = `["X-Remote-User"]`
+		for key, list := range map[string][]string{
+			"allowed-names": c.FrontProxy.AllowedNames, "extra-headers-prefix": c.FrontProxy.ExtraHeaderPrefixes, "group-headers": c.FrontProxy.GroupHeaders,
+			"uid-headers": c.FrontProxy.UIDHeaders, "username-headers": c.FrontProxy.UsernameHeaders,
+		} {
+			text, err := json.Marshal(list)
+			if err != nil {
+				return err
+			}
+			data["requestheader-"+key] = string(text)
+		}
 	}
 	client := c.Client.CoreV1().ConfigMaps("kube-system")
 	cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "extension-apiserver-authentication", Namespace: "kube-system"}, Data: data}

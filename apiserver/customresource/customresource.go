@@ -32,6 +32,7 @@ import (
 	"skiff/apiserver/handlers"
 	"skiff/apiserver/resources"
 	"skiff/apiserver/store"
+	"skiff/apiserver/webhookclient"
 )
 
 // maxBatch is how many definitions are decided on before the outcome is published.
@@ -46,7 +47,7 @@ type Config struct {
 	// NewStore makes the storage of a resource.
 	NewStore func(*resources.Resource) (*store.Store, error)
 	// Dial reaches conversion webhooks that are services.
-	Dial Dial
+	Dial webhookclient.Dial
 	// OnChange is called after the set of served resources changed; Served tells it.
 	OnChange func()
 	Log      *slog.Logger

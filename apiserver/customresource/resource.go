@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/util/jsonpath"
 
 	"skiff/apiserver/resources"
+	"skiff/apiserver/webhookclient"
 )
 
 // verbs of custom resources, in the order that discovery has.
@@ -31,7 +32,7 @@ type kind struct {
 	convert  converter
 }
 
-func newKind(crd *v1.CustomResourceDefinition, dial Dial) (*kind, error) {
+func newKind(crd *v1.CustomResourceDefinition, dial webhookclient.Dial) (*kind, error) {
 	k := &kind{crd: crd, versions: map[string]*version{}, convert: sameShape{}}
 	for i := range crd.Spec.Versions {
 		v := newVersion(&crd.Spec.Versions[i], crd.Spec.PreserveUnknownFields)

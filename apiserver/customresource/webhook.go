@@ -1,18 +1,10 @@
 package customresource
 
 import (
-	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
-	"net/url"
-	"strings"
 	"time"
 
 	v1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -23,33 +15,27 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
-	"k8s.io/utils/ptr"
+
+	"skiff/apiserver/webhookclient"
 )
 
-const (
-	// conversionTimeout bounds one conversion, as upstream's clients of webhooks.
-	conversionTimeout = 30 * time.Second
-	// maxConverted bounds what a webhook may send.
-	maxConverted = 16 << 20
-)
-
-// Dial reaches a ready endpoint of a service's port.
-type Dial func(ctx context.Context, namespace, service string, port int32) (net.Conn, error)
+// conversionTimeout bounds one conversion, as upstream's clients of webhooks.
+const conversionTimeout = 30 * time.Second
 
 // webhook converts by asking a server.
 type webhook struct {
-	client *http.Client
-	url    string
+	clients *webhookclient.Clients
+	target  webhookclient.Target
 	// review is the version of ConversionReview that both sides know.
 	review string
 }
 
-func newWebhook(crd *v1.CustomResourceDefinition, dial Dial) (*webhook, error) {
+func newWebhook(crd *v1.CustomResourceDefinition, dial webhookclient.Dial) (*webhook, error) {
 	conf := crd.Spec.Conversion.Webhook
 	if conf == nil || conf.ClientConfig == nil {
 		return nil, errors.New("spec.conversion.webhook.clientConfig is missing")
 	}
-	w := &webhook{}
+	w := &webhook{clients: webhookclient.New(dial), target: webhookclient.Target{URL: conf.ClientConfig.URL, CABundle: conf.ClientConfig.CABundle}}
 	for _, version := range conf.ConversionReviewVersions {
 		if version == "v1" || version == "v1beta1" {
 			w.review = version
@@ -59,37 +45,16 @@ func newWebhook(crd *v1.CustomResourceDefinition, dial Dial) (*webhook, error) {
 	if w.review == "" {
 		return nil, errors.New("no supported conversion review versions")
 	}
-	transport := &http.Transport{
-		TLSClientConfig:   &tls.Config{MinVersion: tls.VersionTLS12},
-		ForceAttemptHTTP2: true, IdleConnTimeout: 90 * time.Second, MaxIdleConnsPerHost: 16,
+	if s := conf.ClientConfig.Service; s != nil {
+		w.target.Service = &webhookclient.Service{Namespace: s.Namespace, Name: s.Name, Path: s.Path, Port: s.Port}
 	}
-	c := conf.ClientConfig
-	switch {
-	case c.Service != nil:
-		s, port := c.Service, ptr.Deref(c.Service.Port, 443)
-		host := s.Name + "." + s.Namespace + ".svc"
-		w.url = (&url.URL{Scheme: "https", Host: net.JoinHostPort(host, fmt.Sprint(port)), Path: ptr.Deref(s.Path, "/")}).String()
-		transport.TLSClientConfig.ServerName = host
-		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, s.Namespace, s.Name, port) }
-	case c.URL != nil:
-		w.url = *c.URL
-	default:
-		return nil, errors.New("spec.conversion.webhook.clientConfig must have either service or URL")
-	}
-	if ca := bytes.TrimSpace(c.CABundle); len(ca) > 0 {
-		transport.TLSClientConfig.RootCAs = x509.NewCertPool()
-		if !transport.TLSClientConfig.RootCAs.AppendCertsFromPEM(ca) {
-			return nil, errors.New("spec.conversion.webhook.clientConfig.caBundle: unable to load root certificates: unable to parse bytes as PEM block")
-		}
-	}
-	w.client = &http.Client{
-		Transport: transport, Timeout: conversionTimeout,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	if err := w.clients.Check(w.target); err != nil {
+		return nil, fmt.Errorf("spec.conversion.webhook.clientConfig: %w", err)
 	}
 	return w, nil
 }
 
-func (w *webhook) close() { w.client.CloseIdleConnections() }
+func (w *webhook) close() { w.clients.Close() }
 
 func (w *webhook) convert(in *unstructured.Unstructured, to schema.GroupVersion) (*unstructured.Unstructured, error) {
 	out, err := w.convertAll([]*unstructured.Unstructured{in}, to)
@@ -192,30 +157,7 @@ func succeeded(s metav1.Status) error {
 }
 
 func (w *webhook) post(in, out any) error {
-	body, err := json.Marshal(in)
-	if err != nil {
-		return err
-	}
-	req, err := http.NewRequest(http.MethodPost, w.url, bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Accept", "application/json")
-	resp, err := w.client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxConverted+1))
-	if err != nil {
-		return err
-	}
-	if len(data) > maxConverted {
-		return fmt.Errorf("the webhook's answer is above %d bytes", maxConverted)
-	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("the server responded with status %d: %s", resp.StatusCode, strings.TrimSpace(string(data[:min(len(data), 512)])))
-	}
-	return json.Unmarshal(data, out)
+	ctx, cancel := context.WithTimeout(context.Background(), conversionTimeout)
+	defer cancel()
+	return w.clients.Post(ctx, w.target, nil, in, out)
 }

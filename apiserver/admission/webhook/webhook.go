@@ -35,6 +35,8 @@ import (
 
 	"skiff/apiserver/admission"
 	"skiff/apiserver/admission/lookup"
+	"skiff/apiserver/servicedial"
+	"skiff/apiserver/webhookclient"
 )
 
 // Names of the plugins.
@@ -52,7 +54,7 @@ type Config struct {
 
 type core struct {
 	cfg   Config
-	calls *caller
+	calls *webhookclient.Clients
 	cel   *conditions
 }
 
@@ -62,7 +64,7 @@ func newCore(c Config) (*core, error) {
 		return nil, err
 	}
 	c.Informers.Core().V1().Namespaces().Informer()
-	return &core{cfg: c, calls: newCaller(c.Informers), cel: cond}, nil
+	return &core{cfg: c, calls: webhookclient.New(servicedial.New(c.Informers).Dial), cel: cond}, nil
 }
 
 // hook is a webhook of either kind.
@@ -265,7 +267,7 @@ func (c *core) ask(ctx context.Context, inv *invocation, a *admission.Attributes
 		return nil, err
 	}
 	review := &admissionv1.AdmissionReview{TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview"}, Request: req}
-	resp, err := c.calls.call(ctx, &inv.ClientConfig, time.Duration(ptr.Deref(inv.TimeoutSeconds, 10))*time.Second, review)
+	resp, err := call(ctx, c.calls, &inv.ClientConfig, time.Duration(ptr.Deref(inv.TimeoutSeconds, 10))*time.Second, review)
 	if err != nil {
 		return nil, errCall{err}
 	}
