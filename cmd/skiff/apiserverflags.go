@@ -24,6 +24,7 @@ import (
 // apiserverFlags are kube-apiserver's flags that skiff's server has.
 type apiserverFlags struct {
 	apiserverOwn
+	servingFlags
 
 	bind                                  string
 	authorization, enable, disable, apis  []string
@@ -41,7 +42,7 @@ type apiserverFlags struct {
 	auditLog                              audit.LogConfig
 	auditHook                             audit.WebhookConfig
 	throttle, logTruncate, hookTruncate   bool
-	issuer                                string
+	issuers                               []string
 	keyFiles                              []string
 	kubeletCA, kubeletCert, kubeletKey    string
 	kubeletAddresses                      []string
@@ -58,6 +59,8 @@ type apiserverFlags struct {
 // decide them.
 type apiserverOwn struct {
 	store, certDir, clientCA, cert, key, signingKey, serviceCIDR, advertise string
+	etcdCA, etcdCert, etcdKey                                               string
+	frontCA, proxyCert, proxyKey                                            string
 	port                                                                    int
 }
 
@@ -67,6 +70,12 @@ func (o *apiserverOwn) add(f *pflag.FlagSet) {
 	if store := f.Lookup("etcd-servers"); store != nil {
 		store.Annotations = map[string][]string{classified: {"true"}}
 	}
+	f.StringVar(&o.etcdCA, "etcd-cafile", "", "the authority of an etcd's certificates")
+	f.StringVar(&o.etcdCert, "etcd-certfile", "", "what an etcd knows the server by")
+	f.StringVar(&o.etcdKey, "etcd-keyfile", "", "its key")
+	f.StringVar(&o.frontCA, "requestheader-client-ca-file", "", "the authority of front proxies' certificates: what they say of the user is believed")
+	f.StringVar(&o.proxyCert, "proxy-client-cert-file", "", "what aggregated servers know this one by")
+	f.StringVar(&o.proxyKey, "proxy-client-key-file", "", "its key")
 	f.IntVar(&o.port, "secure-port", 6443, "the port to serve on")
 	f.StringVar(&o.advertise, "advertise-address", "", "the address that others reach this server by")
 	f.StringVar(&o.certDir, "cert-dir", "/var/run/kubernetes", "where certificates are made when none are given")
@@ -79,6 +88,7 @@ func (o *apiserverOwn) add(f *pflag.FlagSet) {
 
 // add declares the flags that a cluster's apiServer.extraArgs may set as well.
 func (o *apiserverFlags) add(f *pflag.FlagSet) {
+	o.servingFlags.add(f)
 	f.StringVar(&o.bind, "bind-address", "0.0.0.0", "the address to serve on")
 	f.StringVar(&o.tokenFile, "token-auth-file", "", "a CSV of token,user,uid,\"group,group\"")
 	f.StringSliceVar(&o.authorization, "authorization-mode", nil, "Node, RBAC, Webhook, AlwaysAllow or AlwaysDeny, in order; default Node,RBAC")
@@ -93,7 +103,7 @@ func (o *apiserverFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&o.webhookVersion, "authentication-token-webhook-version", "v1beta1", "the version of authentication.k8s.io that it speaks")
 	f.DurationVar(&o.webhookTTL, "authentication-token-webhook-cache-ttl", 2*time.Minute, "how long its answers hold")
 	f.StringSliceVar(&o.allowedNames, "requestheader-allowed-names", nil, "common names of front proxies; default front-proxy-client")
-	f.StringVar(&o.issuer, "service-account-issuer", "", "the issuer of service-account tokens")
+	f.StringArrayVar(&o.issuers, "service-account-issuer", nil, "the issuer of service-account tokens; given again, one whose tokens are accepted as well")
 	f.StringSliceVar(&o.keyFiles, "service-account-key-file", nil, "keys that verify service-account tokens")
 	f.StringVar(&o.nodePorts, "service-node-port-range", "30000-32767", "the range of node ports: FIRST-LAST or FIRST+COUNT")
 	f.StringSliceVar(&o.enable, "enable-admission-plugins", nil, "admission plugins to run beside the default ones")
@@ -135,6 +145,7 @@ func (o *apiserverFlags) add(f *pflag.FlagSet) {
 	o.keep = keepByDefault()
 	addKeep(f, &o.keep, &o.quota)
 	f.StringToStringVar(&o.oidcRequired, "oidc-required-claim", nil, "claims that a token must have: CLAIM=VALUE")
+	addInert(f, inertOfAPIServer())
 }
 
 // truncation declares the bounds of a back end's events.
@@ -146,7 +157,10 @@ func truncation(f *pflag.FlagSet, backend string, on *bool, c *audit.TruncateCon
 
 // apply gives a server's configuration what the flags say.
 func (o *apiserverFlags) apply(c *apiserver.Config) error {
-	var err error
+	err := o.servingFlags.apply(c)
+	if err != nil {
+		return err
+	}
 	if c.BindAddress, err = netip.ParseAddr(o.bind); err != nil {
 		return fmt.Errorf("--bind-address %q: want an IP address: %w", o.bind, err)
 	}
@@ -159,9 +173,9 @@ func (o *apiserverFlags) apply(c *apiserver.Config) error {
 	}
 	c.NodePortMin, c.NodePortMax = ports.Base, ports.Base+ports.Size-1
 	c.TokenFile, c.AuthorizationModes, c.AnonymousAuth = o.tokenFile, o.authorization, &o.anonymous
-	c.AuthenticationConfigFile, c.RequestHeaderAllowedNames = o.authentication, o.allowedNames
-	if o.issuer != "" {
-		c.ServiceAccountIssuer = o.issuer
+	c.AuthenticationConfigFile, c.RequestHeader.AllowedNames = o.authentication, o.allowedNames
+	if len(o.issuers) > 0 {
+		c.ServiceAccountIssuer, c.ServiceAccountIssuers = o.issuers[0], o.issuers[1:]
 	}
 	if o.webhookConfig != "" {
 		c.TokenWebhook = &authn.WebhookConfig{KubeconfigFile: o.webhookConfig, Version: o.webhookVersion, CacheTTL: o.webhookTTL}

@@ -55,6 +55,7 @@ func (o *controllerFlags) add(f *pflag.FlagSet, allocate bool) {
 	f.DurationVar(&o.period, "node-monitor-period", 0, "how often nodes are looked at; default 5 s")
 	addGates(f, &o.gates)
 	f.IntVar(&o.gcThreshold, "terminated-pod-gc-threshold", 0, "how many ended pods are kept; default 12500")
+	addInert(f, inertOfControllers())
 }
 
 // apply gives the controllers' configuration what the flags say.
@@ -92,6 +93,7 @@ func (o *schedulerFlags) add(f *pflag.FlagSet) {
 	addGates(f, &o.gates)
 	f.StringVar(&o.config, "config", "", "a KubeSchedulerConfiguration: profiles and extenders")
 	f.BoolVar(&o.elect, "leader-elect", true, "work only while holding the Lease")
+	addInert(f, inertOfScheduler())
 }
 
 func readFile(path string) (string, error) {

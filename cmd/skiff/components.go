@@ -34,16 +34,27 @@ func apiserverCommand() *cobra.Command {
 }
 
 func runAPIServer(ctx context.Context, flags *pflag.FlagSet, o *apiserverFlags) error {
-	store, err := backend.New(o.store, backend.Options{Keep: o.keep, QuotaBytes: o.quota})
+	opts := backend.Options{Keep: o.keep, QuotaBytes: o.quota}
+	if o.etcdCA != "" {
+		var err error
+		if opts.TLS, err = clientTLS(o.etcdCA, o.etcdCert, o.etcdKey); err != nil {
+			return fmt.Errorf("--etcd-cafile, --etcd-certfile, --etcd-keyfile: %w", err)
+		}
+	}
+	store, err := backend.New(o.store, opts)
 	if err != nil {
 		return err
 	}
 	o.gates.Warn(slog.Default(), "apiServer")
+	warnInert(flags, slog.Default())
 	cidrs, err := prefixes(o.serviceCIDR)
 	if err != nil {
 		return fmt.Errorf("--service-cluster-ip-range: %w", err)
 	}
 	cfg := apiserver.Config{Store: store, Port: o.port, ServiceAccountIssuer: "https://kubernetes.default.svc.cluster.local", ServiceCIDRs: cidrs, Flags: shown(flags)}
+	if err := credentials(&cfg, &o.apiserverOwn); err != nil {
+		return err
+	}
 	if err := o.apply(&cfg); err != nil {
 		return err
 	}
@@ -54,9 +65,6 @@ func runAPIServer(ctx context.Context, flags *pflag.FlagSet, o *apiserverFlags) 
 		if cfg.AdvertiseAddress, err = netip.ParseAddr(o.advertise); err != nil {
 			return fmt.Errorf("--advertise-address %q: want an IP address: %w", o.advertise, err)
 		}
-	}
-	if err := credentials(&cfg, &o.apiserverOwn); err != nil {
-		return err
 	}
 	server, err := apiserver.New(cfg)
 	if err != nil {
@@ -88,6 +96,9 @@ func runAPIServer(ctx context.Context, flags *pflag.FlagSet, o *apiserverFlags) 
 // that are not given.
 func credentials(cfg *apiserver.Config, o *apiserverOwn) error {
 	cert, key, signing, clientCA := o.cert, o.key, o.signingKey, o.clientCA
+	if cert == "" && foreign(o.certDir) {
+		cert, key = filepath.Join(o.certDir, "apiserver.crt"), filepath.Join(o.certDir, "apiserver.key")
+	}
 	if cert == "" || signing == "" {
 		names := []string{"localhost"}
 		if host, err := os.Hostname(); err == nil {
@@ -124,7 +135,26 @@ func credentials(cfg *apiserver.Config, o *apiserverOwn) error {
 			return fmt.Errorf("--client-ca-file: %w", err)
 		}
 	}
+	if o.frontCA != "" {
+		if cfg.FrontProxyCA, err = authn.NewCABundle(o.frontCA); err != nil {
+			return fmt.Errorf("--requestheader-client-ca-file: %w", err)
+		}
+	}
+	if o.proxyCert != "" {
+		proxy, err := pki.NewReloading(o.proxyCert, o.proxyKey)
+		if err != nil {
+			return fmt.Errorf("--proxy-client-cert-file, --proxy-client-key-file: %w", err)
+		}
+		cfg.ProxyClientCertificate = proxy.GetClientCertificate
+	}
 	return nil
+}
+
+// foreign tells whether a folder holds a serving certificate without an authority
+// that could have made it here: kube-apiserver serves with what it finds there.
+func foreign(dir string) bool {
+	has := func(name string) bool { _, err := os.Stat(filepath.Join(dir, name)); return err == nil }
+	return has("apiserver.crt") && has("apiserver.key") && !has("ca.key")
 }
 
 func schedulerCommand() *cobra.Command {
@@ -137,6 +167,7 @@ func schedulerCommand() *cobra.Command {
 				return err
 			}
 			o.gates.Warn(slog.Default(), "scheduler")
+			warnInert(cmd.Flags(), slog.Default())
 			api.UserAgent = "kube-scheduler"
 			host, err := os.Hostname()
 			if err != nil {
@@ -160,6 +191,7 @@ func controllersCommand() *cobra.Command {
 				return err
 			}
 			o.gates.Warn(slog.Default(), "controllerManager")
+			warnInert(cmd.Flags(), slog.Default())
 			api.UserAgent = "kube-controller-manager"
 			host, err := os.Hostname()
 			if err != nil {

@@ -54,6 +54,7 @@ func newControlPlane(l layout.Layout, c *node.Config) (*controlPlane, error) {
 		return nil, fmt.Errorf("%s: %w", l.NodeConfig(), err)
 	}
 	o.gates.Warn(slog.Default(), "apiServer")
+	warnInert(flags, slog.Default())
 	opts, err := storeOptions(c.Cluster.Etcd.External)
 	if err != nil {
 		return nil, err
@@ -200,6 +201,8 @@ func (p *controlPlane) parts(l layout.Layout, c *node.Config) ([]part, error) {
 	}
 	sched.gates.Warn(slog.Default(), "scheduler")
 	ctl.gates.Warn(slog.Default(), "controllerManager")
+	warnInert(schedFlags, slog.Default())
+	warnInert(ctlFlags, slog.Default())
 	parts := []part{
 		{"store", true, p.store.Run},
 		{"apiserver", true, func(ctx context.Context) error {
