@@ -19,7 +19,7 @@ func (c *Controller) OpenAPI() []openapi.Custom {
 	for _, s := range c.served {
 		out = append(out, openapi.Custom{
 			Resource: s.res, Versions: s.kind.served(), Schema: s.kind.published,
-			ETag: fmt.Sprintf("%s/%s/%d", s.kind.crd.Name, s.kind.crd.UID, s.kind.crd.Generation),
+			ETag: fmt.Sprintf("%s/%s/%d/%s/%s/%t", s.kind.crd.Name, s.kind.crd.UID, s.kind.crd.Generation, s.res.Kind, s.res.ListKind, s.terminating),
 		})
 	}
 	slices.SortFunc(out, func(a, b openapi.Custom) int {

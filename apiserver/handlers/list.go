@@ -124,9 +124,15 @@ func (a *API) streamList(w http.ResponseWriter, r *http.Request, t *Target, wi *
 // to be large, else with its length when that is known. end flushes.
 func stream(w http.ResponseWriter, r *http.Request, wi *wire, estimate, length int) (b *bufio.Writer, end func()) {
 	h := w.Header()
-	h.Set("Content-Type", wi.contentType())
 	h.Set("Cache-Control", "no-cache, private")
 	h.Add("Vary", "Accept")
+	return Stream(w, r, wi.contentType(), estimate, length)
+}
+
+// Stream begins an answer that is written in pieces, as stream does.
+func Stream(w http.ResponseWriter, r *http.Request, contentType string, estimate, length int) (b *bufio.Writer, end func()) {
+	h := w.Header()
+	h.Set("Content-Type", contentType)
 	if estimate > gzipAbove && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
 		h.Set("Content-Encoding", "gzip")
 		h.Add("Vary", "Accept-Encoding")

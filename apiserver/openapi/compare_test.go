@@ -104,8 +104,6 @@ func TestPublishedV3(t *testing.T) {
 		t.Skip("the published documents are not here")
 	}
 	o := everything()
-	o.mu.Lock()
-	defer o.mu.Unlock()
 	schemaDiffs, pathDiffs := 0, 0
 	for _, file := range files {
 		path := strings.ReplaceAll(strings.TrimSuffix(filepath.Base(file), "_openapi.json"), "__", "/")
@@ -117,13 +115,13 @@ func TestPublishedV3(t *testing.T) {
 		if err := json.Unmarshal(raw, &want); err != nil {
 			t.Fatal(err)
 		}
-		doc, err := o.v3Locked(path)
+		doc, err := o.view().v3(path, false)
 		if err != nil {
 			t.Logf("%s: not served", path)
 			continue
 		}
 		var got map[string]any
-		if err := json.Unmarshal(doc.json, &got); err != nil {
+		if err := json.Unmarshal(doc, &got); err != nil {
 			t.Fatal(err)
 		}
 		var schemas, paths []string
@@ -163,13 +161,8 @@ func TestPublishedV2(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := everything()
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	doc, err := o.v2Locked(true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(doc.json, &got); err != nil {
+	text := served(t, o.ServeV2, "/openapi/v2", "application/json").Body.Bytes()
+	if err := json.Unmarshal(text, &got); err != nil {
 		t.Fatal(err)
 	}
 	var out []string
@@ -178,7 +171,7 @@ func TestPublishedV2(t *testing.T) {
 	for _, l := range out {
 		t.Log(l)
 	}
-	t.Logf("%d differences; %d bytes of JSON, %d of protobuf", len(out), len(doc.json), len(doc.proto))
+	t.Logf("%d differences; %d bytes of JSON", len(out), len(text))
 }
 
 func resolve(v any, doc map[string]any) any {

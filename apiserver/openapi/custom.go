@@ -1,7 +1,6 @@
 package openapi
 
 import (
-	"crypto/sha512"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -27,52 +26,19 @@ type Custom struct {
 	Schema func(version string, v3 bool) map[string]any
 }
 
-// SetCustom replaces the custom resources.
-func (o *OpenAPI) SetCustom(custom []Custom) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for _, c := range append(slices.Clone(o.custom), custom...) {
-		delete(o.v3, "apis/"+c.Resource.Group)
-		for _, v := range c.Versions {
-			delete(o.v3, gvPath(c.Resource.Group, v))
-		}
+// customAt are the custom resources that the document at path describes.
+func (v view) customAt(path string) []Custom {
+	gv := groupVersionOf(path)
+	if gv.Version == "" {
+		return nil
 	}
-	o.custom, o.v2 = custom, nil
-}
-
-// customIn are the custom resources of a group version, or of a group where the
-// version is empty.
-func (o *OpenAPI) customIn(gv schema.GroupVersion) []Custom {
 	var out []Custom
-	for _, c := range o.custom {
-		if c.Resource.Group == gv.Group && (gv.Version == "" || slices.Contains(c.Versions, gv.Version)) {
+	for _, c := range v.custom {
+		if c.Resource.Group == gv.Group && slices.Contains(c.Versions, gv.Version) {
 			out = append(out, c)
 		}
 	}
 	return out
-}
-
-// customTag is the hash of a document that describes nothing but custom
-// resources; empty for others. It needs no document.
-func (o *OpenAPI) customTag(path string) string {
-	gv := groupVersionOf(path)
-	if gv.Version == "" || o.extra[path] != nil {
-		return ""
-	}
-	for _, s := range o.served {
-		if s.Resource.Group == gv.Group && slices.Contains(s.Versions, gv.Version) {
-			return ""
-		}
-	}
-	custom := o.customIn(gv)
-	if len(custom) == 0 {
-		return ""
-	}
-	var all strings.Builder
-	for _, c := range custom {
-		all.WriteString(c.ETag + "\n")
-	}
-	return fmt.Sprintf("%X", sha512.Sum512([]byte(all.String())))
 }
 
 // customBody and customList stand for the types that custom resources do not have.

@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"strings"
 
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	apimachineryversion "k8s.io/apimachinery/pkg/version"
@@ -14,7 +15,7 @@ var security = object{"BearerToken": object{
 }}
 
 func newBuilder(v3 bool, kinds func(reflect.Type) []schema.GroupVersionKind) *builder {
-	return &builder{s: newSchemas(v3, kinds), paths: object{}, parameters: object{}}
+	return &builder{s: newSchemas(v3, kinds), paths: object{}, parameters: object{}, made: map[parameter]object{}}
 }
 
 // plainDocuments are the paths outside of groups.
@@ -57,54 +58,59 @@ func groupVersionOf(path string) schema.GroupVersion {
 	return schema.GroupVersion{}
 }
 
-// describeLocked adds what the document at path holds; false when there is no such.
-func (o *OpenAPI) describeLocked(b *builder, path string) bool {
+// describe adds what the document at path holds; false when there is no such.
+func (v view) describe(b *builder, path string) bool {
 	if add := plainDocuments[path]; add != nil {
 		add(b)
 		return true
 	}
-	gv := groupVersionOf(path)
-	if gv.Version == "" {
-		return o.describeGroupLocked(b, path)
+	if !v.has(path) {
+		return false
 	}
-	found := false
-	for _, s := range o.served {
+	gv := groupVersionOf(path)
+	for _, s := range v.served {
 		if s.Resource.Group != gv.Group {
 			continue
 		}
 		for _, name := range s.Versions {
 			if name == gv.Version {
-				found = true
 				b.resource(s.Resource, versionOf(s.Resource, name))
 			}
 		}
 	}
-	for _, c := range o.customIn(gv) {
-		found = true
+	for _, c := range v.customAt(path) {
 		b.customResource(c, gv.Version)
 	}
-	if found {
-		id := groupTitle(gv.Group) + title(gv.Version)
-		tag := lowerFirst(groupTitle(gv.Group)) + "_" + gv.Version
-		b.document("/"+path+"/", "get"+id+"APIResources", tag, reflect.TypeFor[metav1.APIResourceList](), mediaTypes)
-	}
-	return found
+	b.listing(path)
+	return true
 }
 
-func (o *OpenAPI) describeGroupLocked(b *builder, path string) bool {
-	group, ok := strings.CutPrefix(path, "apis/")
-	if !ok || strings.Contains(group, "/") {
-		return false
+// listing adds the discovery document of a group, or of one of its versions.
+func (b *builder) listing(path string) {
+	group, version, _ := strings.Cut(strings.TrimPrefix(path, "apis/"), "/")
+	if core, ok := strings.CutPrefix(path, "api/"); ok {
+		group, version = "", core
 	}
-	served := false
-	for _, s := range o.served {
-		served = served || s.Resource.Group == group && len(s.Versions) > 0
+	id, tag := groupTitle(group), lowerFirst(groupTitle(group))
+	if version == "" {
+		b.document("/"+path+"/", "get"+id+"APIGroup", tag, reflect.TypeFor[metav1.APIGroup](), mediaTypes)
+		return
 	}
-	for p := range o.extra {
-		served = served || strings.HasPrefix(p, path+"/")
+	b.document("/"+path+"/", "get"+id+title(version)+"APIResources", tag+"_"+version, reflect.TypeFor[metav1.APIResourceList](), mediaTypes)
+}
+
+// common adds what every custom resource refers to, whichever groups are served.
+func (b *builder) common() {
+	for _, t := range []reflect.Type{
+		reflect.TypeFor[metav1.ObjectMeta](), reflect.TypeFor[metav1.ListMeta](), reflect.TypeFor[metav1.Status](), reflect.TypeFor[metav1.DeleteOptions](),
+		reflect.TypeFor[metav1.Patch](), reflect.TypeFor[metav1.APIResourceList](), reflect.TypeFor[metav1.APIGroup](), reflect.TypeFor[autoscalingv1.Scale](),
+	} {
+		b.s.ref(t)
 	}
-	if served = served || len(o.customIn(schema.GroupVersion{Group: group})) > 0; served {
-		b.document("/"+path+"/", "get"+groupTitle(group)+"APIGroup", lowerFirst(groupTitle(group)), reflect.TypeFor[metav1.APIGroup](), mediaTypes)
+	for _, query := range []map[string]string{listQuery, deleteQuery, deleteCollectionQuery, writeQuery, patchQuery} {
+		b.queryParams(query)
 	}
-	return served
+	b.param("name", "path", "string")
+	b.param("namespace", "path", "string")
+	b.param("pretty", "query", "string")
 }

@@ -10,9 +10,7 @@ import (
 // Models are the schemas of a group version ("apis/apps/v1") by name, for what
 // works with them: the managed fields of kinds that client-go does not know.
 func (o *OpenAPI) Models(path string) (map[string]*spec.Schema, error) {
-	o.mu.Lock()
-	d, err := o.v3Locked(path)
-	o.mu.Unlock()
+	text, err := o.view().v3(path, false)
 	if err != nil {
 		return nil, err
 	}
@@ -21,7 +19,7 @@ func (o *OpenAPI) Models(path string) (map[string]*spec.Schema, error) {
 			Schemas map[string]*spec.Schema `json:"schemas"`
 		} `json:"components"`
 	}
-	if err := json.Unmarshal(d.json, &doc); err != nil {
+	if err := json.Unmarshal(text, &doc); err != nil {
 		return nil, fmt.Errorf("the schemas of %s: %w", path, err)
 	}
 	return doc.Components.Schemas, nil

@@ -6,22 +6,12 @@
 package openapi
 
 import (
-	"crypto/sha512"
-	"encoding/json"
-	"fmt"
+	"maps"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
 
-	openapiv2 "github.com/google/gnostic-models/openapiv2"
-	openapiv3 "github.com/google/gnostic-models/openapiv3"
-	"google.golang.org/protobuf/proto"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-
-	"skiff/apiserver/handlers"
 	"skiff/apiserver/resources"
 )
 
@@ -33,47 +23,143 @@ type Served struct {
 
 // OpenAPI serves the documents.
 type OpenAPI struct {
-	version string
-
-	mu     sync.Mutex
-	served []Served
-	// extra are documents of custom resources by group version path.
-	extra  map[string][]byte
-	custom []Custom
-	v3     map[string]document
-	v2     *document
+	mu      sync.Mutex
+	current view
 }
 
-// document is one in both of its encodings.
-type document struct {
-	json, proto []byte
-	etag        string
+// view is what there is to describe at one time. Nothing in it changes but what
+// is kept of documents.
+type view struct {
+	version string
+	served  []Served
+	// extra are documents of other servers, by path.
+	extra  map[string]*document
+	custom []Custom
+	base   *base
+	pieces *pieces
 }
 
 // New serves documents that say version.
 func New(version string) *OpenAPI {
-	return &OpenAPI{version: version, extra: map[string][]byte{}, v3: map[string]document{}}
+	o := &OpenAPI{current: view{version: version, pieces: &pieces{}}}
+	o.Set(nil)
+	return o
+}
+
+func (o *OpenAPI) view() view {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.current
 }
 
 // Set replaces what is described; documents are made anew when asked for.
 func (o *OpenAPI) Set(served []Served) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.served, o.v2 = served, nil
-	clear(o.v3)
+	o.current.served, o.current.pieces = served, &pieces{}
+	o.current.base = newBase(o.current)
 }
 
-// SetExtra gives the v3 document of a group version that has no Go types; nil
-// removes it.
-func (o *OpenAPI) SetExtra(path string, doc []byte) {
+// SetExtra gives the v3 document of a group version that another server serves;
+// nil removes it.
+func (o *OpenAPI) SetExtra(path string, text []byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	delete(o.v3, path)
-	if doc == nil {
-		delete(o.extra, path)
-		return
+	extra := maps.Clone(o.current.extra)
+	if extra == nil {
+		extra = map[string]*document{}
 	}
-	o.extra[path] = doc
+	delete(extra, path)
+	if text != nil {
+		extra[path] = newDocument(text)
+	}
+	o.current.extra = extra
+}
+
+// SetCustom replaces the custom resources. What was made of those that stay as
+// they are is kept.
+func (o *OpenAPI) SetCustom(custom []Custom) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.current.custom = custom
+	keep := map[string]bool{}
+	for _, p := range o.current.paths() {
+		keep[p] = true
+	}
+	for _, c := range custom {
+		keep[c.ETag] = true
+	}
+	o.current.pieces.keep(keep)
+}
+
+// pieces are those of the v2 document that come and go.
+type pieces struct {
+	mu    sync.Mutex
+	known map[string]*piece
+}
+
+func (p *pieces) of(key string) *piece {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.known == nil {
+		p.known = map[string]*piece{}
+	}
+	if p.known[key] == nil {
+		p.known[key] = &piece{}
+	}
+	return p.known[key]
+}
+
+func (p *pieces) keep(keys map[string]bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	maps.DeleteFunc(p.known, func(key string, _ *piece) bool { return !keys[key] })
+}
+
+// base is what is kept of the documents of what is built in.
+type base struct {
+	shared func() (*shared, error)
+	proto  func() ([]packed, error)
+	paths  map[string]bool
+
+	mu sync.Mutex
+	v3 map[string]func() (*document, error)
+}
+
+func newBase(v view) *base {
+	b := &base{paths: map[string]bool{}, v3: map[string]func() (*document, error){}}
+	v.base, v.custom, v.extra = b, nil, nil
+	b.shared, b.proto = sync.OnceValues(v.share), sync.OnceValues(v.protoPieces)
+	for p := range plainDocuments {
+		b.paths[p] = true
+	}
+	for _, s := range v.served {
+		for _, version := range s.Versions {
+			b.paths[gvPath(s.Resource.Group, version)] = true
+			if g := s.Resource.Group; g != "" {
+				b.paths["apis/"+g] = true
+			}
+		}
+	}
+	return b
+}
+
+// document is the v3 document of a path of what is built in.
+func (b *base) document(path string, text func(path string, custom bool) ([]byte, error)) (*document, error) {
+	b.mu.Lock()
+	made := b.v3[path]
+	if made == nil {
+		made = sync.OnceValues(func() (*document, error) {
+			raw, err := text(path, false)
+			if err != nil {
+				return nil, err
+			}
+			return newDocument(raw), nil
+		})
+		b.v3[path] = made
+	}
+	b.mu.Unlock()
+	return made()
 }
 
 func gvPath(group, version string) string {
@@ -83,69 +169,42 @@ func gvPath(group, version string) string {
 	return "apis/" + group + "/" + version
 }
 
-func (o *OpenAPI) pathsLocked() []string {
-	set := map[string]bool{}
-	for _, s := range o.served {
-		for _, v := range s.Versions {
-			set[gvPath(s.Resource.Group, v)] = true
-			if g := s.Resource.Group; g != "" {
-				set["apis/"+g] = true
-			}
-		}
-	}
-	for p := range o.extra {
+// paths are those of all v3 documents.
+func (v view) paths() []string {
+	set := maps.Clone(v.base.paths)
+	for p := range v.extra {
 		set[p] = true
 		if group, _, ok := strings.Cut(strings.TrimPrefix(p, "apis/"), "/"); ok {
 			set["apis/"+group] = true
 		}
 	}
-	for _, c := range o.custom {
+	for _, c := range v.custom {
 		set["apis/"+c.Resource.Group] = true
-		for _, v := range c.Versions {
-			set[gvPath(c.Resource.Group, v)] = true
+		for _, version := range c.Versions {
+			set[gvPath(c.Resource.Group, version)] = true
 		}
 	}
-	for p := range plainDocuments {
-		set[p] = true
-	}
-	out := make([]string, 0, len(set))
-	for p := range set {
-		out = append(out, p)
-	}
-	slices.Sort(out)
-	return out
+	return slices.Sorted(maps.Keys(set))
 }
 
-func (o *OpenAPI) info() object {
-	return object{"title": "Kubernetes", "version": o.version}
+func (v view) has(path string) bool {
+	if v.base.paths[path] || v.extra[path] != nil || len(v.customAt(path)) > 0 {
+		return true
+	}
+	group, ok := strings.CutPrefix(path, "apis/")
+	if !ok || strings.Contains(group, "/") {
+		return false
+	}
+	for p := range v.extra {
+		if strings.HasPrefix(p, path+"/") {
+			return true
+		}
+	}
+	return slices.ContainsFunc(v.custom, func(c Custom) bool { return c.Resource.Group == group })
 }
 
-func (o *OpenAPI) v3Locked(path string) (document, error) {
-	if d, ok := o.v3[path]; ok {
-		return d, nil
-	}
-	raw := o.extra[path]
-	if raw == nil {
-		b := newBuilder(true, kindsIn(groupVersionOf(path)))
-		if !o.describeLocked(b, path) {
-			return document{}, apierrors.NewNotFound(schema.GroupResource{Resource: "openapi"}, path)
-		}
-		var err error
-		raw, err = json.Marshal(object{
-			"openapi": "3.0.0", "info": o.info(), "paths": b.paths,
-			"components": object{"schemas": b.s.defs, "securitySchemes": security},
-		})
-		if err != nil {
-			return document{}, err
-		}
-	}
-	if tag := o.customTag(path); tag != "" {
-		// Not kept: there may be a thousand of them.
-		return document{json: raw, etag: tag}, nil
-	}
-	d := document{json: raw, etag: fmt.Sprintf("%X", sha512.Sum512(raw))}
-	o.v3[path] = d
-	return d, nil
+func (v view) info() object {
+	return object{"title": "Kubernetes", "version": v.version}
 }
 
 func versionOf(r *resources.Resource, name string) *resources.Version {
@@ -157,114 +216,14 @@ func versionOf(r *resources.Resource, name string) *resources.Version {
 	return &r.Versions[0]
 }
 
-// ServeV3Index lists the documents with their hashes.
-func (o *OpenAPI) ServeV3Index(w http.ResponseWriter, r *http.Request) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	paths := object{}
-	for _, p := range o.pathsLocked() {
-		tag := o.customTag(p)
-		if tag == "" {
-			d, err := o.v3Locked(p)
-			if err != nil {
-				handlers.WriteError(w, r, err)
-				return
-			}
-			tag = d.etag
-		}
-		paths[p] = object{"serverRelativeURL": "/openapi/v3/" + p + "?hash=" + url.QueryEscape(tag)}
-	}
-	b, err := json.Marshal(object{"paths": paths})
-	if err != nil {
-		handlers.WriteError(w, r, err)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(b) // the client is gone when this fails
-}
-
-// ServeV3 is one group version's document.
-func (o *OpenAPI) ServeV3(w http.ResponseWriter, r *http.Request) {
-	path := strings.TrimPrefix(r.URL.Path, "/openapi/v3/")
-	o.mu.Lock()
-	d, err := o.v3Locked(path)
-	if err == nil && strings.Contains(r.Header.Get("Accept"), "openapi.spec.v3") && d.proto == nil {
-		var doc *openapiv3.Document
-		if doc, err = openapiv3.ParseDocument(d.json); err == nil {
-			d.proto, err = proto.Marshal(doc)
-		}
-		if o.customTag(path) == "" {
-			o.v3[path] = d
-		}
-	}
-	o.mu.Unlock()
-	if err != nil {
-		handlers.WriteError(w, r, err)
-		return
-	}
-	if h := r.URL.Query().Get("hash"); h != "" {
-		if h != d.etag {
-			http.Redirect(w, r, r.URL.Path+"?hash="+url.QueryEscape(d.etag), http.StatusMovedPermanently)
-			return
-		}
-		w.Header().Set("Cache-Control", "public, immutable")
-		w.Header().Set("Expires", "Fri, 31 Dec 2100 23:59:59 GMT")
-	}
-	write(w, r, d, "openapi.spec.v3", "application/com.github.proto-openapi.spec.v3.v1.0+protobuf")
-}
-
-// ServeV2 is everything in one document.
-func (o *OpenAPI) ServeV2(w http.ResponseWriter, r *http.Request) {
-	o.mu.Lock()
-	d, err := o.v2Locked(strings.Contains(r.Header.Get("Accept"), "openapi.spec.v2"))
-	o.mu.Unlock()
-	if err != nil {
-		handlers.WriteError(w, r, err)
-		return
-	}
-	write(w, r, *d, "openapi.spec.v2", "application/com.github.proto-openapi.spec.v2.v1.0+protobuf")
-}
-
-func (o *OpenAPI) v2Locked(wantProto bool) (*document, error) {
-	if o.v2 == nil {
-		b := newBuilder(false, allKinds)
-		for _, path := range o.pathsLocked() {
-			o.describeLocked(b, path)
-		}
-		raw, err := json.Marshal(object{
-			"swagger": "2.0", "info": o.info(), "paths": b.paths, "definitions": b.s.defs, "parameters": b.parameters,
-			"securityDefinitions": security, "security": []any{object{"BearerToken": []any{}}},
-		})
-		if err != nil {
-			return nil, err
-		}
-		o.v2 = &document{json: raw, etag: fmt.Sprintf("%X", sha512.Sum512(raw))}
-	}
-	if wantProto && o.v2.proto == nil {
-		doc, err := openapiv2.ParseDocument(o.v2.json)
-		if err != nil {
-			return nil, fmt.Errorf("openapi v2: %w", err)
-		}
-		if o.v2.proto, err = proto.Marshal(doc); err != nil {
-			return nil, err
-		}
-	}
-	return o.v2, nil
-}
-
-func write(w http.ResponseWriter, r *http.Request, d document, mark, protoType string) {
+// unchanged sets the hash of a document, and answers where the client has it.
+func unchanged(w http.ResponseWriter, r *http.Request, tag string) bool {
 	h := w.Header()
-	h.Set("ETag", `"`+d.etag+`"`)
+	h.Set("ETag", `"`+tag+`"`)
 	h.Add("Vary", "Accept")
-	if r.Header.Get("If-None-Match") == `"`+d.etag+`"` {
-		w.WriteHeader(http.StatusNotModified)
-		return
+	if r.Header.Get("If-None-Match") != `"`+tag+`"` {
+		return false
 	}
-	if strings.Contains(r.Header.Get("Accept"), mark) && d.proto != nil {
-		h.Set("Content-Type", protoType)
-		_, _ = w.Write(d.proto) // the client is gone when this fails
-		return
-	}
-	h.Set("Content-Type", "application/json")
-	_, _ = w.Write(d.json) // the client is gone when this fails
+	w.WriteHeader(http.StatusNotModified)
+	return true
 }

@@ -91,24 +91,44 @@ var pathDocs = map[string]string{
 	"pretty": "Whether JSON is indented; true or false.",
 }
 
+// parameter is what one is made of.
+type parameter struct{ name, in, kind string }
+
+// param is a parameter; v2 refers to it.
 func (b *builder) param(name, in, kind string) object {
-	p := object{"name": name, "in": in}
-	doc := parameterDocs(name)
-	if in == "path" || name == "pretty" {
-		doc = pathDocs[name]
+	key := parameter{name, in, kind}
+	if made := b.made[key]; made != nil {
+		return made
+	}
+	p := key.describe(b.s.v3)
+	if b.closed {
+		return p
+	}
+	if !b.s.v3 {
+		p = b.share(p)
+	}
+	b.made[key] = p
+	return p
+}
+
+func (k parameter) describe(v3 bool) object {
+	p := object{"name": k.name, "in": k.in}
+	doc := parameterDocs(k.name)
+	if k.in == "path" || k.name == "pretty" {
+		doc = pathDocs[k.name]
 	}
 	if doc != "" {
 		p["description"] = doc
 	}
-	if in == "path" {
+	if k.in == "path" {
 		p["required"] = true
 	}
-	if b.s.v3 {
-		p["schema"] = object{"type": kind, "uniqueItems": true}
+	if v3 {
+		p["schema"] = object{"type": k.kind, "uniqueItems": true}
 		return p
 	}
-	p["type"], p["uniqueItems"] = kind, true
-	return b.share(p)
+	p["type"], p["uniqueItems"] = k.kind, true
+	return p
 }
 
 // share keeps one copy of a v2 parameter for all operations.

@@ -31,6 +31,10 @@ type builder struct {
 	s          *schemas
 	paths      object
 	parameters object // v2's shared ones
+	// made are the parameters so far; none is added to the shared ones of a
+	// document that is closed.
+	made   map[parameter]object
+	closed bool
 }
 
 // subresourceTypes are the Go types of subresources that have a kind of their own.

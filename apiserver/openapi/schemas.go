@@ -21,6 +21,8 @@ type schemas struct {
 	// kinds are the names that a type has in the API, those that the document
 	// is to show.
 	kinds func(reflect.Type) []schema.GroupVersionKind
+	// known are the names of schemas that the document has elsewhere.
+	known map[string]bool
 	// alias names the schemas that stand for a custom resource while its paths
 	// are made.
 	alias map[reflect.Type]string
@@ -50,7 +52,7 @@ func (s *schemas) ref(t reflect.Type) object {
 		return object{"$ref": s.prefix + name}
 	}
 	name := modelName(t)
-	if _, ok := s.defs[name]; !ok {
+	if _, ok := s.defs[name]; !ok && !s.known[name] {
 		s.defs[name] = object{} // cut cycles
 		s.defs[name] = s.define(t)
 	}
