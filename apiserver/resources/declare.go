@@ -114,9 +114,9 @@ func (t TypedStrategy[T, P]) erase() Strategy {
 		s.Validate = func(ctx context.Context, obj runtime.Object) field.ErrorList { return f(ctx, obj.(P)) }
 	}
 	if f := t.ValidateUpdate; f != nil {
-		s.ValidateUpdate = func(ctx context.Context, obj, old runtime.Object) field.ErrorList {
+		s.ValidateUpdate = ratcheted(func(ctx context.Context, obj, old runtime.Object) field.ErrorList {
 			return f(ctx, obj.(P), old.(P))
-		}
+		})
 	}
 	if f := t.Warnings; f != nil {
 		s.Warnings = func(ctx context.Context, obj, old runtime.Object) []string {
