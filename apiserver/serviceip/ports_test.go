@@ -130,12 +130,15 @@ func TestNodePorts(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.write(t, first)
+	udp := nodePort("x", 30100)
+	udp.Spec.Ports[0].Protocol = corev1.ProtocolUDP
 	for name, tc := range map[string]struct {
 		svc  *corev1.Service
 		want string
 	}{
-		"of another":       {nodePort("x", 30100), "spec.ports[0].nodePort: Invalid value: 30100: provided port is already allocated"},
-		"out of the range": {nodePort("x", 1), "provided port is not in the valid range. The range of valid ports is 30000-32767"},
+		"of another for another protocol": {udp, "spec.ports[0].nodePort: Invalid value: 30100: provided port is already allocated"},
+		"of another":                      {nodePort("x", 30100), "spec.ports[0].nodePort: Invalid value: 30100: provided port is already allocated"},
+		"out of the range":                {nodePort("x", 1), "provided port is not in the valid range. The range of valid ports is 30000-32767"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := admit(t, b, tc.svc, nil); err == nil || !strings.Contains(err.Error(), tc.want) {

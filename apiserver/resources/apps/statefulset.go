@@ -25,7 +25,7 @@ func statefulSets() resources.Resource {
 	main, status := resources.SpecStatus(statefulSetStrategy{
 		Generation:               true,
 		AllowUnconditionalUpdate: true,
-		Validate:                 validateStatefulSet,
+		Validate:                 validateNewStatefulSet,
 		ValidateUpdate:           validateStatefulSetUpdate,
 		Warnings: func(ctx context.Context, s, old *appsv1.StatefulSet) []string {
 			warnings := templateWarnings(ctx, &s.Spec.Template, templateOf(old, func(o *appsv1.StatefulSet) *podTemplate { return &o.Spec.Template }))

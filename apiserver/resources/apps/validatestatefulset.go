@@ -12,6 +12,16 @@ import (
 	"skiff/apiserver/resources/podspec"
 )
 
+// validateNewStatefulSet checks the claims' templates too. They never change, and
+// those of sets from before this rule may break it.
+func validateNewStatefulSet(ctx context.Context, s *appsv1.StatefulSet) field.ErrorList {
+	errs := validateStatefulSet(ctx, s)
+	for i := range s.Spec.VolumeClaimTemplates {
+		errs = append(errs, podspec.ValidateClaimSpec(&s.Spec.VolumeClaimTemplates[i].Spec, spec.Child("volumeClaimTemplates").Index(i).Child("spec"))...)
+	}
+	return errs
+}
+
 func validateStatefulSet(_ context.Context, s *appsv1.StatefulSet) field.ErrorList {
 	var errs field.ErrorList
 	switch s.Spec.PodManagementPolicy {

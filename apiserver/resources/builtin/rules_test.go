@@ -15,6 +15,9 @@ func TestRules(t *testing.T) {
 	const container = "{name: c, image: i, terminationMessagePolicy: File, imagePullPolicy: Always"
 	pod := func(spec string) string { return "spec: {" + spec + ", containers: [" + container + "}]}" }
 	volume := func(source string) string { return pod("volumes: [{name: v, " + source + "}]") }
+	set := func(text string) string {
+		return "spec: {serviceName: s, selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, " + pod("restartPolicy: Always") + "}, " + text + "}"
+	}
 	pv := func(source string) string {
 		return "spec: {accessModes: [ReadWriteOnce], capacity: {storage: 1Gi}, " + source + "}"
 	}
@@ -31,6 +34,9 @@ func TestRules(t *testing.T) {
 		{"an iSCSI name", "Pod", volume("iscsi: {targetPortal: p, iqn: x}"), `spec.volumes[0].iscsi.iqn: Invalid value: "x": must be valid format starting with iqn, eui, or naa`},
 		{"fibre channel", "Pod", volume("fc: {targetWWNs: [a]}"), `spec.volumes[0].fc.lun: Required value: lun is required if targetWWNs is specified`},
 		{"a claim's size", "Pod", volume("ephemeral: {volumeClaimTemplate: {spec: {accessModes: [ReadWriteOnce]}}}"), `spec.volumes[0].ephemeral.volumeClaimTemplate.spec.resources[storage]: Required value`},
+		{"a set's claim", "StatefulSet", set("volumeClaimTemplates: [{metadata: {name: data}, spec: {accessModes: [ReadWriteOnce, X], resources: {requests: {storage: 1Gi}}}}]"), `spec.volumeClaimTemplates[0].spec.accessModes: Unsupported value: "X"`},
+		{"a set's claim without modes", "StatefulSet", set("volumeClaimTemplates: [{metadata: {name: data}, spec: {resources: {requests: {storage: 1Gi}}}}]"), `spec.volumeClaimTemplates[0].spec.accessModes: Required value: at least 1 access mode is required`},
+		{"a set's claim's name", "StatefulSet", set("volumeClaimTemplates: [{metadata: {name: 'a b'}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}]"), `spec.template.spec.volumes[0].name: Invalid value: "a b"`},
 		{"a CSI driver", "Pod", volume("csi: {driver: -x}"), `spec.volumes[0].csi.driver: Invalid value: "-x": a lowercase RFC 1123 subdomain`},
 		{"a trust bundle", "Pod", volume("projected: {sources: [{clusterTrustBundle: {path: p}}]}"), `spec.volumes[0].projected.sources[0].clusterTrustBundle: Required value: either name or signerName must be specified`},
 		{"a pod certificate", "Pod", volume("projected: {sources: [{podCertificate: {signerName: a.b/c, keyType: X, keyPath: k}}]}"), `spec.volumes[0].projected.sources[0].podCertificate.keyType: Unsupported value: "X"`},
