@@ -93,12 +93,32 @@ func New(c Config) (*Controller, error) {
 		cleanups: workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](200*time.Millisecond, time.Minute)),
 		synced:   make(chan struct{}), recent: map[string]*v1.CustomResourceDefinition{}, served: map[string]*served{},
 	}
+	if err := inf.SetTransform(k.lean); err != nil {
+		return nil, err
+	}
 	_, err := inf.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    k.enqueue,
 		UpdateFunc: func(_, obj any) { k.enqueue(obj) },
 		DeleteFunc: k.enqueue,
 	})
 	return k, err
+}
+
+// lean is a definition without what nobody here reads, and with the specification
+// that is served where it is the same one: a schema is large, and there would be
+// a copy for every state of its definition.
+func (c *Controller) lean(obj any) (any, error) {
+	crd, ok := obj.(*v1.CustomResourceDefinition)
+	if !ok {
+		return obj, nil
+	}
+	crd.ManagedFields = nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.served[crd.Name]; s != nil && s.kind.crd.UID == crd.UID && s.kind.crd.Generation == crd.Generation {
+		crd.Spec = s.kind.crd.Spec
+	}
+	return crd, nil
 }
 
 func (c *Controller) enqueue(obj any) {
@@ -212,6 +232,13 @@ func newer(a, b string) bool {
 	return len(a) > len(b) || len(a) == len(b) && a > b
 }
 
+// withOwnStatus is a copy to write a status to; the rest is the original's.
+func withOwnStatus(crd *v1.CustomResourceDefinition) *v1.CustomResourceDefinition {
+	out := *crd
+	out.Status = *crd.Status.DeepCopy()
+	return &out
+}
+
 // group are the definitions of a group.
 func (c *Controller) group(group string) []*v1.CustomResourceDefinition {
 	all, err := c.lister.List(labels.Everything())
@@ -240,7 +267,7 @@ func (c *Controller) settle(ctx context.Context, name string) (changed bool, err
 		}
 		return gone, nil
 	}
-	next := crd.DeepCopy()
+	next := withOwnStatus(crd)
 	differs, renamed := settle(next, func() claimed { return claimedIn(crd.Spec.Group, c.group(crd.Spec.Group)) })
 	if differs {
 		if crd, err = c.write(ctx, next); crd == nil || err != nil {
@@ -277,6 +304,10 @@ func (c *Controller) write(ctx context.Context, crd *v1.CustomResourceDefinition
 	if err != nil {
 		return nil, err
 	}
+	if out.Generation == crd.Generation {
+		out.Spec = crd.Spec
+	}
+	out.ManagedFields = nil
 	c.recent[out.Name] = out
 	return out, nil
 }
@@ -287,7 +318,7 @@ func (c *Controller) establish(ctx context.Context, name string) error {
 	if crd == nil || !apihelpers.IsCRDConditionTrue(crd, v1.NamesAccepted) || apihelpers.IsCRDConditionTrue(crd, v1.Established) || !c.serves(name) {
 		return nil
 	}
-	next := crd.DeepCopy()
+	next := withOwnStatus(crd)
 	cond := establishment(crd)
 	if apihelpers.IsCRDConditionEquivalent(&cond, apihelpers.FindCRDCondition(crd, v1.Established)) {
 		return nil
