@@ -28,6 +28,7 @@ type apiserverFlags struct {
 
 	bind                                  string
 	authorization, enable, disable, apis  []string
+	admissionConfig                       string
 	anonymous, fairness, reload           bool
 	inflight, mutating                    int
 	timeout                               time.Duration
@@ -108,6 +109,7 @@ func (o *apiserverFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&o.nodePorts, "service-node-port-range", "30000-32767", "the range of node ports: FIRST-LAST or FIRST+COUNT")
 	f.StringSliceVar(&o.enable, "enable-admission-plugins", nil, "admission plugins to run beside the default ones")
 	f.StringSliceVar(&o.disable, "disable-admission-plugins", nil, "default admission plugins not to run")
+	f.StringVar(&o.admissionConfig, "admission-control-config-file", "", "an AdmissionConfiguration: the configurations of admission plugins")
 	f.StringSliceVar(&o.apis, "runtime-config", nil, "versions to serve: api/all=true, GROUP/VERSION=false")
 	f.StringVar(&o.auditPolicy, "audit-policy-file", "", "which requests are recorded; with --audit-log-path")
 	f.StringVar(&o.auditLog.Path, "audit-log-path", "", "where they are recorded; - is standard output")
@@ -184,7 +186,7 @@ func (o *apiserverFlags) apply(c *apiserver.Config) error {
 	if o.authzHook.KubeconfigFile != "" {
 		c.AuthorizationWebhook = &o.authzHook
 	}
-	c.Admission = admissionChain(o.enable, o.disable)
+	c.Admission = admissionChain(o.admissionConfig, o.enable, o.disable)
 	c.MaxRequestsInFlight, c.MaxMutatingInFlight, c.RequestTimeout, c.PriorityAndFairness = o.inflight, o.mutating, o.timeout, &o.fairness
 	c.AuditPolicyFile, c.AuditLog, c.EncryptionConfigFile, c.EncryptionReload = o.auditPolicy, o.auditLog, o.encryption, o.reload
 	c.AuditWebhook = o.auditHook

@@ -124,8 +124,9 @@ func newControlPlane(l layout.Layout, c *node.Config) (*controlPlane, error) {
 	return &controlPlane{store: store, server: server}, nil
 }
 
-// admissionChain is the factory of the built-in chain.
-func admissionChain(enable, disable []string) func(apiserver.Deps) (admission.Chain, error) {
+// admissionChain is the factory of the built-in chain; config is the file of the
+// plugins' configurations.
+func admissionChain(config string, enable, disable []string) func(apiserver.Deps) (admission.Chain, error) {
 	return func(d apiserver.Deps) (admission.Chain, error) {
 		c, err := kubernetes.NewForConfig(d.Config)
 		if err != nil {
@@ -135,7 +136,11 @@ func admissionChain(enable, disable []string) func(apiserver.Deps) (admission.Ch
 		if err != nil {
 			return admission.Chain{}, err
 		}
-		return builtin.New(builtin.Deps{Client: c, Dynamic: dyn, Informers: d.Core.Informers, Authorizer: d.Core.Authorizer}, enable, disable)
+		configs, err := builtin.ReadConfigs(config)
+		if err != nil {
+			return admission.Chain{}, err
+		}
+		return builtin.New(builtin.Deps{Client: c, Dynamic: dyn, Informers: d.Core.Informers, Authorizer: d.Core.Authorizer, Configs: configs}, enable, disable)
 	}
 }
 

@@ -15,14 +15,19 @@ import (
 	"skiff/apiserver/admission/defaultstorageclass"
 	"skiff/apiserver/admission/defaulttolerationseconds"
 	"skiff/apiserver/admission/denyserviceexternalips"
+	"skiff/apiserver/admission/eventratelimit"
 	"skiff/apiserver/admission/extendedresourcetoleration"
+	"skiff/apiserver/admission/imagepolicywebhook"
 	"skiff/apiserver/admission/limitpodhardantiaffinitytopology"
 	"skiff/apiserver/admission/limitranger"
 	"skiff/apiserver/admission/mutatingpolicy"
 	"skiff/apiserver/admission/namespacelifecycle"
 	"skiff/apiserver/admission/noderestriction"
+	"skiff/apiserver/admission/ownerreferences"
 	"skiff/apiserver/admission/persistentvolumeclaimresize"
+	"skiff/apiserver/admission/podnodeselector"
 	"skiff/apiserver/admission/podsecurity"
+	"skiff/apiserver/admission/podtolerationrestriction"
 	"skiff/apiserver/admission/policy"
 	"skiff/apiserver/admission/priority"
 	"skiff/apiserver/admission/resourcequota"
@@ -71,14 +76,27 @@ func entries() []entry {
 		})},
 		{taintnodesbycondition.Name, true, made(func(Deps) taintnodesbycondition.Plugin { return taintnodesbycondition.New() })},
 		{alwayspullimages.Name, false, fixed(alwayspullimages.New())},
+		{imagepolicywebhook.Name, false, func(d Deps) (admission.Plugin, error) {
+			return imagepolicywebhook.New(d.Configs[imagepolicywebhook.Name])
+		}},
 		{podsecurity.Name, true, func(d Deps) (admission.Plugin, error) {
-			return podsecurity.New(d.PodSecurity, d.Client, d.Informers.Core().V1().Namespaces().Lister(), d.Informers.Core().V1().Pods().Lister())
+			return podsecurity.New(d.Configs[podsecurity.Name], d.Client, d.Informers.Core().V1().Namespaces().Lister(), d.Informers.Core().V1().Pods().Lister())
+		}},
+		{podnodeselector.Name, false, func(d Deps) (admission.Plugin, error) {
+			return podnodeselector.New(d.Configs[podnodeselector.Name], d.Client, d.Informers.Core().V1().Namespaces().Lister())
 		}},
 		{priority.Name, true, made(func(d Deps) *priority.Plugin {
 			return priority.New(d.Client, d.Informers.Scheduling().V1().PriorityClasses().Lister())
 		})},
 		{defaulttolerationseconds.Name, true, made(func(Deps) defaulttolerationseconds.Plugin { return defaulttolerationseconds.New() })},
+		{podtolerationrestriction.Name, false, func(d Deps) (admission.Plugin, error) {
+			return podtolerationrestriction.New(d.Configs[podtolerationrestriction.Name], d.Client, d.Informers.Core().V1().Namespaces().Lister())
+		}},
+		{eventratelimit.Name, false, func(d Deps) (admission.Plugin, error) {
+			return eventratelimit.New(d.Configs[eventratelimit.Name], d.Now)
+		}},
 		{storageobjectinuseprotection.Name, true, made(func(Deps) storageobjectinuseprotection.Plugin { return storageobjectinuseprotection.New() })},
+		{ownerreferences.Name, false, made(func(d Deps) *ownerreferences.Plugin { return ownerreferences.New(d.Client, d.Authorizer) })},
 		{extendedresourcetoleration.Name, false, fixed(extendedresourcetoleration.New())},
 		{persistentvolumeclaimresize.Name, true, made(func(d Deps) *persistentvolumeclaimresize.Plugin {
 			return persistentvolumeclaimresize.New(d.Informers.Storage().V1().StorageClasses().Lister())

@@ -39,9 +39,16 @@ var allow = authorizer.AuthorizerFunc(func(context.Context, authorizer.Attribute
 // chain is the default chain over objects that exist.
 func chain(t *testing.T, enable []string, objs ...runtime.Object) (admission.Chain, *fake.Clientset) {
 	t.Helper()
+	return configured(t, builtin.Deps{Authorizer: allow}, enable, objs...)
+}
+
+// configured is chain with an authorizer and with configurations of plugins.
+func configured(t *testing.T, deps builtin.Deps, enable []string, objs ...runtime.Object) (admission.Chain, *fake.Clientset) {
+	t.Helper()
 	client := fake.NewClientset(append([]runtime.Object{namespace("ns", nil), &v1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default", Namespace: "ns"}}}, objs...)...)
 	inf := informers.NewSharedInformerFactory(client, 0)
-	c, err := builtin.New(builtin.Deps{Client: client, Informers: inf, Authorizer: allow}, enable, nil)
+	deps.Client, deps.Informers = client, inf
+	c, err := builtin.New(deps, enable, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

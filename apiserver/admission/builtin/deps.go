@@ -23,6 +23,6 @@ type Deps struct {
 	Dynamic dynamic.Interface
 	// Now tells time; nil is time.Now.
 	Now func() time.Time
-	// PodSecurity is a PodSecurityConfiguration; empty is the default.
-	PodSecurity []byte
+	// Configs are the configurations of plugins, by name: see ReadConfigs.
+	Configs map[string][]byte
 }
