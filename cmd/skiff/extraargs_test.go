@@ -81,6 +81,8 @@ func TestControllerArgs(t *testing.T) {
 }
 
 // TestKubeletTLS: kubelets are checked, unless the flag says by nothing.
+//
+// Covers: api.kubelet-tls
 func TestKubeletTLS(t *testing.T) {
 	dir := t.TempDir()
 	if err := pki.Ensure(dir, pki.Config{APIServerNames: []string{"localhost"}}, time.Now()); err != nil {
