@@ -24,6 +24,7 @@ import (
 
 	"skiff/apiserver/admission"
 	"skiff/apiserver/admission/lookup"
+	"skiff/apiserver/admission/podrefs"
 )
 
 // Name of the plugin.
@@ -153,50 +154,30 @@ func references(pod *v1.Pod, node string) error {
 	refuse := func(what string) error {
 		return fmt.Errorf("node %q can not create pods that reference %s", node, what)
 	}
+	if podrefs.Any(podrefs.Secrets(&pod.Spec)) {
+		return refuse("secrets")
+	}
+	if podrefs.Any(podrefs.ConfigMaps(&pod.Spec)) {
+		return refuse("configmaps")
+	}
 	for i := range pod.Spec.Volumes {
 		v := &pod.Spec.Volumes[i]
-		switch {
-		case v.Secret != nil:
-			return refuse("secrets")
-		case v.ConfigMap != nil:
-			return refuse("configmaps")
-		case v.PersistentVolumeClaim != nil || v.Ephemeral != nil:
+		if v.PersistentVolumeClaim != nil || v.Ephemeral != nil {
 			return refuse("persistentvolumeclaims")
-		case v.Projected != nil:
-			for _, s := range v.Projected.Sources {
-				switch {
-				case s.Secret != nil:
-					return refuse("secrets")
-				case s.ConfigMap != nil:
-					return refuse("configmaps")
-				case s.ServiceAccountToken != nil:
-					return refuse("a service account")
-				}
+		}
+		if v.Projected == nil {
+			continue
+		}
+		for _, s := range v.Projected.Sources {
+			switch {
+			case s.ServiceAccountToken != nil:
+				return refuse("a service account")
+			case s.ClusterTrustBundle != nil:
+				return refuse("clustertrustbundles")
+			case s.PodCertificate != nil:
+				return refuse("pod certificates")
 			}
 		}
-	}
-	for _, list := range [][]v1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
-		for i := range list {
-			for _, e := range list[i].Env {
-				if e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil {
-					return refuse("secrets")
-				}
-				if e.ValueFrom != nil && e.ValueFrom.ConfigMapKeyRef != nil {
-					return refuse("configmaps")
-				}
-			}
-			for _, e := range list[i].EnvFrom {
-				if e.SecretRef != nil {
-					return refuse("secrets")
-				}
-				if e.ConfigMapRef != nil {
-					return refuse("configmaps")
-				}
-			}
-		}
-	}
-	if len(pod.Spec.ImagePullSecrets) > 0 {
-		return refuse("secrets")
 	}
 	if len(pod.Spec.ResourceClaims) > 0 {
 		return refuse("resourceclaims")

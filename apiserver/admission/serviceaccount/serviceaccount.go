@@ -18,6 +18,7 @@ import (
 
 	"skiff/apiserver/admission"
 	"skiff/apiserver/admission/lookup"
+	"skiff/apiserver/admission/podrefs"
 )
 
 // Name of the plugin.
@@ -45,13 +46,16 @@ func New(client kubernetes.Interface, accounts corelisters.ServiceAccountLister)
 // Name is upstream's.
 func (*Plugin) Name() string { return Name }
 
-// Handles creations.
-func (*Plugin) Handles(op admission.Operation) bool { return op == admission.Create }
+// Handles creations of pods, and updates for the containers that are added to
+// pods that run.
+func (*Plugin) Handles(op admission.Operation) bool {
+	return op == admission.Create || op == admission.Update
+}
 
 // Admit completes a pod.
 func (p *Plugin) Admit(ctx context.Context, a *admission.Attributes) error {
 	pod, ok := a.Object.(*v1.Pod)
-	if !ok || !a.Is("", "pods") {
+	if !ok || !a.Is("", "pods") || a.Operation != admission.Create {
 		return nil
 	}
 	if _, mirror := pod.Annotations[v1.MirrorPodAnnotationKey]; mirror {
@@ -76,10 +80,11 @@ func (p *Plugin) Admit(ctx context.Context, a *admission.Attributes) error {
 // Validate checks the pod as later plugins left it.
 func (p *Plugin) Validate(ctx context.Context, a *admission.Attributes) error {
 	pod, ok := a.Object.(*v1.Pod)
-	if !ok || !a.Is("", "pods") {
+	added := a.Operation == admission.Update && a.Resource.Group == "" && a.Resource.Resource == "pods" && a.Subresource == "ephemeralcontainers"
+	if !ok || !added && (!a.Is("", "pods") || a.Operation != admission.Create) {
 		return nil
 	}
-	if _, mirror := pod.Annotations[v1.MirrorPodAnnotationKey]; mirror {
+	if _, mirror := pod.Annotations[v1.MirrorPodAnnotationKey]; mirror && !added {
 		if err := mirrorPod(pod); err != nil {
 			return admission.Forbidden(a, err)
 		}
@@ -91,6 +96,10 @@ func (p *Plugin) Validate(ctx context.Context, a *admission.Attributes) error {
 	sa, err := p.account(ctx, a, pod)
 	if err != nil {
 		return err
+	}
+	if added {
+		// What the pod had before is settled.
+		pod = &v1.Pod{Spec: v1.PodSpec{EphemeralContainers: pod.Spec.EphemeralContainers}}
 	}
 	if on, _ := strconv.ParseBool(sa.Annotations[enforceAnnotation]); on {
 		if err := mountable(sa, pod); err != nil {
@@ -116,20 +125,17 @@ func mirrorPod(pod *v1.Pod) error {
 	if pod.Spec.ServiceAccountName != "" {
 		return errors.New("a mirror pod may not reference service accounts")
 	}
+	if podrefs.Any(podrefs.Secrets(&pod.Spec)) {
+		return errors.New("a mirror pod may not reference secrets")
+	}
 	for i := range pod.Spec.Volumes {
 		v := &pod.Spec.Volumes[i]
-		if v.Secret != nil {
-			return errors.New("a mirror pod may not reference secrets")
-		}
 		if v.Projected == nil {
 			continue
 		}
 		for _, s := range v.Projected.Sources {
 			if s.ServiceAccountToken != nil {
 				return errors.New("a mirror pod may not use ServiceAccountToken volume projections")
-			}
-			if s.Secret != nil {
-				return errors.New("a mirror pod may not reference secrets")
 			}
 		}
 	}
@@ -198,17 +204,15 @@ func mountable(sa *v1.ServiceAccount, pod *v1.Pod) error {
 			return fmt.Errorf("volume with secret.secretName=%q is not allowed because service account %s does not reference that secret", s.SecretName, sa.Name)
 		}
 	}
-	for kind, list := range map[string][]v1.Container{"init container": pod.Spec.InitContainers, "container": pod.Spec.Containers} {
-		for _, c := range list {
-			for _, e := range c.Env {
-				if e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil && !listed(e.ValueFrom.SecretKeyRef.Name) {
-					return fmt.Errorf("%s %s with envVar %s referencing secret.secretName=%q is not allowed because service account %s does not reference that secret", kind, c.Name, e.Name, e.ValueFrom.SecretKeyRef.Name, sa.Name)
-				}
+	for c := range podrefs.Containers(&pod.Spec) {
+		for _, e := range c.Env {
+			if e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil && !listed(e.ValueFrom.SecretKeyRef.Name) {
+				return fmt.Errorf("%s %s with envVar %s referencing secret.secretName=%q is not allowed because service account %s does not reference that secret", c.Kind, c.Name, e.Name, e.ValueFrom.SecretKeyRef.Name, sa.Name)
 			}
-			for _, e := range c.EnvFrom {
-				if e.SecretRef != nil && !listed(e.SecretRef.Name) {
-					return fmt.Errorf("%s %s with envFrom referencing secret.secretName=%q is not allowed because service account %s does not reference that secret", kind, c.Name, e.SecretRef.Name, sa.Name)
-				}
+		}
+		for _, e := range c.EnvFrom {
+			if e.SecretRef != nil && !listed(e.SecretRef.Name) {
+				return fmt.Errorf("%s %s with envFrom referencing secret.secretName=%q is not allowed because service account %s does not reference that secret", c.Kind, c.Name, e.SecretRef.Name, sa.Name)
 			}
 		}
 	}
