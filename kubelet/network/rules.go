@@ -21,6 +21,7 @@ const (
 	chainHostPorts  = "SKIFF-HOSTPORTS"
 	chainPortsMasq  = "SKIFF-HOSTPORTS-MASQ"
 	chainForward    = "SKIFF-FORWARD"
+	chainFirewall   = "SKIFF-FIREWALL"
 )
 
 // rules are the host's netfilter rules for pods: masquerading and host ports.
@@ -126,13 +127,30 @@ func (r *rules) prepare(cidrs, cluster []netip.Prefix, masquerade bool) error {
 			}
 		}
 		if cidr.Addr().Is4() {
-			// For connections from the host itself to its 127.0.0.1.
-			if err := setSysctl("net/ipv4/conf/all/route_localnet", "1"); err != nil {
+			if err := openLoopback(t); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// openLoopback lets the host itself reach host ports by its 127.0.0.1. The
+// kernel setting for that would also let pods and neighbours reach what listens
+// there for the host alone (CVE-2020-8558), so that is refused first.
+func openLoopback(t *iptables.IPTables) error {
+	if err := ensureChain(t, "filter", chainFirewall); err != nil {
+		return fmt.Errorf("iptables chain %s: %w", chainFirewall, err)
+	}
+	if err := t.AppendUnique("filter", chainFirewall, "!", "-s", "127.0.0.0/8", "-d", "127.0.0.0/8",
+		"-m", "conntrack", "!", "--ctstate", "RELATED,ESTABLISHED,DNAT", "-j", "DROP"); err != nil {
+		return fmt.Errorf("keep the loopback to the host: %w", err)
+	}
+	// Before rules that accept.
+	if err := t.InsertUnique("filter", "INPUT", 1, "-m", "comment", "--comment", "skiff keeps the loopback to the host", "-j", chainFirewall); err != nil {
+		return fmt.Errorf("iptables chain %s: %w", chainFirewall, err)
+	}
+	return setSysctl("net/ipv4/conf/all/route_localnet", "1")
 }
 
 // portRecord is what is open for one pod.
