@@ -38,7 +38,9 @@ func (m *Manager) sandboxConfig(pod *v1.Pod, attempt uint32) (*runtimeapi.PodSan
 		Annotations:  pod.Annotations,
 		DnsConfig:    dns,
 		LogDirectory: m.logDir(pod),
-		Linux:        m.linuxSandbox(pod, users),
+	}
+	if out.Linux, err = m.linuxSandbox(pod, users); err != nil {
+		return nil, err
 	}
 	if !pod.Spec.HostNetwork {
 		if out.Hostname, _, err = m.cfg.Node.Hostname(pod); err != nil {
@@ -70,7 +72,7 @@ func protocol(p v1.Protocol) runtimeapi.Protocol {
 	return runtimeapi.Protocol_TCP
 }
 
-func (m *Manager) linuxSandbox(pod *v1.Pod, users *runtimeapi.UserNamespace) *runtimeapi.LinuxPodSandboxConfig {
+func (m *Manager) linuxSandbox(pod *v1.Pod, users *runtimeapi.UserNamespace) (*runtimeapi.LinuxPodSandboxConfig, error) {
 	privileged := false
 	for _, list := range [][]v1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
 		for i := range list {
@@ -100,7 +102,10 @@ func (m *Manager) linuxSandbox(pod *v1.Pod, users *runtimeapi.UserNamespace) *ru
 		sec.SupplementalGroupsPolicy = groupsPolicy(psc)
 		sec.SelinuxOptions = selinux(psc.SELinuxOptions)
 		if psc.SeccompProfile != nil {
-			sec.Seccomp = m.seccomp(psc.SeccompProfile)
+			var err error
+			if sec.Seccomp, err = m.seccomp(psc.SeccompProfile); err != nil {
+				return nil, err
+			}
 		}
 		if len(psc.Sysctls) > 0 {
 			out.Sysctls = map[string]string{}
@@ -117,7 +122,7 @@ func (m *Manager) linuxSandbox(pod *v1.Pod, users *runtimeapi.UserNamespace) *ru
 			MemoryLimitInBytes: pod.Spec.Overhead.Memory().Value(),
 		}
 	}
-	return out
+	return out, nil
 }
 
 // namespaces says which namespaces a pod, or one of its containers, shares.

@@ -1,6 +1,7 @@
 package containers
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strconv"
@@ -36,19 +37,24 @@ func selinux(o *v1.SELinuxOptions) *runtimeapi.SELinuxOption {
 	return &runtimeapi.SELinuxOption{User: o.User, Role: o.Role, Type: o.Type, Level: o.Level}
 }
 
-func (m *Manager) seccomp(p *v1.SeccompProfile) *runtimeapi.SecurityProfile {
+// seccomp translates a profile. One that is not known is refused: to run without
+// a filter must be asked for in so many words.
+func (m *Manager) seccomp(p *v1.SeccompProfile) (*runtimeapi.SecurityProfile, error) {
 	switch p.Type {
 	case v1.SeccompProfileTypeRuntimeDefault:
-		return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_RuntimeDefault}
+		return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_RuntimeDefault}, nil
+	case v1.SeccompProfileTypeUnconfined:
+		return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Unconfined}, nil
 	case v1.SeccompProfileTypeLocalhost:
-		if p.LocalhostProfile != nil && *p.LocalhostProfile != "" {
-			return &runtimeapi.SecurityProfile{
-				ProfileType:  runtimeapi.SecurityProfile_Localhost,
-				LocalhostRef: filepath.Join(m.cfg.SeccompDir, filepath.Clean("/"+*p.LocalhostProfile)),
-			}
+		if p.LocalhostProfile == nil || *p.LocalhostProfile == "" {
+			return nil, errors.New("localhostProfile must be set if seccompProfile type is Localhost")
 		}
+		return &runtimeapi.SecurityProfile{
+			ProfileType:  runtimeapi.SecurityProfile_Localhost,
+			LocalhostRef: filepath.Join(m.cfg.SeccompDir, filepath.Clean("/"+*p.LocalhostProfile)),
+		}, nil
 	}
-	return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Unconfined}
+	return nil, fmt.Errorf("seccompProfile type %q is unknown", p.Type)
 }
 
 func apparmor(p *v1.AppArmorProfile) *runtimeapi.SecurityProfile {
@@ -116,7 +122,9 @@ func (m *Manager) security(pod *v1.Pod, c *v1.Container, target string, image *r
 	if sc.ProcMount == nil || *sc.ProcMount != v1.UnmaskedProcMount {
 		out.MaskedPaths, out.ReadonlyPaths = maskedPaths(), readonlyPaths()
 	}
-	out.Seccomp = m.effectiveSeccomp(psc, sc)
+	if out.Seccomp, err = m.effectiveSeccomp(psc, sc); err != nil {
+		return nil, err
+	}
 	profile := psc.AppArmorProfile
 	if sc.AppArmorProfile != nil {
 		profile = sc.AppArmorProfile
@@ -129,16 +137,16 @@ func (m *Manager) security(pod *v1.Pod, c *v1.Container, target string, image *r
 	return out, nil
 }
 
-func (m *Manager) effectiveSeccomp(psc *v1.PodSecurityContext, sc *v1.SecurityContext) *runtimeapi.SecurityProfile {
+func (m *Manager) effectiveSeccomp(psc *v1.PodSecurityContext, sc *v1.SecurityContext) (*runtimeapi.SecurityProfile, error) {
 	switch {
 	case sc.SeccompProfile != nil:
 		return m.seccomp(sc.SeccompProfile)
 	case psc.SeccompProfile != nil:
 		return m.seccomp(psc.SeccompProfile)
 	case m.cfg.SeccompDefault:
-		return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_RuntimeDefault}
+		return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_RuntimeDefault}, nil
 	}
-	return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Unconfined}
+	return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Unconfined}, nil
 }
 
 func first[T any](values ...*T) *T {
