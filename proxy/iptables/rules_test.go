@@ -92,6 +92,40 @@ func TestGoldenRules(t *testing.T) {
 	}
 }
 
+// The kernel setting for node ports on 127.0.0.1 opens the host's loopback to its
+// neighbours; the rules close it again (CVE-2020-8558).
+func TestLoopbackIsClosedToNeighbours(t *testing.T) {
+	drop := `! -s 127.0.0.0/8 -d 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP`
+	for _, on := range []bool{true, false} {
+		got, _ := Rules(&Config{MasqueradeBit: 14, LocalhostNodePorts: on}, table(), Written{}, true)
+		if strings.Contains(string(got), drop) != on {
+			t.Errorf("with node ports on the loopback %v, the rules are\n%s", on, got)
+		}
+	}
+}
+
+// A Service of type LoadBalancer that has no address yet gets no rule that could
+// take other packets: each rule of its own names an address, a port and a
+// protocol (CVE-2021-25736).
+func TestNoRuleWithoutAnAddress(t *testing.T) {
+	got, _ := Rules(&Config{MasqueradeBit: 14}, table(port("s", func(p *state.Port) { p.LoadBalancerIPs, p.NodePort = nil, 0 })), Written{}, true)
+	seen := 0
+	for rule := range strings.Lines(string(got)) {
+		if !strings.HasPrefix(rule, "-A KUBE-SERVICES ") || strings.Contains(rule, "-j KUBE-NODEPORTS") {
+			continue
+		}
+		seen++
+		for _, want := range []string{" -d 10.96.0.1", " --dport 80", " -p tcp"} {
+			if !strings.Contains(rule, want) {
+				t.Errorf("no%s in %s", want, rule)
+			}
+		}
+	}
+	if seen == 0 || strings.Contains(string(got), "KUBE-EXT-") {
+		t.Errorf("%d rules of the Service in\n%s", seen, got)
+	}
+}
+
 // TestIncremental sees only what changed: the chains of a Service that did not
 // are left alone, those of one that is gone are removed.
 func TestIncremental(t *testing.T) {

@@ -92,3 +92,43 @@ func TestWriteRefusesPathsThatLeave(t *testing.T) {
 		}
 	}
 }
+
+// What links a container made of the files and folders of its volume, the next
+// write removes or replaces them and never what they point at (CVE-2017-1002102).
+//
+// Covers: node.volumes
+func TestWriteLeavesWhatPlantedLinksPointAt(t *testing.T) {
+	for _, name := range []string{"..data", "..data_tmp", "file", "other", "folder"} {
+		t.Run(name, func(t *testing.T) {
+			dir, host := t.TempDir(), t.TempDir()
+			precious := filepath.Join(host, "precious")
+			if err := os.WriteFile(precious, []byte("host"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			files := map[string]File{"file": {Data: []byte("1"), Mode: 0o644}, "folder/file": {Data: []byte("1"), Mode: 0o644}}
+			if err := Write(dir, files, nil); err != nil {
+				t.Fatal(err)
+			}
+			planted := filepath.Join(dir, name)
+			if err := os.RemoveAll(planted); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(host, planted); err != nil {
+				t.Fatal(err)
+			}
+			for _, text := range []string{"2", "3"} {
+				files["file"] = File{Data: []byte(text), Mode: 0o644}
+				if err := Write(dir, files, nil); err != nil {
+					t.Logf("refused: %v", err)
+				}
+			}
+			entries, err := os.ReadDir(host)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b, err := os.ReadFile(precious); err != nil || string(b) != "host" || len(entries) != 1 {
+				t.Errorf("the host's file is %q, %v, beside %v", b, err, entries)
+			}
+		})
+	}
+}

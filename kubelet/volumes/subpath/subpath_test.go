@@ -4,11 +4,15 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
+	"golang.org/x/sys/unix"
 	"k8s.io/mount-utils"
 )
 
+// A subPath stays in its volume whatever links its users plant (CVE-2017-1002101).
+//
 // Covers: node.subpath
 func TestPrepare(t *testing.T) {
 	if os.Getuid() != 0 {
@@ -56,5 +60,68 @@ func TestPrepare(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(outside, "skiff-new")); err == nil {
 		t.Error("a folder was made outside the volume")
+	}
+}
+
+// A folder and a link to the host change places all the time while the path is
+// looked up: what gets mounted is the folder, or nothing (CVE-2021-25741).
+//
+// Covers: node.subpath
+func TestPrepareWhileLinksAreExchanged(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	volume, host := t.TempDir(), t.TempDir()
+	for path, text := range map[string]string{filepath.Join(volume, "a"): "volume", host: "host"} {
+		if err := os.MkdirAll(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(path, "whose"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, b := filepath.Join(volume, "a"), filepath.Join(volume, "b")
+	if err := os.Symlink(host, b); err != nil {
+		t.Fatal(err)
+	}
+	stop, stopped := make(chan struct{}), make(chan error, 1)
+	var exchanges atomic.Int64
+	go func() {
+		for {
+			select {
+			case <-stop:
+				stopped <- nil
+				return
+			default:
+			}
+			if err := unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE); err != nil {
+				stopped <- err
+				return
+			}
+			exchanges.Add(1)
+		}
+	}()
+	m := mount.NewWithoutSystemd("")
+	mounted := 0
+	for i := 0; i < 200 || mounted == 0 && i < 5000; i++ {
+		pod := t.TempDir()
+		at, err := Prepare(m, Request{VolumePath: volume, SubPath: "a", PodDir: pod, VolumeName: "v", Container: "c"})
+		if err == nil {
+			mounted++
+			whose, err := os.ReadFile(filepath.Join(at, "whose"))
+			if err != nil || string(whose) != "volume" {
+				t.Errorf("mounted the %s's folder, %v", whose, err)
+			}
+		}
+		if err := CleanPod(m, pod); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(stop)
+	if err := <-stopped; err != nil {
+		t.Fatal(err)
+	}
+	if mounted == 0 || exchanges.Load() < 200 {
+		t.Errorf("%d mounts and %d exchanges are no race", mounted, exchanges.Load())
 	}
 }
