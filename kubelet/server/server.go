@@ -114,11 +114,23 @@ func (s *Server) routes() http.Handler {
 	r.Post("/run/{namespace}/{pod}/{container}", s.run)
 	r.Post("/run/{namespace}/{pod}/{uid}/{container}", s.run)
 	if s.cfg.LogsDir != "" && *s.cfg.Kubelet.EnableSystemLogHandler {
-		files := http.StripPrefix("/logs/", http.FileServer(http.Dir(s.cfg.LogsDir)))
-		r.Get("/logs/*", files.ServeHTTP)
-		r.Get("/logs/", files.ServeHTTP)
+		r.Get("/logs/*", s.logFiles)
+		r.Get("/logs/", s.logFiles)
 	}
 	return r
+}
+
+// logFiles serves the node's logs and nothing else: containers that may write
+// there could plant links to the host's secrets, so the kernel is asked to stay
+// inside.
+func (s *Server) logFiles(w http.ResponseWriter, r *http.Request) {
+	root, err := os.OpenRoot(s.cfg.LogsDir)
+	if err != nil {
+		http.Error(w, "the folder of logs cannot be read", http.StatusInternalServerError)
+		return
+	}
+	defer func() { _ = root.Close() }()
+	http.StripPrefix("/logs/", http.FileServerFS(root.FS())).ServeHTTP(w, r)
 }
 
 // Run serves until the context ends.

@@ -18,7 +18,12 @@ func TestPrepare(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
 	}
+	// In place of the host: should a mount ever get here, it is not a folder that
+	// the machine needs.
 	outside := t.TempDir()
+	if err := os.Mkdir(filepath.Join(outside, "etc"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	cases := map[string]struct {
 		plant   func(dir string) error
 		path    string
@@ -26,15 +31,16 @@ func TestPrepare(t *testing.T) {
 	}{
 		"folder is made":          {path: "x/y"},
 		"link inside the volume":  {plant: func(d string) error { return os.Symlink("real", filepath.Join(d, "l")) }, path: "l"},
-		"link to the host":        {plant: func(d string) error { return os.Symlink("/etc", filepath.Join(d, "l")) }, path: "l", wantErr: true},
-		"link upwards":            {plant: func(d string) error { return os.Symlink("../..", filepath.Join(d, "l")) }, path: "l/etc", wantErr: true},
+		"link to the host":        {plant: func(d string) error { return os.Symlink(outside, filepath.Join(d, "l")) }, path: "l", wantErr: true},
+		"link upwards":            {plant: func(d string) error { return os.Symlink("../"+filepath.Base(outside), filepath.Join(d, "l")) }, path: "l/etc", wantErr: true},
 		"new folder below a link": {plant: func(d string) error { return os.Symlink(outside, filepath.Join(d, "l")) }, path: "l/skiff-new", wantErr: true},
 		"dots":                    {path: "../etc", wantErr: true},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			volume, pod := t.TempDir(), t.TempDir()
+			volume, pod := filepath.Join(filepath.Dir(outside), strings.ReplaceAll(t.Name(), "/", "-")), t.TempDir()
 			m := mount.NewWithoutSystemd("")
+			unmountAtEnd(t, m, pod)
 			if err := os.MkdirAll(filepath.Join(volume, "real"), 0o755); err != nil {
 				t.Fatal(err)
 			}
@@ -61,6 +67,16 @@ func TestPrepare(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(outside, "skiff-new")); err == nil {
 		t.Error("a folder was made outside the volume")
 	}
+}
+
+// unmountAtEnd takes a pod's mounts away before its folder is removed, however the
+// test ends: a removal through a mount empties what is mounted.
+func unmountAtEnd(t *testing.T, m mount.Interface, pod string) {
+	t.Cleanup(func() {
+		if err := CleanPod(m, pod); err != nil {
+			t.Errorf("the mounts of %s are left: %v", pod, err)
+		}
+	})
 }
 
 // A folder and a link to the host change places all the time while the path is
@@ -105,6 +121,7 @@ func TestPrepareWhileLinksAreExchanged(t *testing.T) {
 	mounted := 0
 	for i := 0; i < 200 || mounted == 0 && i < 5000; i++ {
 		pod := t.TempDir()
+		unmountAtEnd(t, m, pod)
 		at, err := Prepare(m, Request{VolumePath: volume, SubPath: "a", PodDir: pod, VolumeName: "v", Container: "c"})
 		if err == nil {
 			mounted++
