@@ -12,10 +12,12 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VM_CASES ?= TestCluster/(server-answers|pod-from-registry)$$
 # How many minutes each of the chaos tests runs.
 CHAOS_MINUTES ?= 5
+# What make bench-stores measures; its flags are in e2e/bench/stores.
+BENCH ?= -measure put,range,watch -servers etcd,sqlite,postgres
 # Where `make up` puts the cluster; empty is the machine itself.
 ROOT ?=
 
-.PHONY: help build deps test-deps up down reset kubectl test unit race e2e test-vm chaos lint bench images clean
+.PHONY: help build deps test-deps up down reset kubectl test unit race e2e test-vm chaos lint bench bench-stores images clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -75,6 +77,9 @@ images: ## serve the test images as a registry on 127.0.0.1:5000
 
 bench: build ## measure a one-node cluster: prints JSON lines
 	./scripts/bench
+
+bench-stores: build ## measure the store's etcd face next to an etcd: BENCH names what
+	$(GO) test -count=1 -timeout 3h -v -run TestCompare ./e2e/bench/stores -skiff $(CURDIR)/bin/skiff $(BENCH)
 
 clean: ## remove what build made
 	rm -rf bin $(SHIM)

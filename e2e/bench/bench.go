@@ -20,6 +20,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"skiff/e2e/bench/figures"
 )
 
 // Config says what is measured and how much work it is.
@@ -145,7 +147,7 @@ func Run(ctx context.Context, c Config, out io.Writer) (err error) {
 	}()
 	var before time.Duration
 	if c.Server != 0 {
-		if before, err = cpu(c.Server); err != nil {
+		if before, err = figures.CPU(c.Server); err != nil {
 			return fmt.Errorf("bench: %w", err)
 		}
 	}
@@ -157,11 +159,11 @@ func Run(ctx context.Context, c Config, out io.Writer) (err error) {
 	if c.Server == 0 {
 		return nil
 	}
-	after, err := cpu(c.Server)
+	after, err := figures.CPU(c.Server)
 	if err != nil {
 		return fmt.Errorf("bench: %w", err)
 	}
-	rss, anon, err := memory(c.Server)
+	rss, anon, err := figures.Memory(c.Server)
 	if err != nil {
 		return fmt.Errorf("bench: %w", err)
 	}
@@ -232,19 +234,10 @@ func (r *run) spread(ctx context.Context, name string, n int, do func(ctx contex
 
 func (r *run) report(name string, clients int, whole time.Duration, took []time.Duration) error {
 	slices.Sort(took)
-	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 	return r.out.Encode(Result{
 		Name: name, Clients: clients, Operations: len(took), Seconds: whole.Seconds(),
-		PerSecond: float64(len(took)) / whole.Seconds(), P50Millis: ms(percentile(took, 50)), P99Millis: ms(percentile(took, 99)),
+		PerSecond: float64(len(took)) / whole.Seconds(), P50Millis: figures.Millis(figures.Percentile(took, 50)), P99Millis: figures.Millis(figures.Percentile(took, 99)),
 	})
-}
-
-// percentile is the smallest value that p percent of the sorted ones do not exceed.
-func percentile(sorted []time.Duration, p int) time.Duration {
-	if len(sorted) == 0 {
-		return 0
-	}
-	return sorted[(len(sorted)*p+99)/100-1]
 }
 
 // progress shows once a second how far a measurement is, until it is stopped.

@@ -7,33 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
-
-func TestPercentile(t *testing.T) {
-	hundred := make([]time.Duration, 100)
-	for i := range hundred {
-		hundred[i] = time.Duration(i + 1)
-	}
-	for _, c := range []struct {
-		name   string
-		sorted []time.Duration
-		p      int
-		want   time.Duration
-	}{
-		{"none", nil, 50, 0},
-		{"one", []time.Duration{7}, 99, 7},
-		{"middle of three", []time.Duration{1, 2, 3}, 50, 2},
-		{"half of a hundred", hundred, 50, 50},
-		{"99 of a hundred", hundred, 99, 99},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			if got := percentile(c.sorted, c.p); got != c.want {
-				t.Errorf("percentile %d is %d, want %d", c.p, got, c.want)
-			}
-		})
-	}
-}
 
 func TestRefusedConfig(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "none")

@@ -11,6 +11,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
+
+	"skiff/e2e/bench/figures"
 )
 
 const (
@@ -109,7 +111,7 @@ func (r *run) idle(ctx context.Context, name string) error {
 	if err := pause(ctx, settling); err != nil {
 		return err
 	}
-	before, err := cpu(r.cfg.Server)
+	before, err := figures.CPU(r.cfg.Server)
 	if err != nil {
 		return err
 	}
@@ -117,11 +119,11 @@ func (r *run) idle(ctx context.Context, name string) error {
 	if err := pause(ctx, idleTime); err != nil {
 		return err
 	}
-	after, err := cpu(r.cfg.Server)
+	after, err := figures.CPU(r.cfg.Server)
 	if err != nil {
 		return err
 	}
-	rss, anon, err := memory(r.cfg.Server)
+	rss, anon, err := figures.Memory(r.cfg.Server)
 	if err != nil {
 		return err
 	}

@@ -109,16 +109,30 @@ func (c *Cluster) Endpoints() []string {
 	return out
 }
 
-// Up starts a member.
-func (c *Cluster) Up(i int) {
-	text, err := json.Marshal(c.members[i])
+// Single is the command of an etcd of one member with its data in dir, serving
+// clients at an address. The caller's TestMain calls Main.
+func Single(t testing.TB, dir, client string) *exec.Cmd {
+	t.Helper()
+	m := member{Name: "m0", Dir: dir, Client: client, Peer: freeAddress(t)}
+	m.Cluster = m.Name + "=http://" + m.Peer
+	return command(t, m)
+}
+
+// command starts the process that is a member.
+func command(t testing.TB, m member) *exec.Cmd {
+	text, err := json.Marshal(m)
 	if err != nil {
-		c.t.Error(err)
-		return
+		t.Error(err)
 	}
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), memberEnv+"="+string(text))
 	cmd.Stderr = os.Stderr
+	return cmd
+}
+
+// Up starts a member.
+func (c *Cluster) Up(i int) {
+	cmd := command(c.t, c.members[i])
 	if err := cmd.Start(); err != nil {
 		c.t.Error(err)
 		return

@@ -9,6 +9,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -99,6 +100,24 @@ func (s *Server) Database(t testing.TB) string {
 	name := fmt.Sprintf("test%d", s.schemas.Add(1))
 	s.single(t, "CREATE SCHEMA "+name)
 	return s.url(name)
+}
+
+// Dir is the server's folder.
+func (s *Server) Dir() string { return s.dir }
+
+// PID is the server's first process.
+func (s *Server) PID(t testing.TB) int {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(s.data(), "postmaster.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _, _ := strings.Cut(string(b), "\n")
+	pid, err := strconv.Atoi(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pid
 }
 
 func (s *Server) run(t testing.TB, name string, args ...string) {
