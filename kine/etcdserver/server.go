@@ -101,8 +101,21 @@ func (s *Server) Run(ctx context.Context) error {
 // sendChunk is the size of the parts of streamed answers.
 const sendChunk = 1 << 20
 
+const (
+	// streamWorkers is how many requests are served by goroutines that stay; the
+	// ones beyond get a goroutine each.
+	streamWorkers = 256
+	// window is how much a client may send before it is read.
+	window = 1 << 20
+)
+
 func (s *Server) grpcServer(secure bool) *grpc.Server {
 	options := []grpc.ServerOption{
+		// Goroutines that stay: a new one for each request grows its stack anew.
+		grpc.NumStreamWorkers(streamWorkers),
+		// Windows of a fixed size need no estimates of the line's speed, which cost a
+		// ping for every few requests.
+		grpc.StaticStreamWindowSize(window), grpc.StaticConnWindowSize(window),
 		// The store's own limits are narrower and tell more.
 		grpc.MaxRecvMsgSize(16 << 20), grpc.MaxSendMsgSize(math.MaxInt32), grpc.MaxConcurrentStreams(math.MaxUint32),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second}),

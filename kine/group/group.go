@@ -5,6 +5,7 @@ package group
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 
 	"skiff/kine"
@@ -51,20 +52,30 @@ func (o *Op) Answer(err error) {
 
 // Queue holds the operations that wait for the writer.
 type Queue struct {
-	ops            chan *Op
-	ready, stopped chan struct{}
 	limits         mvcc.Limits
+	ready, stopped chan struct{}
+	// serves tells that it is started and not stopped, at the price of a load.
+	serves atomic.Bool
 	// unready is why the store does not serve yet.
 	unready atomic.Pointer[error]
+	// wake has a token when operations may wait.
+	wake chan struct{}
+
+	mu      sync.Mutex
+	waiting []*Op
+	ended   bool
 }
 
 // NewQueue is an empty queue. Operations are queued after Start.
 func NewQueue(limits mvcc.Limits) *Queue {
-	return &Queue{ops: make(chan *Op, 4*maxGroup), ready: make(chan struct{}), stopped: make(chan struct{}), limits: limits}
+	return &Queue{limits: limits, ready: make(chan struct{}), stopped: make(chan struct{}), wake: make(chan struct{}, 1)}
 }
 
 // Start says that the store serves from now on.
-func (q *Queue) Start() { close(q.ready) }
+func (q *Queue) Start() {
+	q.serves.Store(true)
+	close(q.ready)
+}
 
 // Ready is closed by Start; it implements kine.Runner.
 func (q *Queue) Ready() <-chan struct{} { return q.ready }
@@ -74,19 +85,18 @@ func (q *Queue) Unready(err error) { q.unready.Store(&err) }
 
 // Serving waits until the store serves.
 func (q *Queue) Serving(ctx context.Context) error {
+	if q.serves.Load() {
+		return nil
+	}
 	select {
 	case <-q.ready:
-	default:
-		select {
-		case <-q.ready:
-		case <-q.stopped:
-			return kine.ErrStopped
-		case <-ctx.Done():
-			if why := q.unready.Load(); why != nil {
-				return fmt.Errorf("%w: %w", kine.ErrUnavailable, *why)
-			}
-			return ctx.Err()
+	case <-q.stopped:
+		return kine.ErrStopped
+	case <-ctx.Done():
+		if why := q.unready.Load(); why != nil {
+			return fmt.Errorf("%w: %w", kine.ErrUnavailable, *why)
 		}
+		return ctx.Err()
 	}
 	select {
 	case <-q.stopped:
@@ -96,30 +106,55 @@ func (q *Queue) Serving(ctx context.Context) error {
 	}
 }
 
-// Ops is where the writer takes the first operation of a group from.
-func (q *Queue) Ops() <-chan *Op { return q.ops }
+// Wake has a value when operations may wait: then Take takes them.
+func (q *Queue) Wake() <-chan struct{} { return q.wake }
 
 // Waiting tells whether operations wait.
-func (q *Queue) Waiting() bool { return len(q.ops) > 0 }
+func (q *Queue) Waiting() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.waiting) > 0
+}
 
-// Gather is the group of first and whatever else waits by now.
-func (q *Queue) Gather(first *Op) []*Op {
-	ops := append(make([]*Op, 0, 16), first)
-	for size := first.Size; len(ops) < maxGroup && size < maxBytes; {
-		select {
-		case o := <-q.ops:
-			ops = append(ops, o)
-			size += o.Size
-			continue
-		default:
-		}
-		break
+// Take is the group of what waits by now; nil when nothing does.
+func (q *Queue) Take() []*Op {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n, size := 0, 0
+	for n < min(len(q.waiting), maxGroup) && size < maxBytes {
+		size += q.waiting[n].Size
+		n++
 	}
+	ops := q.waiting[:n:n]
+	if q.waiting = q.waiting[n:]; len(q.waiting) == 0 {
+		q.waiting = nil
+		return ops
+	}
+	q.signal()
 	return ops
 }
 
-// Stop ends the queue. The writer has answered all that it took.
-func (q *Queue) Stop() { close(q.stopped) }
+// signal wakes the writer. The caller holds mu.
+func (q *Queue) signal() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Stop ends the queue. The writer has answered all that it took; what still waits
+// is told that the store has stopped.
+func (q *Queue) Stop() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.serves.Store(false)
+	q.ended = true
+	close(q.stopped)
+	for _, o := range q.waiting {
+		o.done <- kine.ErrStopped
+	}
+	q.waiting = nil
+}
 
 // Stopped is closed by Stop.
 func (q *Queue) Stopped() <-chan struct{} { return q.stopped }
@@ -130,24 +165,22 @@ func (q *Queue) Submit(ctx context.Context, o *Op) error {
 	if err := q.Serving(ctx); err != nil {
 		return err
 	}
-	o.done = make(chan error, 1)
-	select {
-	case q.ops <- o:
-	case <-q.stopped:
-		return kine.ErrStopped
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := ctx.Err(); err != nil {
+		return err
 	}
+	o.done = make(chan error, 1)
+	q.mu.Lock()
+	if q.ended {
+		q.mu.Unlock()
+		return kine.ErrStopped
+	}
+	if q.waiting = append(q.waiting, o); len(q.waiting) == 1 {
+		q.signal()
+	}
+	q.mu.Unlock()
 	select {
 	case err := <-o.done:
 		return err
-	case <-q.stopped:
-		select {
-		case err := <-o.done:
-			return err
-		default:
-			return kine.ErrStopped
-		}
 	case <-ctx.Done():
 		return fmt.Errorf("%w: %w", kine.ErrUnknownOutcome, ctx.Err())
 	}

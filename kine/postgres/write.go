@@ -33,18 +33,12 @@ const (
 func (s *Store) write(ctx context.Context) {
 	for {
 		select {
-		case o := <-s.Ops():
-			s.group(s.Gather(o))
+		case <-s.Wake():
+			s.group(s.Take())
 		case <-ctx.Done():
 			// What is queued gets its chance, but not for longer than a moment.
-			for deadline := time.Now().Add(s.cfg.Timeout); time.Now().Before(deadline); {
-				select {
-				case o := <-s.Ops():
-					s.group(s.Gather(o))
-					continue
-				default:
-				}
-				break
+			for deadline := time.Now().Add(s.cfg.Timeout); s.Waiting() && time.Now().Before(deadline); {
+				s.group(s.Take())
 			}
 			return
 		}
@@ -52,6 +46,9 @@ func (s *Store) write(ctx context.Context) {
 }
 
 func (s *Store) group(ops []*group.Op) {
+	if len(ops) == 0 {
+		return // taken with those before
+	}
 	ctx := context.Background() // what was taken from the queue is finished
 	answers, commit, err := s.transact(ctx, ops)
 	if err != nil {

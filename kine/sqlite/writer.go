@@ -23,7 +23,8 @@ type writer struct {
 	s     *Store
 	batch *mvcc.Batch
 
-	insert, setCurrent, dropCurrent, setRevision *sql.Stmt
+	insert, setCurrent       bulk
+	dropCurrent, setRevision *sql.Stmt
 	// value reads on the writer's own connection, which no reader can take.
 	value *sql.Stmt
 	// pages is the length of the write-ahead log, roughly, and copied is how much
@@ -43,8 +44,6 @@ func (s *Store) newWriter(ctx context.Context) (*writer, error) {
 		at   **sql.Stmt
 		text string
 	}{
-		{&w.insert, "INSERT INTO log (pos, key, created, count, lease, prev, value) VALUES (?,?,?,?,?,?,?)"},
-		{&w.setCurrent, "INSERT INTO current (key, pos, created, count, lease) VALUES (?,?,?,?,?) ON CONFLICT (key) DO UPDATE SET pos=excluded.pos, created=excluded.created, count=excluded.count, lease=excluded.lease"},
 		{&w.dropCurrent, "DELETE FROM current WHERE key=?"},
 		{&w.value, oneValue},
 		{&w.setRevision, "UPDATE meta SET value=? WHERE name='revision'"},
@@ -53,6 +52,14 @@ func (s *Store) newWriter(ctx context.Context) (*writer, error) {
 		if *p.at, err = s.db.PrepareContext(ctx, p.text); err != nil {
 			return nil, err
 		}
+	}
+	var err error
+	if w.insert, err = newBulk(ctx, s.db, "INSERT INTO log (pos, key, created, count, lease, prev, value) VALUES ", 7, ""); err != nil {
+		return nil, err
+	}
+	if w.setCurrent, err = newBulk(ctx, s.db, "INSERT INTO current (key, pos, created, count, lease) VALUES ", 5,
+		" ON CONFLICT (key) DO UPDATE SET pos=excluded.pos, created=excluded.created, count=excluded.count, lease=excluded.lease"); err != nil {
+		return nil, err
 	}
 	w.batch = mvcc.NewBatch(w.state(), s.cfg.Limits)
 	return w, s.usage.measure(ctx, s.readers)
@@ -84,8 +91,8 @@ func (w *writer) run(ctx context.Context) {
 	armed := true // an idle store has nothing to wake up for
 	for {
 		select {
-		case o := <-w.s.Ops():
-			w.group(o)
+		case <-w.s.Wake():
+			w.group(w.s.Take())
 			if !armed {
 				maintain.Reset(maintainEvery)
 				armed = true
@@ -102,22 +109,20 @@ func (w *writer) run(ctx context.Context) {
 				maintain.Reset(pause)
 			}
 		case <-ctx.Done():
-			for {
-				select {
-				case o := <-w.s.Ops():
-					w.group(o)
-				default:
-					w.checkpoint("TRUNCATE")
-					return
-				}
+			for w.s.Waiting() {
+				w.group(w.s.Take())
 			}
+			w.checkpoint("TRUNCATE")
+			return
 		}
 	}
 }
 
-// group commits first and whatever else is queued by now.
-func (w *writer) group(first *group.Op) {
-	ops := w.s.Gather(first)
+// group commits what was queued, all of it at once.
+func (w *writer) group(ops []*group.Op) {
+	if len(ops) == 0 {
+		return // taken with those before
+	}
 	w.settled = false
 	w.batch.Reset(w.state())
 	answers := make([]error, len(ops))
@@ -166,7 +171,8 @@ func (w *writer) commit(writes []mvcc.Write, extras []func(group.Exec) error) er
 }
 
 func (w *writer) write(ctx context.Context, tx *sql.Tx, writes []mvcc.Write, extras []func(group.Exec) error) error {
-	insert, setCurrent, dropCurrent := tx.StmtContext(ctx, w.insert), tx.StmtContext(ctx, w.setCurrent), tx.StmtContext(ctx, w.dropCurrent)
+	var log, current []any
+	var gone []string
 	for i := range writes {
 		wr := &writes[i]
 		v := wr.Version
@@ -174,21 +180,26 @@ func (w *writer) write(ctx context.Context, tx *sql.Tx, writes []mvcc.Write, ext
 		if wr.Prev != nil {
 			prev = int64(wr.Prev.Pos)
 		}
-		if _, err := insert.ExecContext(ctx, int64(v.Pos), v.Key, v.Created, v.Count, v.Lease, prev, wr.Value); err != nil {
-			return err
-		}
+		log = append(log, int64(v.Pos), v.Key, v.Created, v.Count, v.Lease, prev, wr.Value)
 		w.pages += 1 + len(wr.Value)/4096
 		// Only the last write of a key in the group is its current one.
 		if last, err := w.batch.Last(v.Key); err != nil || last != v {
 			continue
 		}
-		var err error
 		if v.Deleted() {
-			_, err = dropCurrent.ExecContext(ctx, v.Key)
+			gone = append(gone, v.Key)
 		} else {
-			_, err = setCurrent.ExecContext(ctx, v.Key, int64(v.Pos), v.Created, v.Count, v.Lease)
+			current = append(current, v.Key, int64(v.Pos), v.Created, v.Count, v.Lease)
 		}
-		if err != nil {
+	}
+	if err := w.insert.exec(ctx, tx, log); err != nil {
+		return err
+	}
+	if err := w.setCurrent.exec(ctx, tx, current); err != nil {
+		return err
+	}
+	for _, key := range gone {
+		if _, err := tx.StmtContext(ctx, w.dropCurrent).ExecContext(ctx, key); err != nil {
 			return err
 		}
 	}
