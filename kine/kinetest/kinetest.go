@@ -47,8 +47,11 @@ func Start(t testing.TB, r kine.Runner) (stop func()) {
 	return stop
 }
 
+// Except are tests of the suite that a store cannot pass, with the reason.
+type Except map[string]string
+
 // Run runs the suite. open makes an empty store that ends with the test.
-func Run(t *testing.T, open func(t *testing.T) kine.Store) {
+func Run(t *testing.T, open func(t *testing.T) kine.Store, except ...Except) {
 	for _, c := range []struct {
 		name string
 		test func(*testing.T, kine.Store)
@@ -62,7 +65,14 @@ func Run(t *testing.T, open func(t *testing.T) kine.Store) {
 		{"large values", testLarge}, {"transaction shapes", testTxnShapes}, {"watch from the compact revision", testWatchAtCompact},
 		{"watch of many keys at once", testWatchMany}, {"past range", testPastRange}, {"lease of a key changes", testLeaseMoves},
 	} {
-		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
+		t.Run(c.name, func(t *testing.T) {
+			for _, e := range except {
+				if reason, ok := e[c.name]; ok {
+					t.Skip(reason)
+				}
+			}
+			c.test(t, open(t))
+		})
 	}
 }
 
