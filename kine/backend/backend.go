@@ -26,8 +26,6 @@ type Options struct {
 	TLS *tls.Config
 	// Username and Password are for an etcd with authentication.
 	Username, Password string
-	// ListenURL is Postgres' direct address for notifications, beside a pooler.
-	ListenURL string
 	// QuotaBytes is the size at which puts are refused; 0 for none. An etcd
 	// cluster has its own.
 	QuotaBytes int64
@@ -66,7 +64,7 @@ func New(address string, o Options) (kine.Runner, error) {
 		})
 	case "postgres", "postgresql":
 		return postgres.New(postgres.Config{
-			URL: address, ListenURL: o.ListenURL, QuotaBytes: o.QuotaBytes,
+			URL: address, QuotaBytes: o.QuotaBytes,
 			HistoryWindow: o.HistoryWindow, CompactInterval: o.CompactInterval, Keep: o.Keep, Limits: o.Limits, Log: o.Log,
 		})
 	case "http", "https", "unix":

@@ -29,8 +29,9 @@ type Config struct {
 	// Required. Errors and logs never show its password.
 	URL string
 	// ListenURL is a direct address for notifications, where URL leads through a
-	// pooler that does not pass them; default URL. Without notifications changes
-	// by other servers are seen within 100 ms.
+	// pooler that does not pass them; default URL with the host that its parameter
+	// listen names. Without notifications changes by other servers are seen within
+	// 100 ms.
 	ListenURL string
 	// Limits of a request.
 	Limits mvcc.Limits
@@ -61,7 +62,7 @@ func (c Config) complete() (Config, error) {
 		errs = append(errs, fmt.Errorf("postgres: URL: %w", err))
 	}
 	if c.ListenURL == "" {
-		c.ListenURL = c.URL
+		c.ListenURL = listenURL(c.URL)
 	} else if _, err := config(c.ListenURL); err != nil {
 		errs = append(errs, fmt.Errorf("postgres: ListenURL: %w", err))
 	}
@@ -99,6 +100,33 @@ func (c Config) complete() (Config, error) {
 	return c, errors.Join(errs...)
 }
 
+// listen is the parameter of a URL that names the database's own host, HOST:PORT or
+// a socket's folder, where the URL leads to a pooler.
+const listen = "listen"
+
+// listenURL is where notifications are listened for.
+func listenURL(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return address // refused by config
+	}
+	q := u.Query()
+	host := q.Get(listen)
+	q.Del(listen)
+	switch {
+	case strings.HasPrefix(host, "/"):
+		u.Host = ""
+		q.Del("port")
+		q.Set("host", host)
+	case host != "":
+		u.Host = host
+		q.Del("host")
+		q.Del("port")
+	}
+	u.RawQuery = q.Encode()
+	return u.String()
+}
+
 // config reads a URL. What is wrong with it is told without its password.
 func config(address string) (pq.Config, error) {
 	if !strings.HasPrefix(address, "postgres://") && !strings.HasPrefix(address, "postgresql://") {
@@ -108,7 +136,10 @@ func config(address string) (pq.Config, error) {
 	if err != nil {
 		return pq.Config{}, errors.New("it cannot be parsed: want postgres://USER:PASSWORD@HOST:PORT/DATABASE, with special characters of the password written as %XX")
 	}
-	cfg, err := pq.NewConfig(address)
+	q := u.Query()
+	q.Del(listen)
+	u.RawQuery = q.Encode()
+	cfg, err := pq.NewConfig(u.String())
 	if err != nil {
 		text := err.Error()
 		if p, ok := u.User.Password(); ok && p != "" {
