@@ -72,7 +72,7 @@ func scanFile(name, text string) (conformance, covers []Mark) {
 	in := ""
 	for i, line := range lines {
 		switch {
-		case strings.HasPrefix(line, "func "):
+		case strings.HasPrefix(line, "func ") && !strings.HasSuffix(line, "}"): // it goes on
 			in = owner[i]
 		case line == "}":
 			in = ""

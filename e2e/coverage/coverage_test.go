@@ -84,12 +84,13 @@ func TestScan(t *testing.T) {
 	file := "package x\n\n" +
 		"// TestA is first.\n//\n" + conformanceMark + "[sig-a] One\nfunc TestA(t *testing.T) {\n" +
 		"\t" + coversMark + "a.b, c.d\n}\n\n" +
+		"func short() {}\n\n" +
 		conformanceMark + "[sig-a] Two\nfunc (s *space) two() {\n}\n"
 	conformance, covers, err := Scan(fstest.MapFS{"p/x_test.go": {Data: []byte(file)}, "p/x.go": {Data: []byte(file)}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Mark{{"[sig-a] One", "TestA", "p/x_test.go", 5}, {"[sig-a] Two", "two", "p/x_test.go", 10}}
+	want := []Mark{{"[sig-a] One", "TestA", "p/x_test.go", 5}, {"[sig-a] Two", "two", "p/x_test.go", 12}}
 	if diff := cmp.Diff(want, conformance); diff != "" {
 		t.Error(diff)
 	}

@@ -48,6 +48,15 @@ func Inspect(ctx context.Context, path string) (st kine.Status, err error) {
 	}
 	s := Store{readers: db}
 	p, err := s.progress(ctx)
+	// Who keeps history has noted times; else what is compacted is on its way out.
+	var history bool
+	if err == nil {
+		err = db.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM moment)").Scan(&history)
+	}
+	kept := p.compact
+	if history {
+		kept = min(max(p.oldest, mvcc.Pos(p.removed+1).Revision()), p.compact)
+	}
 	if err == nil {
 		err = s.usage.measure(ctx, db)
 	}
@@ -57,7 +66,7 @@ func Inspect(ctx context.Context, path string) (st kine.Status, err error) {
 	if err != nil {
 		return st, fmt.Errorf("sqlite: %s: %w", path, explain(err))
 	}
-	st.Backend, st.CompactRevision, st.OldestRevision, st.PendingRevisions = "sqlite", p.compact, min(p.oldest, p.compact), p.pending(min(p.oldest, p.compact))
+	st.Backend, st.CompactRevision, st.OldestRevision, st.PendingRevisions = "sqlite", p.compact, kept, p.pending(kept)
 	st.SizeBytes, st.FreeBytes = s.usage.size.Load(), s.usage.freePages.Load()*s.usage.pageSize.Load()
 	if wal, err := os.Stat(path + "-wal"); err == nil {
 		st.SizeBytes += wal.Size()
