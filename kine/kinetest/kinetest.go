@@ -64,6 +64,8 @@ func Run(t *testing.T, open func(t *testing.T) kine.Store, except ...Except) {
 		{"leases", testLeases}, {"concurrent writers", testConcurrent}, {"history is linearizable", testLinearizable},
 		{"large values", testLarge}, {"transaction shapes", testTxnShapes}, {"watch from the compact revision", testWatchAtCompact},
 		{"watch of many keys at once", testWatchMany}, {"past range", testPastRange}, {"lease of a key changes", testLeaseMoves},
+		{"what is refused takes no revision", testRefusedTakeNothing}, {"compacted revision in a transaction", testCompactedInTxn},
+		{"key of many versions", testBusyKey}, {"watch from before the compact revision", testWatchBeforeCompact},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for _, e := range except {

@@ -31,7 +31,7 @@ func Restart(t *testing.T, open func(t *testing.T) kine.Runner) {
 	stop()
 
 	s = open(t)
-	Start(t, s)
+	stop = Start(t, s)
 	wantEqual(t, "newest state", list(s, 0), newest)
 	got := list(s, r2)
 	got.Revision = past.Revision
@@ -46,4 +46,17 @@ func Restart(t *testing.T, open func(t *testing.T) kine.Runner) {
 	if rev := must[int64](t)(s.Create(ctx, "/c", nil, 0)); rev != newest.Revision+1 {
 		t.Errorf("the first write after the restart is at %d, want %d", rev, newest.Revision+1)
 	}
+
+	// A lease ends after a restart too, also when its key's revision is compacted.
+	must[kine.Lease](t)(s.Grant(ctx, 9, 1))
+	must[int64](t)(s.Create(ctx, "/ends", nil, 9))
+	if err := s.Compact(ctx, must[int64](t)(s.Create(ctx, "/d", nil, 0))); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	s = open(t)
+	Start(t, s)
+	Eventually(t, "the key goes with its lease", func() bool {
+		return must[kine.ReadResult](t)(s.Count(ctx, kine.Range{Start: "/ends"}, kine.ReadOptions{})).Count == 0
+	})
 }

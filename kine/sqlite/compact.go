@@ -111,6 +111,10 @@ func (w *writer) vacuum(ctx context.Context) error {
 func (w *writer) checkpoint(mode string) {
 	w.s.at(BeforeCopying)
 	defer w.s.at(AfterCopying)
+	if mode != "PASSIVE" {
+		w.patience(readersWait)
+		defer w.patience(busyTimeout)
+	}
 	var busy, log, done int
 	if err := w.s.db.QueryRow("PRAGMA wal_checkpoint("+mode+")").Scan(&busy, &log, &done); err != nil {
 		w.s.cfg.Log.Warn("the write-ahead log could not be copied into the database; it is tried again", "err", explain(err))
@@ -124,5 +128,12 @@ func (w *writer) checkpoint(mode string) {
 	}
 	if mode == "TRUNCATE" && busy == 0 {
 		w.length = 0
+	}
+}
+
+// patience is how long the writer's connection waits for others.
+func (w *writer) patience(d time.Duration) {
+	if _, err := w.s.db.Exec(fmt.Sprintf("PRAGMA busy_timeout=%d", d.Milliseconds())); err != nil {
+		w.s.cfg.Log.Debug("busy_timeout is not set", "err", err)
 	}
 }

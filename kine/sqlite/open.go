@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 	// The driver "sqlite".
@@ -60,10 +61,13 @@ func explainFS(err error) error {
 	return err
 }
 
+// busyTimeout is how long a connection waits for a lock that another one holds.
+const busyTimeout = 10 * time.Second
+
 // dsn is the driver's name of the file. Readers cannot write.
 func dsn(path string, reader bool) string {
 	q := url.Values{}
-	q.Add("_pragma", "busy_timeout(10000)")
+	q.Add("_pragma", fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()))
 	if reader {
 		q.Add("_pragma", "query_only(1)")
 		q.Add("_pragma", "cache_size(-8000)")

@@ -16,6 +16,12 @@ const (
 	// checkpointPages is the length of the write-ahead log, in pages, at which it
 	// is copied into the database. Reads get slower as it grows.
 	checkpointPages = 2000
+	// longLog is the length at which readers are waited for so that the log can be
+	// used anew: every restartEvery, each time for no longer than readersWait, since
+	// all writes wait too. One that reads for minutes is not worth them.
+	longLog      = 32 * checkpointPages
+	restartEvery = time.Second
+	readersWait  = 50 * time.Millisecond
 )
 
 // writer is the one goroutine that changes the database.
@@ -32,6 +38,8 @@ type writer struct {
 	pages, copied int
 	// length is the log's length at the last checkpoint.
 	length int
+	// restarted is when readers were waited for last.
+	restarted time.Time
 	// settled tells that maintenance found nothing to do since the last write.
 	settled bool
 	// measured is when the size was last looked at.
@@ -98,7 +106,8 @@ func (w *writer) run(ctx context.Context) {
 				armed = true
 			}
 			switch {
-			case max(w.length, w.pages) >= 32*checkpointPages:
+			case max(w.length, w.pages) >= longLog && time.Since(w.restarted) >= restartEvery:
+				w.restarted = time.Now()
 				w.checkpoint("RESTART") // readers kept the log from being used anew
 			case w.pages-w.copied >= checkpointPages && !w.s.Waiting() || w.pages-w.copied >= 8*checkpointPages:
 				w.checkpoint("PASSIVE")
