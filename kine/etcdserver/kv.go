@@ -6,6 +6,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"skiff/kine"
 	"skiff/kine/etcdwire"
@@ -27,24 +29,43 @@ func (s *kvServer) Range(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResp
 }
 
 func (s *kvServer) read(ctx context.Context, r *pb.RangeRequest) (kine.ReadResult, error) {
-	if len(r.Key) == 0 {
-		return kine.ReadResult{}, rpctypes.ErrGRPCEmptyKey
+	if err := checkRange(r); err != nil {
+		return kine.ReadResult{}, err
 	}
 	if r.Limit < 0 {
 		r.Limit = 0
 	}
-	if pb.RangeRequest_SortOrder_name[int32(r.SortOrder)] == "" || pb.RangeRequest_SortTarget_name[int32(r.SortTarget)] == "" {
-		return kine.ReadResult{}, rpctypes.ErrGRPCInvalidSortOption
-	}
 	keys := etcdwire.FromRange(r.Key, r.RangeEnd)
 	if r.CountOnly {
-		return s.cfg.Store.Count(ctx, keys, kine.ReadOptions{Revision: r.Revision})
+		return s.cfg.Store.Count(ctx, keys, kine.ReadOptions{Revision: max(r.Revision, 0)})
 	}
 	return s.cfg.Store.List(ctx, keys, etcdwire.ReadOptions(r))
 }
 
-// RangeStream answers as Range does, in parts.
+func checkRange(r *pb.RangeRequest) error {
+	switch {
+	case len(r.GetKey()) == 0:
+		return rpctypes.ErrGRPCEmptyKey
+	case pb.RangeRequest_SortOrder_name[int32(r.SortOrder)] == "" || pb.RangeRequest_SortTarget_name[int32(r.SortTarget)] == "":
+		return rpctypes.ErrGRPCInvalidSortOption
+	}
+	return nil
+}
+
+// RangeStream answers as Range does, in parts, and refuses what etcd refuses here.
 func (s *kvServer) RangeStream(r *pb.RangeRequest, stream grpc.ServerStreamingServer[pb.RangeStreamResponse]) error {
+	if err := checkRange(r); err != nil {
+		return err
+	}
+	if r.SortOrder == pb.RangeRequest_NONE {
+		r.SortTarget = pb.RangeRequest_KEY // without an order there is nothing to refuse
+	}
+	switch {
+	case etcdwire.Ordered(r):
+		return status.Error(codes.Unimplemented, "RangeStream does not support custom sort orders")
+	case etcdwire.Filtered(r):
+		return status.Error(codes.Unimplemented, "RangeStream does not support revision filters")
+	}
 	whole, err := s.Range(stream.Context(), r)
 	if err != nil {
 		return err
@@ -65,13 +86,8 @@ func (s *kvServer) RangeStream(r *pb.RangeRequest, stream grpc.ServerStreamingSe
 }
 
 func (s *kvServer) Put(ctx context.Context, r *pb.PutRequest) (*pb.PutResponse, error) {
-	switch {
-	case len(r.Key) == 0:
-		return nil, rpctypes.ErrGRPCEmptyKey
-	case r.IgnoreValue && len(r.Value) > 0:
-		return nil, rpctypes.ErrGRPCValueProvided
-	case r.IgnoreLease && r.Lease != 0:
-		return nil, rpctypes.ErrGRPCLeaseProvided
+	if err := checkPut(r); err != nil {
+		return nil, err
 	}
 	res, err := s.cfg.Store.Txn(ctx, kine.Txn{Success: []kine.Op{etcdwire.Put(r)}})
 	if err != nil {
@@ -96,7 +112,7 @@ func (s *kvServer) DeleteRange(ctx context.Context, r *pb.DeleteRangeRequest) (*
 }
 
 func (s *kvServer) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error) {
-	if err := checkTxn(r); err != nil {
+	if err := checkTxn(r, 0); err != nil {
 		return nil, err
 	}
 	t, err := etcdwire.FromTxn(r)
@@ -110,26 +126,47 @@ func (s *kvServer) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, 
 	return etcdwire.TxnResponse(r, &res, header), nil
 }
 
-// checkTxn refuses what etcd has words of its own for.
-func checkTxn(r *pb.TxnRequest) error {
-	for _, c := range r.Compare {
-		if len(c.Key) == 0 {
+// checkPut refuses what etcd has words of its own for.
+func checkPut(r *pb.PutRequest) error {
+	switch {
+	case len(r.GetKey()) == 0:
+		return rpctypes.ErrGRPCEmptyKey
+	case r.IgnoreValue && len(r.Value) > 0:
+		return rpctypes.ErrGRPCValueProvided
+	case r.IgnoreLease && r.Lease != 0:
+		return rpctypes.ErrGRPCLeaseProvided
+	}
+	return nil
+}
+
+// checkTxn refuses what etcd has words of its own for. What is nested deeper than
+// maxDepth is refused by the store.
+func checkTxn(r *pb.TxnRequest, depth int) error {
+	const maxDepth = 32
+	for _, c := range r.GetCompare() {
+		if len(c.GetKey()) == 0 {
 			return rpctypes.ErrGRPCEmptyKey
 		}
 	}
-	for _, ops := range [][]*pb.RequestOp{r.Success, r.Failure} {
+	for _, ops := range [][]*pb.RequestOp{r.GetSuccess(), r.GetFailure()} {
 		for _, op := range ops {
-			empty := false
+			var err error
 			switch q := op.GetRequest().(type) {
 			case *pb.RequestOp_RequestRange:
-				empty = len(q.RequestRange.Key) == 0
+				err = checkRange(q.RequestRange)
 			case *pb.RequestOp_RequestPut:
-				empty = len(q.RequestPut.Key) == 0
+				err = checkPut(q.RequestPut)
 			case *pb.RequestOp_RequestDeleteRange:
-				empty = len(q.RequestDeleteRange.Key) == 0
+				if len(q.RequestDeleteRange.GetKey()) == 0 {
+					err = rpctypes.ErrGRPCEmptyKey
+				}
+			case *pb.RequestOp_RequestTxn:
+				if depth < maxDepth {
+					err = checkTxn(q.RequestTxn, depth+1)
+				}
 			}
-			if empty {
-				return rpctypes.ErrGRPCEmptyKey
+			if err != nil {
+				return err
 			}
 		}
 	}

@@ -10,12 +10,19 @@ import (
 	"skiff/kine"
 )
 
+// Ordered tells whether a read asks for an order that is not the keys' own.
+func Ordered(r *pb.RangeRequest) bool {
+	return r.SortTarget != pb.RangeRequest_KEY || r.SortOrder == pb.RangeRequest_DESCEND
+}
+
+// Filtered tells whether a read leaves out keys by their revisions.
+func Filtered(r *pb.RangeRequest) bool {
+	return r.MinModRevision != 0 || r.MaxModRevision != 0 || r.MinCreateRevision != 0 || r.MaxCreateRevision != 0
+}
+
 // shaped tells whether a read asks for an order or a filter that the store does
 // not know.
-func shaped(r *pb.RangeRequest) bool {
-	return r.SortTarget != pb.RangeRequest_KEY || r.SortOrder == pb.RangeRequest_DESCEND ||
-		r.MinModRevision != 0 || r.MaxModRevision != 0 || r.MinCreateRevision != 0 || r.MaxCreateRevision != 0
-}
+func shaped(r *pb.RangeRequest) bool { return Ordered(r) || Filtered(r) }
 
 // RangeResponse encodes what a read saw, in the order and with the filters that
 // the request asks for. The header is the caller's.
@@ -28,7 +35,7 @@ func RangeResponse(r *pb.RangeRequest, res kine.ReadResult) *pb.RangeResponse {
 	kvs := res.KVs
 	if shaped(r) {
 		kvs = slices.DeleteFunc(slices.Clone(kvs), func(kv kine.KeyValue) bool { return filtered(r, &kv) })
-		if order := compareBy(r.SortTarget); r.SortOrder != pb.RangeRequest_NONE || r.SortTarget != pb.RangeRequest_KEY {
+		if order := compareBy(r.SortTarget); Ordered(r) {
 			slices.SortStableFunc(kvs, func(a, b kine.KeyValue) int {
 				if r.SortOrder == pb.RangeRequest_DESCEND {
 					return order(&b, &a)

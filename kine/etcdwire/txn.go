@@ -190,7 +190,8 @@ func Delete(r *pb.DeleteRangeRequest) kine.Op {
 
 // ReadOptions decodes how to read. What Shape does afterwards needs all keys.
 func ReadOptions(r *pb.RangeRequest) kine.ReadOptions {
-	o := kine.ReadOptions{Revision: r.Revision, Limit: r.Limit, KeysOnly: r.KeysOnly && r.SortTarget != pb.RangeRequest_VALUE}
+	// etcd takes a negative revision for the newest one.
+	o := kine.ReadOptions{Revision: max(r.Revision, 0), Limit: r.Limit, KeysOnly: r.KeysOnly && r.SortTarget != pb.RangeRequest_VALUE}
 	if shaped(r) {
 		o.Limit = 0
 	}

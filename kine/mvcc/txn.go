@@ -208,11 +208,14 @@ func (b *Batch) scanAt(r kine.Range, revision, limit int64) ([]*Version, int64, 
 
 func (r *txnRun) put(op *kine.Op, out *kine.OpResult) error {
 	b, key := r.b, op.Range.Start
+	value, lease := op.Value, op.Lease
+	if lease != 0 && !b.hasLease(lease) {
+		return kine.ErrLeaseNotFound
+	}
 	old, err := b.newest(key)
 	if err != nil {
 		return err
 	}
-	value, lease := op.Value, op.Lease
 	if (op.IgnoreValue || op.IgnoreLease) && old == nil {
 		return fmt.Errorf("put of key %.80q keeps a value or lease that is not there: %w", key, kine.ErrKeyNotFound)
 	}
@@ -223,9 +226,6 @@ func (r *txnRun) put(op *kine.Op, out *kine.OpResult) error {
 	}
 	if op.IgnoreLease {
 		lease = old.Lease
-	}
-	if lease != 0 && !b.hasLease(lease) {
-		return kine.ErrLeaseNotFound
 	}
 	if op.PrevKV && old != nil {
 		prev, err := b.value(old)

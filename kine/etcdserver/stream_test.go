@@ -88,3 +88,49 @@ func TestStarvedStream(t *testing.T) {
 		}
 	}
 }
+
+// A streamed range comes in parts; the last one alone says what is true of all.
+func TestRangeStreamComesInParts(t *testing.T) {
+	w := dialWire(t, serve(t))
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	const keys = 30
+	var last int64
+	for i := range keys {
+		resp, err := w.Put(ctx, &pb.PutRequest{Key: fmt.Appendf(nil, "/r/%02d", i), Value: make([]byte, 200_000)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = resp.Header.Revision
+	}
+	stream, err := w.RangeStream(ctx, &pb.RangeRequest{Key: []byte("/r/"), RangeEnd: []byte("/r0"), Limit: keys - 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	parts := 0
+	for {
+		resp, err := stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := resp.RangeResponse
+		parts++
+		for _, kv := range r.Kvs {
+			got = append(got, string(kv.Key))
+		}
+		if r.Header == nil {
+			if r.Count != 0 || r.More || len(r.Kvs) == 0 {
+				t.Errorf("part %d says count %d, more %v, and has %d keys", parts, r.Count, r.More, len(r.Kvs))
+			}
+			continue
+		}
+		if r.Header.Revision != last || r.Count != keys || !r.More {
+			t.Errorf("the last part says revision %d, count %d, more %v", r.Header.Revision, r.Count, r.More)
+		}
+		break
+	}
+	if len(got) != keys-1 || got[0] != "/r/00" || got[keys-2] != "/r/28" || parts < 5 {
+		t.Errorf("%d parts with %v", parts, got)
+	}
+}
