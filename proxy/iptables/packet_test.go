@@ -14,7 +14,13 @@ func TestPackets(t *testing.T) {
 	if _, err := exec.LookPath("iptables-save"); err != nil {
 		t.Skip("needs the package iptables")
 	}
-	packettest.Run(t, packettest.Kit{
+	packettest.Run(t, kit())
+}
+
+func BenchmarkServices(b *testing.B) { packettest.Measure(b, kit()) }
+
+func kit() packettest.Kit {
+	return packettest.Kit{
 		Localhost: true,
 		New: func(pods netip.Prefix) (packettest.Writer, error) {
 			return NewWriter(Config{IPv6: pods.Addr().Is6(), ClusterCIDRs: []netip.Prefix{pods}, MasqueradeBit: 14, LocalhostNodePorts: true})
@@ -40,5 +46,5 @@ func TestPackets(t *testing.T) {
 			}
 			return left, err
 		},
-	})
+	}
 }

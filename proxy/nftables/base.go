@@ -2,6 +2,8 @@ package nftables
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 
 	"sigs.k8s.io/knftables"
 )
@@ -21,6 +23,7 @@ func (w *Writer) base(tx *knftables.Transaction) {
 		tx.Add(&knftables.Map{Name: name, Type: kind})
 	}
 	tx.Add(&knftables.Set{Name: setClusterIPs, Type: addr})
+	tx.Add(&knftables.Set{Name: setHairpin, Type: addr + " . " + addr})
 	local := "fib daddr type local " + ip + " daddr != " + loopback
 	if len(w.cfg.NodePortAddresses) > 0 {
 		tx.Add(&knftables.Set{Name: setNodeIPs, Type: addr})
@@ -44,8 +47,22 @@ func (w *Writer) base(tx *knftables.Transaction) {
 	mark := fmt.Sprintf("%#x", uint32(1)<<w.cfg.MasqueradeBit)
 	rule(chainMark, "mark set mark or "+mark)
 	// Clear the mark, so that a second pass of the packet is not masqueraded.
-	rule(chainMasquerade, "mark and "+mark+" == 0 return", "mark set mark xor "+mark, "masquerade fully-random")
+	rule(chainMasquerade, ip+" saddr . "+ip+" daddr @"+setHairpin+" masquerade fully-random",
+		"mark and "+mark+" == 0 return", "mark set mark xor "+mark, "masquerade fully-random")
 	rule(chainReject, "reject")
+	for i := range endpointMaps {
+		for in, match := range map[string]string{mapEndpoint: ip + " daddr . ", mapNodePortEndpoint: ""} {
+			name, typ := in+strconv.Itoa(i), "inet_proto . inet_service : "+addr+" . inet_service"
+			if match != "" {
+				typ = addr + " . " + typ
+			}
+			tx.Add(&knftables.Map{Name: name, Type: typ})
+			tx.Add(&knftables.Chain{Name: name})
+			// Ports are translated too, for which the protocol must be known.
+			rule(name, "meta l4proto { tcp, udp, sctp } dnat "+ip+" to "+match+"meta l4proto . th dport map @"+name)
+		}
+	}
+	rule(chainServices, w.outsiders(ip)...)
 	rule(chainServices,
 		ip+" daddr . meta l4proto . th dport vmap @"+mapServices,
 		local+" meta l4proto . th dport vmap @"+mapNodePorts)
@@ -69,4 +86,21 @@ func (w *Writer) base(tx *knftables.Transaction) {
 	// connection that it belongs to.
 	hook("filter-forward", knftables.FilterType, knftables.ForwardHook, "0", "ct state invalid drop", isNew+"jump "+chainNoEndpoints)
 	hook("filter-output", knftables.FilterType, knftables.OutputHook, "0", isNew+"jump "+chainNoEndpoints, isNew+"jump "+chainNoNodePorts)
+}
+
+// outsiders are the rules that masquerade what comes to cluster IPs from outside
+// the cluster: its answers must come back by this node.
+func (w *Writer) outsiders(ip string) []string {
+	match := ip + " daddr @" + setClusterIPs
+	if !w.cfg.MasqueradeAll {
+		if len(w.cfg.ClusterCIDRs) == 0 {
+			return nil
+		}
+		var pods []string
+		for _, c := range w.cfg.ClusterCIDRs {
+			pods = append(pods, c.String())
+		}
+		match += " " + ip + " saddr != { " + strings.Join(pods, ", ") + " }"
+	}
+	return []string{match + " jump " + chainMark}
 }

@@ -14,7 +14,13 @@ func TestPackets(t *testing.T) {
 	if _, err := exec.LookPath("nft"); err != nil {
 		t.Skip("needs the package nftables")
 	}
-	packettest.Run(t, packettest.Kit{
+	packettest.Run(t, kit())
+}
+
+func BenchmarkServices(b *testing.B) { packettest.Measure(b, kit()) }
+
+func kit() packettest.Kit {
+	return packettest.Kit{
 		New: func(pods netip.Prefix) (packettest.Writer, error) {
 			return NewWriter(Config{IPv6: pods.Addr().Is6(), ClusterCIDRs: []netip.Prefix{pods}, MasqueradeBit: 14})
 		},
@@ -28,5 +34,5 @@ func TestPackets(t *testing.T) {
 			}
 			return left, err
 		},
-	})
+	}
 }

@@ -2,8 +2,15 @@
 // What a packet is for is looked up in maps, so a Service more costs packets
 // nothing, and a change writes only what changed.
 //
-// Rules is pure: the wished content of the kernel's table from the service
-// table. Writer brings the kernel to it in one transaction.
+// The common Service is nothing but elements of maps: one leads from its address
+// to the chain that draws one of N, which all Services with N endpoints share, and
+// one for each number drawn to an endpoint. Chains of its own has only a Service
+// that needs more: many endpoints, session affinity, or another choice by where
+// the packet comes from. The kernel takes time for each chain and anonymous map
+// that grows with how many there are, so that ten thousand of each take minutes.
+//
+// Rules is pure: the wished content of the kernel's table for one service port.
+// Writer brings the kernel to it in one transaction.
 package nftables
 
 import (
@@ -34,7 +41,7 @@ type Config struct {
 	NodePortAddresses []netip.Addr
 }
 
-// Maps and sets that lead packets to chains.
+// Maps and sets that lead packets to chains and endpoints.
 const (
 	mapServices    = "service-ips"
 	mapNodePorts   = "service-nodeports"
@@ -43,6 +50,17 @@ const (
 	mapNoNodePorts = "no-endpoint-nodeports"
 	setClusterIPs  = "cluster-ips"
 	setNodeIPs     = "nodeport-ips"
+	// setHairpin are this node's endpoints, each twice: a packet from one to
+	// itself must not keep its source.
+	setHairpin = "hairpin"
+)
+
+// Of what a packet is for, the endpoints with one number are in one map. Services
+// with more endpoints than there are maps have a chain of their own.
+const (
+	mapEndpoint         = "endpoint-"
+	mapNodePortEndpoint = "nodeport-endpoint-"
+	endpointMaps        = 16
 )
 
 // Chains that every node has.
@@ -55,47 +73,6 @@ const (
 	chainNoNodePorts = "nodeport-endpoints-check"
 	chainFirewall    = "firewall-check"
 )
-
-// Content is what a table holds beside its fixed part.
-type Content struct {
-	// Chains are the rules by chain.
-	Chains map[string][]string
-	// Elements are key and value by map or set; a set has empty values.
-	Elements map[string]map[string]string
-	// Affinity are the seconds that a set of clients remembers, by set.
-	Affinity map[string]int32
-}
-
-func newContent() *Content {
-	return &Content{Chains: map[string][]string{}, Elements: map[string]map[string]string{}, Affinity: map[string]int32{}}
-}
-
-// element keeps the first of two that want the same key: two Services may name
-// one external address.
-func (c *Content) element(in, key, value string) {
-	m := c.Elements[in]
-	if m == nil {
-		m = map[string]string{}
-		c.Elements[in] = m
-	}
-	if _, taken := m[key]; !taken {
-		m[key] = value
-	}
-}
-
-func (c *Content) merge(part *Content) {
-	for name, rules := range part.Chains {
-		c.Chains[name] = rules
-	}
-	for in, m := range part.Elements {
-		for key, value := range m {
-			c.element(in, key, value)
-		}
-	}
-	for name, seconds := range part.Affinity {
-		c.Affinity[name] = seconds
-	}
-}
 
 // key joins the parts of a map's key.
 func key(parts ...any) string {
@@ -133,7 +110,120 @@ func (b *builder) name(parts ...string) string {
 
 func (b *builder) chain(name string, rules ...string) { b.out.Chains[name] = rules }
 
+// destination is where packets for a service port go.
+type destination struct {
+	// in leads from key to a chain; refuse to what becomes of it without endpoints.
+	in, refuse, key string
+}
+
+func (b *builder) address(ip netip.Addr) destination {
+	return destination{mapServices, mapNoEndpoints, key(ip, b.proto, b.p.Port)}
+}
+
+func (b *builder) nodePort() destination {
+	return destination{mapNodePorts, mapNoNodePorts, key(b.proto, b.p.NodePort)}
+}
+
+// outside are the destinations of traffic from outside the cluster.
+func (b *builder) outside() []destination {
+	var out []destination
+	for _, ip := range slices.Concat(b.p.ExternalIP, b.p.LoadBalancerIPs) {
+		out = append(out, b.address(ip))
+	}
+	if b.p.NodePort != 0 {
+		out = append(out, b.nodePort())
+	}
+	return out
+}
+
 func (b *builder) port() {
+	p := b.p
+	b.out.element(setClusterIPs, p.ClusterIP.String(), "")
+	if p.AffinitySeconds > 0 || p.ExternalLocal && p.External() {
+		b.chains()
+	} else {
+		b.spread(b.address(p.ClusterIP), p.Internal(), false)
+		for _, to := range b.outside() {
+			b.spread(to, p.Cluster, true)
+		}
+	}
+	if len(p.SourceRanges) > 0 {
+		b.firewall("firewall-" + b.id)
+	}
+}
+
+// spread leads a destination evenly to endpoints.
+func (b *builder) spread(to destination, eps []state.Endpoint, masquerade bool) {
+	if len(eps) == 0 {
+		b.out.element(to.refuse, to.key, b.refusal())
+		return
+	}
+	for i := range eps {
+		if at := eps[i].Addr.Addr(); eps[i].Here() {
+			b.out.element(setHairpin, key(at, at), "")
+		}
+	}
+	var chain string
+	if len(eps) > endpointMaps {
+		chain = b.many(eps)
+	} else {
+		chain = b.pick(to, eps)
+	}
+	if masquerade {
+		next := chain
+		chain = "external-" + chain
+		b.chain(chain, "jump "+chainMark, "goto "+next)
+	}
+	b.out.element(to.in, to.key, "goto "+chain)
+}
+
+// pick draws a number in a chain that all Services with so many endpoints share;
+// base has the chains of the numbers.
+func (b *builder) pick(to destination, eps []state.Endpoint) string {
+	in, chain := mapEndpoint, "pick-"
+	if to.in == mapNodePorts {
+		in, chain = mapNodePortEndpoint, "nodeport-pick-"
+	}
+	targets := make([]string, len(eps))
+	for i := range eps {
+		number := in + strconv.Itoa(i)
+		targets[i] = "goto " + number
+		b.out.element(number, to.key, key(eps[i].Addr.Addr(), eps[i].Addr.Port()))
+	}
+	chain += strconv.Itoa(len(eps))
+	b.chain(chain, draw("vmap", targets))
+	return chain
+}
+
+// many draws in a chain of the port's own.
+func (b *builder) many(eps []state.Endpoint) string {
+	targets := make([]string, len(eps))
+	for i := range eps {
+		targets[i] = key(eps[i].Addr.Addr(), eps[i].Addr.Port())
+	}
+	chain := "service-" + b.id
+	b.chain(chain, "meta l4proto "+b.proto+" dnat "+b.ip+" to "+draw("map", targets))
+	return chain
+}
+
+// draw looks up one of the targets by chance.
+func draw(in string, targets []string) string {
+	if in == "vmap" && len(targets) == 1 {
+		return targets[0]
+	}
+	var out strings.Builder
+	fmt.Fprintf(&out, "numgen random mod %d %s {", len(targets), in)
+	for i, t := range targets {
+		if i > 0 {
+			out.WriteString(" ,")
+		}
+		out.WriteString(" " + strconv.Itoa(i) + " : " + t)
+	}
+	return out.String() + " }"
+}
+
+// chains leads to endpoints through chains of the port's own.
+func (b *builder) chains() {
 	p := b.p
 	internal, external := p.Internal(), p.Cluster
 	clusterChain, localChain := "service-"+b.id, "local-"+b.id
@@ -150,11 +240,10 @@ func (b *builder) port() {
 	if len(p.Local) > 0 && p.UsesLocal() {
 		b.balance(localChain, p.Local)
 	}
-	b.out.element(setClusterIPs, p.ClusterIP.String(), "")
-	if len(internal) > 0 {
-		b.out.element(mapServices, key(p.ClusterIP, b.proto, p.Port), "goto "+internalChain)
+	if to := b.address(p.ClusterIP); len(internal) > 0 {
+		b.out.element(to.in, to.key, "goto "+internalChain)
 	} else {
-		b.out.element(mapNoEndpoints, key(p.ClusterIP, b.proto, p.Port), b.refusal())
+		b.out.element(to.refuse, to.key, b.refusal())
 	}
 	if !p.External() {
 		return
@@ -164,23 +253,12 @@ func (b *builder) port() {
 	if reachable {
 		b.external(externalChain, clusterChain, policyChain, len(external) > 0)
 	}
-	for _, ip := range slices.Concat(p.ExternalIP, p.LoadBalancerIPs) {
+	for _, to := range b.outside() {
 		if reachable {
-			b.out.element(mapServices, key(ip, b.proto, p.Port), "goto "+externalChain)
+			b.out.element(to.in, to.key, "goto "+externalChain)
 		}
 		if len(external) == 0 {
-			b.out.element(mapNoEndpoints, key(ip, b.proto, p.Port), b.refusal())
-		}
-	}
-	if len(p.SourceRanges) > 0 && reachable {
-		b.firewall("firewall-" + b.id)
-	}
-	if p.NodePort != 0 {
-		if reachable {
-			b.out.element(mapNodePorts, key(b.proto, p.NodePort), "goto "+externalChain)
-		}
-		if len(external) == 0 {
-			b.out.element(mapNoNodePorts, key(b.proto, p.NodePort), b.refusal())
+			b.out.element(to.refuse, to.key, b.refusal())
 		}
 	}
 }
@@ -214,6 +292,9 @@ func (b *builder) external(chain, clusterChain, policyChain string, hasPolicy bo
 
 // firewall drops what does not come from the load balancer's source ranges.
 func (b *builder) firewall(chain string) {
+	if len(b.p.LoadBalancerIPs) == 0 || len(b.p.Cluster) == 0 && len(b.p.Local) == 0 {
+		return
+	}
 	var rules []string
 	for _, r := range b.p.SourceRanges {
 		rules = append(rules, fmt.Sprintf("%s saddr %s return", b.ip, r))
@@ -229,14 +310,7 @@ func (b *builder) firewall(chain string) {
 // balance spreads new connections evenly over endpoints.
 func (b *builder) balance(chain string, eps []state.Endpoint) {
 	p := b.p
-	to := fmt.Sprintf("%s daddr %s %s dport %d ", b.ip, p.ClusterIP, b.proto, p.Port)
 	var rules []string
-	switch {
-	case b.c.MasqueradeAll:
-		rules = append(rules, to+"jump "+chainMark)
-	case len(b.c.ClusterCIDRs) == 1:
-		rules = append(rules, fmt.Sprintf("%s%s saddr != %s jump %s", to, b.ip, b.c.ClusterCIDRs[0], chainMark))
-	}
 	chains := make([]string, len(eps))
 	for i := range eps {
 		chains[i] = b.endpoint(&eps[i])
@@ -244,18 +318,11 @@ func (b *builder) balance(chain string, eps []state.Endpoint) {
 			rules = append(rules, fmt.Sprintf("%s saddr @%s goto %s", b.ip, affinity(chains[i]), chains[i]))
 		}
 	}
-	if len(chains) == 1 {
-		b.chain(chain, append(rules, "goto "+chains[0])...)
-		return
-	}
-	var pick strings.Builder
+	targets := make([]string, len(chains))
 	for i, c := range chains {
-		if i > 0 {
-			pick.WriteString(" , ")
-		}
-		pick.WriteString(strconv.Itoa(i) + " : goto " + c)
+		targets[i] = "goto " + c
 	}
-	b.chain(chain, append(rules, fmt.Sprintf("numgen random mod %d vmap { %s }", len(chains), pick.String()))...)
+	b.chain(chain, append(rules, draw("vmap", targets))...)
 }
 
 func affinity(endpointChain string) string {

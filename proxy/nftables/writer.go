@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
+	"net/netip"
 	"os/exec"
 	"slices"
-	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/knftables"
 
 	"skiff/proxy/state"
@@ -22,14 +22,21 @@ const Table = "kube-proxy"
 type Writer struct {
 	cfg Config
 	nft knftables.Interface
-	// parts are the content of each service port, made of a version of it.
-	parts   map[state.PortName]part
-	written *Content // nil when the kernel's content is not known
+	// book is what all service ports want, as of a version of the service table,
+	// and parts what each does.
+	book  *book
+	parts map[types.NamespacedName][]part
+	as    uint64
+	// written tells that the kernel has what the book says.
+	written bool
 }
 
+// part is one service port's.
 type part struct {
-	version uint64
-	content *Content
+	of state.PortName
+	// The endpoints keep their places, so that one that goes moves only one other.
+	cluster, local []state.Endpoint
+	content        *Content
 }
 
 // NewWriter finds the nft program.
@@ -45,7 +52,7 @@ func NewWriter(cfg Config) (*Writer, error) {
 }
 
 func newWriter(cfg Config, nft knftables.Interface) *Writer {
-	return &Writer{cfg: cfg, nft: nft, parts: map[state.PortName]part{}}
+	return &Writer{cfg: cfg, nft: nft, book: newBook(), parts: map[types.NamespacedName][]part{}}
 }
 
 func familyOf(v6 bool) knftables.Family {
@@ -58,157 +65,137 @@ func familyOf(v6 bool) knftables.Family {
 // Sync brings the kernel to the table in one transaction. After an error, and
 // when full is set, it makes the kernel's table anew.
 func (w *Writer) Sync(ctx context.Context, t *state.Table, full bool) error {
-	next := w.content(t)
+	before, next := w.take(t)
 	tx := w.nft.NewTransaction()
-	before := w.written
-	if full || before == nil {
+	if full || !w.written {
 		tx.Add(&knftables.Table{})
 		tx.Delete(&knftables.Table{})
 		tx.Add(&knftables.Table{Comment: knftables.PtrTo("rules of Services")})
 		w.base(tx)
-		before = newContent()
+		before, next = newContent(), w.all()
 	}
 	w.diff(tx, before, next)
 	if tx.NumOperations() == 0 {
 		return nil
 	}
-	w.written = nil
+	w.written = false
 	if err := w.nft.Run(ctx, tx); err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		return fmt.Errorf("nftables: %w", err)
 	}
-	w.written = next
+	w.written = true
 	return nil
 }
 
-// content is that of all service ports; what did not change is not made again.
-func (w *Writer) content(t *state.Table) *Content {
-	all := newContent()
-	parts := make(map[state.PortName]part, len(w.parts))
-	t.Each(func(p *state.Port, version uint64) {
-		c, ok := w.parts[p.Name]
-		if !ok || c.version != version {
-			c = part{version, Rules(&w.cfg, p)}
+// take takes the changes of the service table into the book. It returns what they
+// touch, before and after.
+func (w *Writer) take(t *state.Table) (before, next *Content) {
+	names, ok := t.Since(w.as)
+	if !ok {
+		names = w.everyName(t)
+	}
+	w.as = t.Version()
+	type change struct{ old, new []part }
+	changes := make([]change, len(names))
+	before, next = newContent(), newContent()
+	for i, name := range names {
+		changes[i] = change{w.parts[name], w.make(w.parts[name], t.Of(name))}
+		for _, p := range slices.Concat(changes[i].old, changes[i].new) {
+			w.book.show(before, p.content)
 		}
-		parts[p.Name] = c
-		all.merge(c.content)
+	}
+	for i, name := range names {
+		for _, p := range changes[i].old {
+			w.book.replace(p.of, p.content, nil)
+		}
+		for _, p := range changes[i].new {
+			w.book.replace(p.of, nil, p.content)
+		}
+		if w.parts[name] = changes[i].new; len(changes[i].new) == 0 {
+			delete(w.parts, name)
+		}
+	}
+	for _, c := range changes {
+		for _, p := range slices.Concat(c.old, c.new) {
+			w.book.show(next, p.content)
+		}
+	}
+	return before, next
+}
+
+// everyName are the Services of the table in their order, and those that were.
+func (w *Writer) everyName(t *state.Table) []types.NamespacedName {
+	var names []types.NamespacedName
+	t.Each(func(p *state.Port, _ uint64) {
+		if n := len(names); n == 0 || names[n-1] != p.Name.NamespacedName {
+			names = append(names, p.Name.NamespacedName)
+		}
 	})
-	w.parts = parts
-	return all
+	for name := range w.parts {
+		if t.Of(name) == nil {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
-// diff writes what takes the kernel from one content to another. An object goes
-// after all that names it, and comes before.
-func (w *Writer) diff(tx *knftables.Transaction, before, next *Content) {
-	for _, in := range sorted(before.Elements) {
-		for _, k := range sorted(before.Elements[in]) {
-			old := before.Elements[in][k]
-			if value, ok := next.Elements[in][k]; !ok || value != old {
-				tx.Delete(elementOf(in, k, old))
-			}
+// make is the content of a Service's ports.
+func (w *Writer) make(old []part, ports []state.Port) []part {
+	out := make([]part, len(ports))
+	for i := range ports {
+		p := ports[i]
+		if j := slices.IndexFunc(old, func(o part) bool { return o.of == p.Name }); j >= 0 {
+			p.Cluster, p.Local = placed(old[j].cluster, p.Cluster), placed(old[j].local, p.Local)
 		}
+		out[i] = part{p.Name, p.Cluster, p.Local, Rules(&w.cfg, &p)}
 	}
-	addr := "ipv4_addr"
-	if w.cfg.IPv6 {
-		addr = "ipv6_addr"
-	}
-	renewed := map[string]bool{}
-	for _, name := range sorted(next.Affinity) {
-		seconds := next.Affinity[name]
-		old, ok := before.Affinity[name]
-		if ok && old == seconds {
-			continue
-		}
-		// A set's time cannot be changed, so it is made anew; the rules that name
-		// it are written again.
-		renewed[name] = ok
-		if !ok {
-			tx.Add(affinitySet(name, addr, seconds))
-		}
-	}
-	var changed []string
-	for _, name := range sorted(next.Chains) {
-		rules := next.Chains[name]
-		old, ok := before.Chains[name]
-		if !ok {
-			tx.Add(&knftables.Chain{Name: name})
-		}
-		if !ok || !slices.Equal(old, rules) || names(rules, renewed) {
-			changed = append(changed, name)
-			if ok {
-				tx.Flush(&knftables.Chain{Name: name})
-			}
-		}
-	}
-	for _, name := range sorted(next.Affinity) {
-		if renewed[name] {
-			tx.Delete(&knftables.Set{Name: name})
-			tx.Add(affinitySet(name, addr, next.Affinity[name]))
-		}
-	}
-	for _, name := range changed {
-		for _, rule := range next.Chains[name] {
-			tx.Add(&knftables.Rule{Chain: name, Rule: rule})
-		}
-	}
-	for _, in := range sorted(next.Elements) {
-		for _, k := range sorted(next.Elements[in]) {
-			value := next.Elements[in][k]
-			if old, ok := before.Elements[in][k]; !ok || value != old {
-				tx.Add(elementOf(in, k, value))
-			}
-		}
-	}
-	var gone []string
-	for _, name := range sorted(before.Chains) {
-		if _, still := next.Chains[name]; !still {
-			gone = append(gone, name)
-			tx.Flush(&knftables.Chain{Name: name})
-		}
-	}
-	for _, name := range gone {
-		tx.Delete(&knftables.Chain{Name: name})
-	}
-	for _, name := range sorted(before.Affinity) {
-		if _, still := next.Affinity[name]; !still {
-			tx.Delete(&knftables.Set{Name: name})
-		}
-	}
+	return out
 }
 
-// names tells whether a rule names one of the sets.
-func names(rules []string, sets map[string]bool) bool {
-	for set, on := range sets {
-		if on && slices.ContainsFunc(rules, func(r string) bool { return strings.Contains(r, "@"+set+" ") }) {
-			return true
+// placed are the endpoints in an order in which those that were there keep their
+// places, as far as there are so many.
+func placed(before, now []state.Endpoint) []state.Endpoint {
+	place := map[netip.AddrPort]int{}
+	for i, e := range before {
+		if i < len(now) {
+			place[e.Addr] = i
 		}
 	}
-	return false
-}
-
-func affinitySet(name, addr string, seconds int32) *knftables.Set {
-	timeout := time.Duration(seconds) * time.Second
-	return &knftables.Set{Name: name, Type: addr, Flags: []knftables.SetFlag{knftables.DynamicFlag, knftables.TimeoutFlag}, Timeout: &timeout}
-}
-
-func elementOf(in, key, value string) *knftables.Element {
-	e := &knftables.Element{Key: strings.Split(key, " . ")}
-	if value == "" {
-		e.Set = in
-	} else {
-		e.Map, e.Value = in, []string{value}
+	out := make([]state.Endpoint, len(now))
+	taken := make([]bool, len(now))
+	var rest []state.Endpoint
+	for _, e := range now {
+		if i, ok := place[e.Addr]; ok {
+			out[i], taken[i] = e, true
+		} else {
+			rest = append(rest, e)
+		}
 	}
-	return e
+	for i := range out {
+		if !taken[i] {
+			out[i], rest = rest[0], rest[1:]
+		}
+	}
+	return out
 }
 
-func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+// all is the content of all service ports.
+func (w *Writer) all() *Content {
+	out := newContent()
+	for _, parts := range w.parts {
+		for _, p := range parts {
+			w.book.show(out, p.content)
+		}
+	}
+	return out
+}
 
 // Intact tells whether the rules are still there: another program may have
 // flushed them all.
 func (w *Writer) Intact() (bool, error) {
-	if w.written == nil {
+	if !w.written {
 		return false, nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)

@@ -37,6 +37,25 @@ func TestRules(t *testing.T) {
 	}{
 		"cluster IP": {
 			edit: func(*state.Port) {},
+			want: map[string]map[string]string{setClusterIPs: {"10.96.0.1": ""}, mapServices: {"10.96.0.1 . tcp . 80": "goto pick-2"},
+				"endpoint-0": {"10.96.0.1 . tcp . 80": "10.0.0.1 . 8080"}, "endpoint-1": {"10.96.0.1 . tcp . 80": "10.0.1.1 . 8080"}},
+		},
+		"node port": {
+			edit: func(p *state.Port) { p.NodePort, p.Cluster = 30080, p.Cluster[:1] },
+			want: map[string]map[string]string{setClusterIPs: {"10.96.0.1": ""}, mapServices: {"10.96.0.1 . tcp . 80": "goto pick-1"},
+				mapNodePorts: {"tcp . 30080": "external"}, "endpoint-0": {"10.96.0.1 . tcp . 80": "10.0.0.1 . 8080"},
+				"nodeport-endpoint-0": {"tcp . 30080": "10.0.0.1 . 8080"}},
+		},
+		"affinity": {
+			edit: func(p *state.Port) { p.AffinitySeconds = 10 },
+			want: map[string]map[string]string{setClusterIPs: {"10.96.0.1": ""}, mapServices: {"10.96.0.1 . tcp . 80": "service"}},
+		},
+		"more endpoints than maps": {
+			edit: func(p *state.Port) {
+				for i := range endpointMaps {
+					p.Cluster = append(p.Cluster, state.Endpoint{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 2, byte(i)}), 8080)})
+				}
+			},
 			want: map[string]map[string]string{setClusterIPs: {"10.96.0.1": ""}, mapServices: {"10.96.0.1 . tcp . 80": "service"}},
 		},
 		"nothing anywhere": {
@@ -53,7 +72,8 @@ func TestRules(t *testing.T) {
 		},
 		"internal policy Local": {
 			edit: func(p *state.Port) { p.InternalLocal = true },
-			want: map[string]map[string]string{setClusterIPs: {"10.96.0.1": ""}, mapServices: {"10.96.0.1 . tcp . 80": "local"}},
+			want: map[string]map[string]string{setClusterIPs: {"10.96.0.1": ""}, mapServices: {"10.96.0.1 . tcp . 80": "goto pick-1"},
+				"endpoint-0": {"10.96.0.1 . tcp . 80": "10.0.0.1 . 8080"}},
 		},
 		"load balancer for some": {
 			edit: func(p *state.Port) {
@@ -61,13 +81,16 @@ func TestRules(t *testing.T) {
 				p.SourceRanges = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
 			},
 			want: map[string]map[string]string{setClusterIPs: {"10.96.0.1": ""},
-				mapServices: {"10.96.0.1 . tcp . 80": "service", "203.0.113.1 . tcp . 80": "external"}, mapFirewall: {"203.0.113.1 . tcp . 80": "firewall"}},
+				mapServices: {"10.96.0.1 . tcp . 80": "goto pick-2", "203.0.113.1 . tcp . 80": "external"}, mapFirewall: {"203.0.113.1 . tcp . 80": "firewall"},
+				"endpoint-0": {"10.96.0.1 . tcp . 80": "10.0.0.1 . 8080", "203.0.113.1 . tcp . 80": "10.0.0.1 . 8080"},
+				"endpoint-1": {"10.96.0.1 . tcp . 80": "10.0.1.1 . 8080", "203.0.113.1 . tcp . 80": "10.0.1.1 . 8080"}},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := port("s", "10.96.0.1", tc.edit)
 			content := Rules(c, &p)
 			got := map[string]map[string]string{}
+			delete(content.Elements, setHairpin)
 			for in, m := range content.Elements {
 				got[in] = map[string]string{}
 				for k, v := range m {
@@ -137,16 +160,24 @@ func TestIncremental(t *testing.T) {
 	}
 	operations := func() int {
 		tx := w.nft.NewTransaction()
-		w.diff(tx, w.written, w.content(table))
+		before, next := w.take(table)
+		w.diff(tx, before, next)
 		return tx.NumOperations()
 	}
 	if n := operations(); n != 0 {
 		t.Errorf("%d operations without a change", n)
 	}
-	b := port("b", "10.96.0.2", func(p *state.Port) { p.Cluster = p.Cluster[:1] })
+	b := port("b", "10.96.0.2", func(p *state.Port) { p.Cluster = p.Cluster[1:] })
 	table.Set(b.Name.NamespacedName, []state.Port{b})
-	// The service's chain is written again (flush, rule), the endpoint's removed.
-	if n := operations(); n != 4 {
-		t.Errorf("%d operations for an endpoint less, want 4", n)
+	// The endpoint that stays is the first now, so each number's element changes;
+	// the Service's leads to a chain for one. The other Service still needs that
+	// for two.
+	if n := operations(); n != 7 {
+		t.Errorf("%d operations for an endpoint less, want 7", n)
+	}
+	table.Set(b.Name.NamespacedName, nil)
+	// Its three elements and the chain that no one else uses.
+	if n := operations(); n != 5 {
+		t.Errorf("%d operations for a Service less, want 5", n)
 	}
 }

@@ -186,7 +186,11 @@ func (b *bench) clusterIP(t *testing.T) {
 	b.set(t, service(), at(pod2IP, "n2"))
 	b.reaches(t, b.pod1, clusterIP+":80", pod1IP, "pod2")
 	b.reaches(t, b.client, clusterIP+":80", "10.2.2.1", "pod2")
-	// A pod that reaches itself gets an answer by way of the node.
+	// A pod that reaches itself gets an answer by way of the node, also where
+	// nobody says that it is on this one.
+	b.set(t, service(), at(pod1IP, "n1"))
+	b.reaches(t, b.pod1, clusterIP+":80", "10.2.1.1", "pod1")
+	b.set(t, service(), discovery.Endpoint{Addresses: []string{pod2IP}})
 	b.reaches(t, b.pod2, clusterIP+":80", "10.2.2.1", "pod2")
 }
 

@@ -22,7 +22,7 @@ type space struct {
 	ns   netns.NsHandle
 }
 
-func newSpace(t *testing.T) *space {
+func newSpace(t testing.TB) *space {
 	t.Helper()
 	s := &space{work: make(chan func())}
 	made := make(chan error, 1)
@@ -54,7 +54,7 @@ func (s *space) do(f func() error) error {
 	return <-done
 }
 
-func (s *space) must(t *testing.T, f func() error) {
+func (s *space) must(t testing.TB, f func() error) {
 	t.Helper()
 	if err := s.do(f); err != nil {
 		t.Fatal(err)
@@ -94,7 +94,7 @@ type world struct {
 	node, client, pod1, pod2 *space
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	w := &world{node: newSpace(t), client: newSpace(t), pod1: newSpace(t), pod2: newSpace(t)}
 	w.node.must(t, func() error {
 		var errs []error
@@ -118,7 +118,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-func (w *world) link(t *testing.T, s *space, name, nodeAddr, addr string) {
+func (w *world) link(t testing.TB, s *space, name, nodeAddr, addr string) {
 	t.Helper()
 	w.node.must(t, func() error {
 		attrs := netlink.NewLinkAttrs()
@@ -139,7 +139,7 @@ func (w *world) link(t *testing.T, s *space, name, nodeAddr, addr string) {
 // port is where the pods answer with their name and the caller's address.
 const port = 8080
 
-func answerTCP(t *testing.T, pod *space, name string) {
+func answerTCP(t testing.TB, pod *space, name string) {
 	t.Helper()
 	var l net.Listener
 	pod.must(t, func() (err error) {
@@ -159,7 +159,7 @@ func answerTCP(t *testing.T, pod *space, name string) {
 	}()
 }
 
-func answerUDP(t *testing.T, pod *space, name string) {
+func answerUDP(t testing.TB, pod *space, name string) {
 	t.Helper()
 	var c *net.UDPConn
 	pod.must(t, func() (err error) {

@@ -43,6 +43,10 @@ type Endpoint struct {
 	hintZones, hintNodes        []string
 }
 
+// Here tells whether the endpoint may be on this node: one whose node nobody named
+// may be.
+func (e *Endpoint) Here() bool { return e.Local || e.node == "" }
+
 // Port is one port of one Service for one IP family.
 type Port struct {
 	Name       PortName

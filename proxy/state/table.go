@@ -2,6 +2,7 @@ package state
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	v1 "k8s.io/api/core/v1"
@@ -13,12 +14,19 @@ import (
 type Table struct {
 	services map[types.NamespacedName]*row
 	changes  uint64
+	// names are the Services in order; nil until somebody asks.
+	names []types.NamespacedName
+	// journal are the Services that the last changes were of, the newest last.
+	journal []types.NamespacedName
 }
 
 type row struct {
 	ports   []Port
 	version uint64
 }
+
+// journaled is how many changes are remembered at least.
+const journaled = 4096
 
 // NewTable is an empty table.
 func NewTable() *Table { return &Table{services: map[types.NamespacedName]*row{}} }
@@ -35,28 +43,76 @@ func (t *Table) Set(name types.NamespacedName, ports []Port) (stale []Flow, chan
 		return nil, false
 	}
 	t.changes++
+	if t.journal = append(t.journal, name); len(t.journal) >= 2*journaled {
+		t.journal = append(t.journal[:0], t.journal[len(t.journal)-journaled:]...)
+	}
 	stale = staleFlows(before, ports)
 	if len(ports) == 0 {
 		delete(t.services, name)
+		t.list(name, false)
 		return stale, true
 	}
 	t.services[name] = &row{ports: ports, version: t.changes}
+	if old == nil {
+		t.list(name, true)
+	}
 	return stale, true
+}
+
+// list keeps the names in order when one comes or goes.
+func (t *Table) list(name types.NamespacedName, comes bool) {
+	if t.names == nil {
+		return
+	}
+	i, _ := slices.BinarySearchFunc(t.names, name, compareNames)
+	if comes {
+		t.names = slices.Insert(t.names, i, name)
+	} else {
+		t.names = slices.Delete(t.names, i, i+1)
+	}
+}
+
+func compareNames(a, b types.NamespacedName) int {
+	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 }
 
 // Len is the number of Services.
 func (t *Table) Len() int { return len(t.services) }
 
+// Of are the ports of a Service.
+func (t *Table) Of(name types.NamespacedName) []Port {
+	if r := t.services[name]; r != nil {
+		return r.ports
+	}
+	return nil
+}
+
+// Version is that of the last change; 0 is before the first.
+func (t *Table) Version() uint64 { return t.changes }
+
+// Since names the Services that changed after a version, each once. It is not ok
+// when that is too long ago: any may have changed.
+func (t *Table) Since(version uint64) (names []types.NamespacedName, ok bool) {
+	n := t.changes - version
+	if n > uint64(len(t.journal)) {
+		return nil, false
+	}
+	seen := map[types.NamespacedName]bool{}
+	for _, name := range t.journal[uint64(len(t.journal))-n:] {
+		if !seen[name] {
+			seen[name] = true
+			names = append(names, name)
+		}
+	}
+	return names, true
+}
+
 // Each visits every port in name order with the version of its Service.
 func (t *Table) Each(visit func(p *Port, version uint64)) {
-	names := make([]types.NamespacedName, 0, len(t.services))
-	for name := range t.services {
-		names = append(names, name)
+	if t.names == nil {
+		t.names = slices.SortedFunc(maps.Keys(t.services), compareNames)
 	}
-	slices.SortFunc(names, func(a, b types.NamespacedName) int {
-		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
-	})
-	for _, name := range names {
+	for _, name := range t.names {
 		r := t.services[name]
 		for i := range r.ports {
 			visit(&r.ports[i], r.version)
