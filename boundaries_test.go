@@ -29,6 +29,7 @@ var forbidden = []struct {
 	{"github.com/lib/pq", "only the store speaks SQL", []string{"kine/"}},
 	{"github.com/opencontainers/runc/libcontainer", "only the shim runs containers, and only it uses cgo", []string{"kubelet/cri/shim/"}},
 	{"github.com/coreos/go-iptables", "only the proxy and the pod network touch netfilter", []string{"proxy/", "kubelet/network/"}},
+	{"github.com/google/nftables", "only the proxy and the pod network touch netfilter", []string{"proxy/", "kubelet/network/"}},
 	{"sigs.k8s.io/knftables", "only the proxy and the pod network touch netfilter", []string{"proxy/", "kubelet/network/"}},
 }
 

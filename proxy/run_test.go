@@ -65,6 +65,7 @@ func TestRun(t *testing.T) {
 		Endpoints: []discovery.Endpoint{{Addresses: []string{"10.0.0.1"}}},
 	}
 	has := map[Mode]string{IPTables: "KUBE-SERVICES", NFTables: "table ip kube-proxy"}
+	leads := map[Mode]string{IPTables: "10.0.0.1:8080", NFTables: "10.0.0.1 . 8080"}
 	for _, mode := range []Mode{IPTables, NFTables, IPTables} {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
@@ -100,7 +101,7 @@ func TestRun(t *testing.T) {
 				t.Errorf("mode %s: %s is in the kernel: %v", mode, sign, got)
 			}
 		}
-		if !strings.Contains(text, "10.0.0.1:8080") {
+		if !strings.Contains(text, leads[mode]) {
 			t.Errorf("mode %s: no rule leads to the endpoint", mode)
 		}
 	}

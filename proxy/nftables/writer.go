@@ -7,8 +7,8 @@ import (
 	"net/netip"
 	"os/exec"
 	"slices"
-	"time"
 
+	netlink "github.com/google/nftables"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/knftables"
 
@@ -193,18 +193,22 @@ func (w *Writer) all() *Content {
 }
 
 // Intact tells whether the rules are still there: another program may have
-// flushed them all.
+// flushed them all. It asks the kernel itself: the nft program would read all maps
+// with their elements to list a chain.
 func (w *Writer) Intact() (bool, error) {
 	if !w.written {
 		return false, nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	for _, chain := range []string{"nat-prerouting", chainServices} {
-		rules, err := w.nft.ListRules(ctx, chain)
-		if knftables.IsNotFound(err) {
-			return false, nil
-		}
+	kernel, err := netlink.New()
+	if err != nil {
+		return false, fmt.Errorf("nftables: %w", err)
+	}
+	family := netlink.TableFamilyIPv4
+	if w.cfg.IPv6 {
+		family = netlink.TableFamilyIPv6
+	}
+	for _, chain := range []string{"nat-prerouting", "nat-postrouting", chainServices} {
+		rules, err := kernel.GetRules(&netlink.Table{Name: Table, Family: family}, &netlink.Chain{Name: chain})
 		if err != nil {
 			return false, fmt.Errorf("nftables: %w", err)
 		}
