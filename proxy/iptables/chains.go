@@ -37,9 +37,10 @@ const (
 	prefixEndpoint = "KUBE-SEP-"
 )
 
-// dynamicPrefixes are those of chains that come and go.
+// dynamicPrefixes are those of chains that come and go; none jumps to one of a
+// prefix before its own.
 func dynamicPrefixes() []string {
-	return []string{prefixCluster, prefixLocal, prefixExternal, prefixFirewall, prefixEndpoint}
+	return []string{prefixFirewall, prefixExternal, prefixCluster, prefixLocal, prefixEndpoint}
 }
 
 // hash is short enough for a chain name of 28 bytes.

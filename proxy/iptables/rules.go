@@ -2,6 +2,8 @@ package iptables
 
 import (
 	"fmt"
+	"hash/fnv"
+	"io"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -32,17 +34,37 @@ func (c *Config) mark() string {
 	return m + "/" + m
 }
 
-// Written tells which version of each chain the kernel has.
-type Written map[string]uint64
+// Written tells what the kernel has. The zero value is nothing.
+type Written struct {
+	// chains are the hashes of their rules: a Service that changed may leave most of
+	// its chains as they are.
+	chains map[string]uint64
+	ports  map[state.PortName]*fragment
+}
 
-// Rules is the input of `iptables-restore --noflush` that takes the kernel from
-// what written says to the table. next is what is true once it succeeded.
+// fragment is what one service port has, as of a version of the service table: its
+// rules in the chains of all, and its own chains.
+type fragment struct {
+	version     uint64
+	filter, nat string
+	chains      []string
+}
+
+// chainsAtOnce is how many chains of service ports one run of iptables-restore
+// gets: its time grows with their square.
+const chainsAtOnce = 300
+
+// Rules are the inputs of runs of `iptables-restore --noflush` that take the kernel
+// from what written says to the table. next is what is true once all succeeded.
 // Chains of service ports whose version did not change are left out; full writes
-// all of them.
-func Rules(c *Config, t *state.Table, written Written, full bool) (input []byte, next Written) {
-	b := &builder{cfg: c, written: written, next: Written{}, full: full}
+// all of them. The last run is the one that leads packets to them, so each packet
+// finds a Service as it was before or as it is after.
+func Rules(c *Config, t *state.Table, written Written, full bool) (inputs [][]byte, next Written) {
+	b := &builder{cfg: c, written: written, full: full, next: Written{
+		chains: make(map[string]uint64, len(written.chains)), ports: make(map[state.PortName]*fragment, len(written.ports)),
+	}}
 	b.base()
-	t.Each(b.port)
+	t.Each(b.add)
 	return b.finish(), b.next
 }
 
@@ -53,13 +75,22 @@ type builder struct {
 
 	filterChains, filter strings.Builder
 	natChains, nat       strings.Builder
+	// ports are the chains of service ports, and now is that which is written.
+	ports []*chains
+	now   *fragment
+}
+
+// chains are declared before the rules.
+type chains struct {
+	n               int
+	declared, rules strings.Builder
 }
 
 func (b *builder) base() {
 	for _, chain := range []string{chainServices, chainExternal, chainForward, chainNodePorts, chainFirewall, chainLocalhost} {
 		fmt.Fprintf(&b.filterChains, ":%s - [0:0]\n", chain)
 	}
-	for _, chain := range []string{chainServices, chainNodePorts, chainPostrouting, chainMarkMasq} {
+	for _, chain := range []string{chainServices, chainNodePorts, chainPostrouting} {
 		fmt.Fprintf(&b.natChains, ":%s - [0:0]\n", chain)
 	}
 	mark := b.cfg.mark()
@@ -80,7 +111,11 @@ func (b *builder) base() {
 	// Clear the mark, so that a second pass of the packet is not masqueraded.
 	line(n, chainPostrouting, "-j MARK --xor-mark "+bit)
 	line(n, chainPostrouting, `-m comment --comment "kubernetes service traffic requiring SNAT" -j MASQUERADE --random-fully`)
-	line(n, chainMarkMasq, "-j MARK --or-mark "+bit)
+	// The chains of service ports jump there, and come first.
+	first := &chains{}
+	fmt.Fprintf(&first.declared, ":%s - [0:0]\n", chainMarkMasq)
+	line(&first.rules, chainMarkMasq, "-j MARK --or-mark "+bit)
+	b.ports = append(b.ports, first)
 }
 
 func line(w *strings.Builder, chain, rule string) {
@@ -91,19 +126,48 @@ func line(w *strings.Builder, chain, rule string) {
 	w.WriteByte('\n')
 }
 
-// chain begins a chain of a service port. It returns the builder to write its
-// rules to, or nil when the kernel has them already.
-func (b *builder) chain(name string, version uint64) *strings.Builder {
-	if v, ok := b.written[name]; ok && v == version && !b.full {
-		b.next[name] = version
-		return nil
+// add writes a service port, or what it was if it did not change.
+func (b *builder) add(p *state.Port, version uint64) {
+	f := b.written.ports[p.Name]
+	if f != nil && f.version == version && !b.full {
+		b.filter.WriteString(f.filter)
+		b.nat.WriteString(f.nat)
+		for _, name := range f.chains {
+			b.next.chains[name] = b.written.chains[name]
+		}
+	} else {
+		f = &fragment{version: version}
+		b.now = f
+		filter, nat := b.filter.Len(), b.nat.Len()
+		b.port(p)
+		f.filter, f.nat = strings.Clone(b.filter.String()[filter:]), strings.Clone(b.nat.String()[nat:])
 	}
-	b.next[name] = version
-	fmt.Fprintf(&b.natChains, ":%s - [0:0]\n", name)
-	return &b.nat
+	b.next.ports[p.Name] = f
 }
 
-func (b *builder) port(p *state.Port, version uint64) {
+// chain writes a chain of a service port, unless the kernel has it already.
+func (b *builder) chain(name string, rules func(w *strings.Builder)) {
+	var text strings.Builder
+	rules(&text)
+	h := fnv.New64a()
+	_, _ = io.WriteString(h, text.String()) // never fails
+	sum := h.Sum64()
+	b.now.chains = append(b.now.chains, name)
+	b.next.chains[name] = sum
+	if have, ok := b.written.chains[name]; ok && have == sum && !b.full {
+		return
+	}
+	last := b.ports[len(b.ports)-1]
+	if last.n == chainsAtOnce {
+		last = &chains{}
+		b.ports = append(b.ports, last)
+	}
+	last.n++
+	fmt.Fprintf(&last.declared, ":%s - [0:0]\n", name)
+	last.rules.WriteString(text.String())
+}
+
+func (b *builder) port(p *state.Port) {
 	proto := strings.ToLower(string(p.Name.Protocol))
 	id := portHash(p)
 	name := p.Name.String()
@@ -119,12 +183,12 @@ func (b *builder) port(p *state.Port, version uint64) {
 	usesCluster := len(p.Cluster) > 0 && (!p.InternalLocal || p.External())
 	usesLocal := len(p.Local) > 0 && p.UsesLocal()
 
-	b.endpoints(p, proto, version, usesCluster, usesLocal)
+	b.endpoints(p, proto, usesCluster, usesLocal)
 	if usesCluster {
-		b.balance(p, clusterChain, proto, p.Cluster, version)
+		b.balance(p, clusterChain, proto, p.Cluster)
 	}
 	if usesLocal {
-		b.balance(p, localChain, proto, p.Local, version)
+		b.balance(p, localChain, proto, p.Local)
 	}
 
 	match := func(ip netip.Addr, port uint16, what string) string {
@@ -141,7 +205,7 @@ func (b *builder) port(p *state.Port, version uint64) {
 	externalChain := prefixExternal + id
 	hasExternal := len(p.Cluster) > 0 || len(external) > 0
 	if hasExternal {
-		b.external(p, externalChain, clusterChain, externalPolicyChain, len(external) > 0, usesCluster, version)
+		b.external(p, externalChain, clusterChain, externalPolicyChain, len(external) > 0, usesCluster)
 	}
 	for _, ip := range p.ExternalIP {
 		if hasExternal {
@@ -154,7 +218,7 @@ func (b *builder) port(p *state.Port, version uint64) {
 	lbChain := externalChain
 	if len(p.SourceRanges) > 0 && hasExternal {
 		lbChain = prefixFirewall + id
-		b.firewall(p, lbChain, externalChain, version)
+		b.firewall(p, lbChain, externalChain)
 	}
 	for _, ip := range p.LoadBalancerIPs {
 		if hasExternal {
@@ -201,11 +265,13 @@ func (b *builder) refuse(p *state.Port, chain, match string) {
 }
 
 // external is the chain of traffic from outside the cluster.
-func (b *builder) external(p *state.Port, chain, clusterChain, policyChain string, hasPolicy, hasCluster bool, version uint64) {
-	w := b.chain(chain, version)
-	if w == nil {
-		return
-	}
+func (b *builder) external(p *state.Port, chain, clusterChain, policyChain string, hasPolicy, hasCluster bool) {
+	b.chain(chain, func(w *strings.Builder) {
+		b.externalRules(w, p, chain, clusterChain, policyChain, hasPolicy, hasCluster)
+	})
+}
+
+func (b *builder) externalRules(w *strings.Builder, p *state.Port, chain, clusterChain, policyChain string, hasPolicy, hasCluster bool) {
 	name := p.Name.String()
 	if !p.ExternalLocal {
 		line(w, chain, fmt.Sprintf(`-m comment --comment "masquerade traffic for %s external destinations" -j %s`, name, chainMarkMasq))
@@ -222,27 +288,25 @@ func (b *builder) external(p *state.Port, chain, clusterChain, policyChain strin
 	}
 }
 
-func (b *builder) firewall(p *state.Port, chain, next string, version uint64) {
-	w := b.chain(chain, version)
-	if w == nil {
-		return
-	}
-	comment := fmt.Sprintf(`-m comment --comment "%s loadbalancer IP"`, p.Name)
-	for _, r := range p.SourceRanges {
-		line(w, chain, fmt.Sprintf("%s -s %s -j %s", comment, r, next))
-	}
-	// A node that talks to a balancer of its own is its own source.
-	for _, ip := range p.LoadBalancerIPs {
-		line(w, chain, fmt.Sprintf("%s -s %s -j %s", comment, ip, next))
-	}
+func (b *builder) firewall(p *state.Port, chain, next string) {
+	b.chain(chain, func(w *strings.Builder) {
+		comment := fmt.Sprintf(`-m comment --comment "%s loadbalancer IP"`, p.Name)
+		for _, r := range p.SourceRanges {
+			line(w, chain, fmt.Sprintf("%s -s %s -j %s", comment, r, next))
+		}
+		// A node that talks to a balancer of its own is its own source.
+		for _, ip := range p.LoadBalancerIPs {
+			line(w, chain, fmt.Sprintf("%s -s %s -j %s", comment, ip, next))
+		}
+	})
 }
 
 // balance spreads new connections evenly over endpoints.
-func (b *builder) balance(p *state.Port, chain, proto string, eps []state.Endpoint, version uint64) {
-	w := b.chain(chain, version)
-	if w == nil {
-		return
-	}
+func (b *builder) balance(p *state.Port, chain, proto string, eps []state.Endpoint) {
+	b.chain(chain, func(w *strings.Builder) { b.balanceRules(w, p, chain, proto, eps) })
+}
+
+func (b *builder) balanceRules(w *strings.Builder, p *state.Port, chain, proto string, eps []state.Endpoint) {
 	name := p.Name.String()
 	dst := fmt.Sprintf(`-m comment --comment "%s cluster IP" -p %s -m %s -d %s --dport %d`, name, proto, proto, p.ClusterIP, p.Port)
 	switch {
@@ -268,7 +332,7 @@ func (b *builder) balance(p *state.Port, chain, proto string, eps []state.Endpoi
 }
 
 // endpoints writes the chains that translate to one endpoint each.
-func (b *builder) endpoints(p *state.Port, proto string, version uint64, usesCluster, usesLocal bool) {
+func (b *builder) endpoints(p *state.Port, proto string, usesCluster, usesLocal bool) {
 	seen := map[netip.AddrPort]bool{}
 	one := func(eps []state.Endpoint) {
 		for i := range eps {
@@ -278,18 +342,16 @@ func (b *builder) endpoints(p *state.Port, proto string, version uint64, usesClu
 			}
 			seen[e.Addr] = true
 			chain := endpointChain(p, e)
-			w := b.chain(chain, version)
-			if w == nil {
-				continue
-			}
-			comment := fmt.Sprintf(`-m comment --comment "%s"`, p.Name)
-			// A pod that reaches itself through its Service must not see its own address.
-			line(w, chain, fmt.Sprintf("%s -s %s -j %s", comment, e.Addr.Addr(), chainMarkMasq))
-			rule := comment
-			if p.AffinitySeconds > 0 {
-				rule += " -m recent --name " + chain + " --set"
-			}
-			line(w, chain, fmt.Sprintf("%s -p %s -m %s -j DNAT --to-destination %s", rule, proto, proto, e.Addr))
+			b.chain(chain, func(w *strings.Builder) {
+				comment := fmt.Sprintf(`-m comment --comment "%s"`, p.Name)
+				// A pod that reaches itself through its Service must not see its own address.
+				line(w, chain, fmt.Sprintf("%s -s %s -j %s", comment, e.Addr.Addr(), chainMarkMasq))
+				rule := comment
+				if p.AffinitySeconds > 0 {
+					rule += " -m recent --name " + chain + " --set"
+				}
+				line(w, chain, fmt.Sprintf("%s -p %s -m %s -j DNAT --to-destination %s", rule, proto, proto, e.Addr))
+			})
 		}
 	}
 	if usesCluster {
@@ -300,7 +362,7 @@ func (b *builder) endpoints(p *state.Port, proto string, version uint64, usesClu
 	}
 }
 
-func (b *builder) finish() []byte {
+func (b *builder) finish() [][]byte {
 	if len(b.cfg.NodePortAddresses) > 0 {
 		for _, a := range b.cfg.NodePortAddresses {
 			line(&b.nat, chainServices, fmt.Sprintf(`-m comment --comment "kubernetes service nodeports; NOTE: this must be the last rule in this chain" -d %s -j %s`, a, chainNodePorts))
@@ -316,25 +378,31 @@ func (b *builder) finish() []byte {
 		}
 		line(&b.nat, chainServices, rule+" -j "+chainNodePorts)
 	}
-	var out strings.Builder
-	out.WriteString("*filter\n")
-	out.WriteString(b.filterChains.String())
-	out.WriteString(b.filter.String())
-	out.WriteString("COMMIT\n*nat\n")
-	out.WriteString(b.natChains.String())
+	var out [][]byte
+	for _, c := range b.ports[:len(b.ports)-1] {
+		out = append(out, []byte("*nat\n"+c.declared.String()+c.rules.String()+"COMMIT\n"))
+	}
+	var last strings.Builder
+	last.WriteString("*filter\n")
+	last.WriteString(b.filterChains.String())
+	last.WriteString(b.filter.String())
+	last.WriteString("COMMIT\n*nat\n")
+	last.WriteString(b.natChains.String())
 	// A chain that is gone is emptied in the same transaction; it is removed
 	// later, when nothing jumps to it any more.
-	for name := range b.written {
-		if _, still := b.next[name]; !still {
-			fmt.Fprintf(&out, ":%s - [0:0]\n", name)
+	for name := range b.written.chains {
+		if _, still := b.next.chains[name]; !still {
+			fmt.Fprintf(&last, ":%s - [0:0]\n", name)
 		}
 	}
-	out.WriteString(b.nat.String())
-	for name := range b.written {
-		if _, still := b.next[name]; !still {
-			fmt.Fprintf(&out, "-X %s\n", name)
+	last.WriteString(b.ports[len(b.ports)-1].declared.String())
+	last.WriteString(b.ports[len(b.ports)-1].rules.String())
+	last.WriteString(b.nat.String())
+	for name := range b.written.chains {
+		if _, still := b.next.chains[name]; !still {
+			fmt.Fprintf(&last, "-X %s\n", name)
 		}
 	}
-	out.WriteString("COMMIT\n")
-	return []byte(out.String())
+	last.WriteString("COMMIT\n")
+	return append(out, []byte(last.String()))
 }

@@ -1,10 +1,13 @@
 package iptables
 
 import (
+	"bytes"
 	"flag"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -74,7 +77,8 @@ func TestGoldenRules(t *testing.T) {
 		"ipv6-node-port-address": {config: Config{IPv6: true, MasqueradeBit: 14, NodePortAddresses: []netip.Addr{netip.MustParseAddr("fd02::1")}}, ports: []state.Port{port("s", v6)}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, _ := Rules(&tc.config, table(tc.ports...), Written{}, true)
+			inputs, _ := Rules(&tc.config, table(tc.ports...), Written{}, true)
+			got := bytes.Join(inputs, nil)
 			path := filepath.Join("testdata", name+".rules")
 			if *update {
 				if err := os.WriteFile(path, got, 0o644); err != nil {
@@ -135,14 +139,14 @@ func TestIncremental(t *testing.T) {
 	gone := port("b")
 	moved := port("b", func(p *state.Port) { p.Cluster = p.Cluster[:1] })
 	tab.Set(moved.Name.NamespacedName, []state.Port{moved})
-	input, next := Rules(&c, tab, written, false)
-	text := string(input)
+	inputs, next := Rules(&c, tab, written, false)
+	text := string(bytes.Join(inputs, nil))
 	a := port("a")
 	for chain, want := range map[string]bool{
 		prefixCluster + portHash(&a):             false,
 		endpointChain(&a, &a.Cluster[0]):         false,
 		prefixCluster + portHash(&moved):         true,
-		endpointChain(&moved, &moved.Cluster[0]): true,
+		endpointChain(&moved, &moved.Cluster[0]): false, // it is as it was
 	} {
 		if got := strings.Contains(text, ":"+chain+" - [0:0]"); got != want {
 			t.Errorf("chain %s is written: %v, want %v", chain, got, want)
@@ -150,13 +154,44 @@ func TestIncremental(t *testing.T) {
 	}
 	if left := endpointChain(&gone, &gone.Cluster[1]); !strings.Contains(text, "-X "+left+"\n") {
 		t.Errorf("chain %s of an endpoint that is gone is not removed", left)
-	} else if _, ok := next[left]; ok {
+	} else if _, ok := next.chains[left]; ok {
 		t.Errorf("chain %s is still remembered", left)
 	}
-	if again, _ := Rules(&c, tab, next, false); strings.Contains(string(again), "-A "+prefixCluster) {
+	if again, _ := Rules(&c, tab, next, false); bytes.Contains(bytes.Join(again, nil), []byte("-A "+prefixCluster)) {
 		t.Errorf("a table without changes writes chains of Services:\n%s", again)
 	}
-	if whole, _ := Rules(&c, tab, next, true); !strings.Contains(string(whole), "-A "+prefixCluster+portHash(&a)) {
+	if whole, _ := Rules(&c, tab, next, true); !bytes.Contains(bytes.Join(whole, nil), []byte("-A "+prefixCluster+portHash(&a))) {
 		t.Error("a full write leaves a chain out")
+	}
+}
+
+// TestManyChains are more than one run gets: the run that leads to them is the
+// last, and none is told to a run before those that it jumps to.
+func TestManyChains(t *testing.T) {
+	tab := state.NewTable()
+	for i := range chainsAtOnce {
+		p := port(fmt.Sprint("s", i))
+		tab.Set(p.Name.NamespacedName, []state.Port{p})
+	}
+	inputs, _ := Rules(&Config{MasqueradeBit: 14}, tab, Written{}, true)
+	if len(inputs) != 3 {
+		t.Errorf("%d runs for %d chains, want 3", len(inputs), 3*chainsAtOnce)
+	}
+	known := map[string]bool{"RETURN": true, "MARK": true, "MASQUERADE": true, "DNAT": true, "DROP": true, "ACCEPT": true}
+	for i, input := range inputs {
+		for text := range strings.Lines(string(input)) {
+			if name, ok := strings.CutPrefix(text, ":"); ok {
+				known[strings.Fields(name)[0]] = true
+			}
+		}
+		for text := range strings.Lines(string(input)) {
+			fields := strings.Fields(text)
+			if j := slices.Index(fields, "-j"); j >= 0 && !known[fields[j+1]] {
+				t.Errorf("run %d: no chain for %s", i, text)
+			}
+			if strings.HasPrefix(text, "-A "+chainServices) && i < len(inputs)-1 {
+				t.Errorf("run %d of %d leads packets: %s", i, len(inputs), text)
+			}
+		}
 	}
 }

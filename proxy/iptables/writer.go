@@ -50,7 +50,8 @@ type Writer struct {
 	cfg     Config
 	ipt     *goiptables.IPTables
 	restore string
-	written Written
+	// written is nil when what the kernel has is not known.
+	written *Written
 	based   bool
 }
 
@@ -89,12 +90,14 @@ func (w *Writer) Sync(ctx context.Context, t *state.Table, full bool) error {
 		}
 		w.based = true
 	}
-	input, next := Rules(&w.cfg, t, w.written, full)
-	if err := w.run(ctx, input); err != nil {
-		w.written, w.based = nil, false
-		return err
+	inputs, next := Rules(&w.cfg, t, *w.written, full)
+	for _, input := range inputs {
+		if err := restore(ctx, w.restore, input); err != nil {
+			w.written, w.based = nil, false
+			return err
+		}
 	}
-	w.written = next
+	w.written = &next
 	return nil
 }
 
@@ -173,19 +176,19 @@ func (w *Writer) adopt() error {
 	if err != nil {
 		return fmt.Errorf("list the chains of table nat: %w", err)
 	}
-	w.written = Written{}
+	w.written = &Written{chains: map[string]uint64{}}
 	for _, c := range chains {
 		for _, prefix := range dynamicPrefixes() {
 			if strings.HasPrefix(c, prefix) {
-				w.written[c] = 0
+				w.written.chains[c] = 0
 			}
 		}
 	}
 	return nil
 }
 
-func (w *Writer) run(ctx context.Context, input []byte) error {
-	cmd := exec.CommandContext(ctx, w.restore, "-w", "5", "--noflush", "--counters")
+func restore(ctx context.Context, program string, input []byte) error {
+	cmd := exec.CommandContext(ctx, program, "-w", "5", "--noflush", "--counters")
 	cmd.Stdin = bytes.NewReader(input)
 	out, err := cmd.CombinedOutput()
 	if err == nil {
@@ -194,7 +197,7 @@ func (w *Writer) run(ctx context.Context, input []byte) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return fmt.Errorf("%s: %w: %s", w.restore, err, explain(input, string(bytes.TrimSpace(out))))
+	return fmt.Errorf("%s: %w: %s", program, err, explain(input, string(bytes.TrimSpace(out))))
 }
 
 // explain adds the line that iptables-restore complained of.
@@ -215,17 +218,17 @@ func explain(input []byte, message string) string {
 // families where the programs are there.
 func Clean() error {
 	var errs []error
-	for _, protocol := range []goiptables.Protocol{goiptables.ProtocolIPv4, goiptables.ProtocolIPv6} {
+	for protocol, restore := range map[goiptables.Protocol]string{goiptables.ProtocolIPv4: "iptables-restore", goiptables.ProtocolIPv6: "ip6tables-restore"} {
 		ipt, err := goiptables.New(goiptables.IPFamily(protocol), goiptables.Timeout(5))
 		if err != nil {
 			continue
 		}
-		errs = append(errs, clean(ipt))
+		errs = append(errs, clean(ipt, restore))
 	}
 	return errors.Join(errs...)
 }
 
-func clean(ipt *goiptables.IPTables) error {
+func clean(ipt *goiptables.IPTables, program string) error {
 	var errs []error
 	for _, j := range jumps() {
 		rule := append(slices.Clone(j.rule), "-j", j.to)
@@ -244,19 +247,36 @@ func clean(ipt *goiptables.IPTables) error {
 				ours = append(ours, c)
 			}
 		}
-		// Empty all before removing any: they jump to one another.
-		for _, c := range ours {
-			if err := ipt.ClearChain(table, c); err != nil {
-				errs = append(errs, err)
-			}
-		}
-		for _, c := range ours {
-			if err := ipt.DeleteChain(table, c); err != nil {
-				errs = append(errs, err)
-			}
-		}
+		errs = append(errs, remove(program, table, ours))
 	}
 	return errors.Join(errs...)
+}
+
+// remove empties and removes chains, those that lead to others first: a chain can
+// go when no other jumps to it.
+func remove(program, table string, names []string) error {
+	rank := func(name string) int {
+		if name == chainMarkMasq {
+			return len(dynamicPrefixes())
+		}
+		return slices.IndexFunc(dynamicPrefixes(), func(prefix string) bool { return strings.HasPrefix(name, prefix) })
+	}
+	slices.SortStableFunc(names, func(a, b string) int { return rank(a) - rank(b) })
+	for some := range slices.Chunk(names, chainsAtOnce) {
+		var input strings.Builder
+		fmt.Fprintf(&input, "*%s\n", table)
+		for _, n := range some {
+			fmt.Fprintf(&input, ":%s - [0:0]\n", n)
+		}
+		for _, n := range some {
+			fmt.Fprintf(&input, "-X %s\n", n)
+		}
+		input.WriteString("COMMIT\n")
+		if err := restore(context.Background(), program, []byte(input.String())); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func owned(chain string) bool {
