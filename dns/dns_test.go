@@ -132,6 +132,11 @@ func ownAddress() netip.Addr {
 
 func startWith(t *testing.T, a *api, metricsPort int) *Server {
 	t.Helper()
+	return startFrom(t, a, metricsPort, filepath.Join(t.TempDir(), "none"))
+}
+
+func startFrom(t testing.TB, a *api, metricsPort int, resolvConf string) *Server {
+	t.Helper()
 	web := httptest.NewServer(a)
 	t.Cleanup(func() {
 		web.CloseClientConnections()
@@ -139,7 +144,7 @@ func startWith(t *testing.T, a *api, metricsPort int) *Server {
 	})
 	s, err := New(Config{
 		Client: &rest.Config{Host: web.URL}, Addresses: []netip.Addr{ownAddress()}, MetricsPort: metricsPort,
-		ResolvConf: filepath.Join(t.TempDir(), "none"),
+		ResolvConf: resolvConf,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -162,7 +167,7 @@ func startWith(t *testing.T, a *api, metricsPort int) *Server {
 	return s
 }
 
-func ask(t *testing.T, s *Server, network, name string, kind uint16) (code string, answers []string) {
+func ask(t testing.TB, s *Server, network, name string, kind uint16) (code string, answers []string) {
 	t.Helper()
 	client := mdns.Client{Net: network, Timeout: 5 * time.Second}
 	reply, _, err := client.Exchange(new(mdns.Msg).SetQuestion(name, kind), s.Endpoint())
