@@ -52,6 +52,7 @@ func TestCluster(t *testing.T) {
 		{"claimed-devices", claimedDevices},
 		{"second-up-refused", secondUpRefused},
 		{"history", history},
+		{"dns-while-master-away", dnsWhileMasterAway},
 		{"sigkill", sigkill},
 		{"volumes-survive", volumesSurvive},
 		{"kill-while-mounting", killWhileMounting},

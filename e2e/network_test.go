@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -66,4 +67,67 @@ spec:
 	reaches("friend", true)
 	s.run("delete", "networkpolicy", "friends")
 	reaches("client", true)
+}
+
+// dnsWhileMasterAway kills the master, and asks for names from a pod of the other
+// node: one that was asked before, and some that were not.
+//
+// Covers: dns.node-local
+func dnsWhileMasterAway(s *space) {
+	if s.Nodes < 2 {
+		s.t.Skip("want two nodes")
+	}
+	worker := strings.Fields(s.run("get", "nodes", "-l", "!node-role.kubernetes.io/control-plane", "-o", "jsonpath={.items[*].metadata.name}"))[0]
+	address := s.field("node/"+worker, `.status.addresses[?(@.type=="InternalIP")].address`)
+	s.apply(pod("asker", "", "  nodeName: "+worker) + `
+---
+apiVersion: v1
+kind: Service
+metadata: {name: asker}
+spec: {type: NodePort, externalTrafficPolicy: Local, selector: {app: asker}, ports: [{port: 80, targetPort: 8080}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: asked}
+spec: {ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: never-asked}
+spec: {ports: [{port: 80}]}
+`)
+	s.ready("pod/asker")
+	base := "http://" + address + ":" + s.field("service/asker", ".spec.ports[0].nodePort") + "/lookup?name="
+	lookup := func(name, want string) {
+		s.t.Helper()
+		s.eventually(20*time.Second, "an address of "+name, func() error {
+			got, err := fetch(base + name)
+			if err == nil && strings.TrimSpace(got) != want {
+				err = fmt.Errorf("it is %q, want %q", got, want)
+			}
+			return err
+		})
+	}
+	api, err := s.try("", "get", "service", "kubernetes", "-n", "default", "-o", "jsonpath={.spec.clusterIP}")
+	if err != nil {
+		s.t.Fatalf("%v: %s", err, api)
+	}
+	names := map[string]string{
+		"asked." + s.name: s.field("service/asked", ".spec.clusterIP"), "kubernetes.default.svc.cluster.local.": api,
+		"never-asked": s.field("service/never-asked", ".spec.clusterIP"),
+	}
+	lookup("asked."+s.name, names["asked."+s.name])
+	s.killRoot(s.t, s.Root)
+	back := sync.OnceFunc(func() { s.up(s.t) })
+	defer back()
+	if out, err := s.try("", "get", "--raw=/readyz", "--request-timeout=2s"); err == nil {
+		s.t.Errorf("the API server of the killed master answers: %s", out)
+	}
+	for name, want := range names {
+		lookup(name, want)
+	}
+	back()
+	for name, want := range names {
+		lookup(name, want)
+	}
 }
