@@ -4,7 +4,9 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,10 +16,15 @@ import (
 	discovery "k8s.io/api/discovery/v1"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/utils/ptr"
+
+	"skiff/proxy/nftables"
 )
 
-// TestRun runs a whole proxy in a namespace of its own, one mode after the other.
-func TestRun(t *testing.T) {
+// space is a network namespace.
+type space struct{ ns netns.NsHandle }
+
+func newSpace(t *testing.T) space {
+	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
 	}
@@ -26,37 +33,60 @@ func TestRun(t *testing.T) {
 			t.Skipf("needs %s", program)
 		}
 	}
-	work := make(chan func())
-	defer close(work)
-	made := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // the thread ends with the goroutine
-		ns, err := netns.New()
-		made <- err
-		defer ns.Close()
-		for f := range work {
-			f()
-		}
-	}()
-	if err := <-made; err != nil {
+	var s space
+	var err error
+	onThread(func() { s.ns, err = netns.New() })
+	if err != nil {
 		t.Skipf("network namespaces cannot be made: %v", err)
 	}
-	within := func(f func()) {
-		done := make(chan struct{})
-		work <- func() { defer close(done); f() }
-		<-done
-	}
-	rules := func() (text string) {
-		t.Helper()
-		within(func() {
-			out, err := exec.Command("nft", "list", "ruleset").CombinedOutput()
-			if err != nil {
-				t.Errorf("nft: %v: %s", err, out)
-			}
-			text = string(out)
-		})
-		return text
-	}
+	t.Cleanup(func() { s.ns.Close() })
+	return s
+}
+
+// onThread runs f on a thread that nothing else ever runs on.
+func onThread(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // the thread ends with the goroutine
+		f()
+	}()
+	<-done
+}
+
+// do runs f in the namespace.
+func (s space) do(t *testing.T, f func()) {
+	onThread(func() {
+		if err := netns.Set(s.ns); err != nil {
+			t.Error(err)
+			return
+		}
+		f()
+	})
+}
+
+// nft runs the program in the namespace.
+func (s space) nft(t *testing.T, args ...string) (text string) {
+	t.Helper()
+	s.do(t, func() {
+		out, err := exec.Command("nft", args...).CombinedOutput()
+		if err != nil {
+			t.Errorf("nft %s: %v: %s", strings.Join(args, " "), err, out)
+		}
+		text = string(out)
+	})
+	return text
+}
+
+// rules are all there are in the namespace.
+func (s space) rules(t *testing.T) string {
+	t.Helper()
+	return s.nft(t, "list", "ruleset")
+}
+
+// oneService are objects of a Service with an endpoint, and how each mode leads
+// there.
+func oneService() (*v1.Service, *discovery.EndpointSlice, map[Mode]string) {
 	service := &v1.Service{ObjectMeta: object("s"), Spec: v1.ServiceSpec{
 		ClusterIP: "10.96.0.1", ClusterIPs: []string{"10.96.0.1"}, Ports: []v1.ServicePort{{Port: 80, Protocol: v1.ProtocolTCP}},
 	}}
@@ -64,38 +94,53 @@ func TestRun(t *testing.T) {
 		Ports:     []discovery.EndpointPort{{Name: ptr.To(""), Port: ptr.To[int32](8080), Protocol: ptr.To(v1.ProtocolTCP)}},
 		Endpoints: []discovery.Endpoint{{Addresses: []string{"10.0.0.1"}}},
 	}
+	return service, slice, map[Mode]string{IPTables: "10.0.0.1:8080", NFTables: "10.0.0.1 . 8080"}
+}
+
+// run runs a proxy in the namespace until ctx ends, and returns once it has
+// written its rules.
+func (s space) run(ctx context.Context, t *testing.T, cfg Config) (p *Proxy, done chan error) {
+	t.Helper()
+	done = make(chan error, 1)
+	s.do(t, func() {
+		var err error
+		if p, err = New(cfg); err != nil {
+			t.Error(err)
+		}
+	})
+	if p == nil {
+		t.FailNow()
+	}
+	go s.do(t, func() { done <- p.Run(ctx) })
+	eventually(t, "the rules are written", func() bool { return p.synced.Load() != 0 })
+	return p, done
+}
+
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for limit := time.After(30 * time.Second); !is(); {
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-limit:
+			t.Fatalf("%s: not within 30 s", what)
+		}
+	}
+}
+
+// TestRun runs a whole proxy in a namespace of its own, one mode after the other.
+func TestRun(t *testing.T) {
+	s := newSpace(t)
+	service, slice, leads := oneService()
 	has := map[Mode]string{IPTables: "KUBE-SERVICES", NFTables: "table ip kube-proxy"}
-	leads := map[Mode]string{IPTables: "10.0.0.1:8080", NFTables: "10.0.0.1 . 8080"}
 	for _, mode := range []Mode{IPTables, NFTables, IPTables} {
 		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		var p *Proxy
-		within(func() {
-			var err error
-			if p, err = New(Config{Client: fake.NewClientset(service, slice), NodeName: "n1", Mode: mode, HealthzAddress: "127.0.0.1:0"}); err != nil {
-				t.Error(err)
-			}
-		})
-		if p == nil {
-			cancel()
-			return
-		}
-		// The thread is Run's until ctx ends.
-		work <- func() { done <- p.Run(ctx) }
-		limit := time.After(30 * time.Second)
-		for p.synced.Load() == 0 {
-			select {
-			case <-time.After(10 * time.Millisecond):
-			case <-limit:
-				t.Errorf("%s: the rules are never written", mode)
-				p.synced.Store(1)
-			}
-		}
+		defer cancel()
+		_, done := s.run(ctx, t, Config{Client: fake.NewClientset(service, slice), NodeName: "n1", Mode: mode, HealthzAddress: "127.0.0.1:0"})
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("%s: Run: %v", mode, err)
 		}
-		text := rules()
+		text := s.rules(t)
 		for m, sign := range has {
 			if got := strings.Contains(text, sign); got != (m == mode) {
 				t.Errorf("mode %s: %s is in the kernel: %v", mode, sign, got)
@@ -105,12 +150,80 @@ func TestRun(t *testing.T) {
 			t.Errorf("mode %s: no rule leads to the endpoint", mode)
 		}
 	}
-	within(func() {
+	s.do(t, func() {
 		if err := Clean(); err != nil {
 			t.Error(err)
 		}
 	})
-	if text := rules(); strings.Contains(text, "KUBE-") || strings.Contains(text, "kube-proxy") {
+	if text := s.rules(t); strings.Contains(text, "KUBE-") || strings.Contains(text, "kube-proxy") {
 		t.Errorf("left after Clean:\n%s", text)
 	}
+}
+
+// TestRepair flushes the rules of a running proxy as another program may do, in
+// every way that there is, and takes all of them away at the end.
+//
+// Covers: proxy.repair
+func TestRepair(t *testing.T) {
+	service, slice, leads := oneService()
+	for _, mode := range []Mode{IPTables, NFTables} {
+		t.Run(string(mode), func(t *testing.T) {
+			s := newSpace(t)
+			// Another program's rules stay.
+			s.nft(t, "add table ip kept")
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			_, done := s.run(ctx, t, Config{
+				Client: fake.NewClientset(service, slice), NodeName: "n1", Mode: mode, MinSyncPeriod: time.Millisecond, SyncPeriod: 20 * time.Millisecond,
+			})
+			flushes := map[Mode][][]string{
+				IPTables: {
+					{"iptables", "-t", "nat", "-F"}, {"iptables", "-t", "nat", "-F", "PREROUTING"}, {"iptables", "-t", "filter", "-F"},
+					{"nft", "flush", "table", "ip", "nat"}, {"nft", "delete", "table", "ip", "nat"},
+				},
+				NFTables: {{"nft", "flush", "table", "ip", nftables.Table}, {"nft", "delete", "table", "ip", nftables.Table}, {"nft", "flush", "chain", "ip", nftables.Table, "services"}},
+			}
+			whole := func() string {
+				return strings.Join(slices.Sorted(strings.Lines(withoutCounters(s.rules(t)))), "")
+			}
+			before := whole()
+			if !strings.Contains(before, leads[mode]) {
+				t.Fatalf("no rule leads to the endpoint:\n%s", before)
+			}
+			for _, flush := range flushes[mode] {
+				s.do(t, func() {
+					if out, err := exec.Command(flush[0], flush[1:]...).CombinedOutput(); err != nil {
+						t.Errorf("%v: %v: %s", flush, err, out)
+					}
+				})
+				eventually(t, strings.Join(flush, " ")+" is repaired", func() bool { return whole() == before })
+			}
+			s.nft(t, "flush", "ruleset")
+			s.nft(t, "add table ip kept")
+			eventually(t, "the flush of everything is repaired", func() bool { return whole() == before })
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+			s.do(t, func() {
+				if err := Clean(); err != nil {
+					t.Error(err)
+				}
+			})
+			text := s.rules(t)
+			for _, mark := range []string{"KUBE", "kube", "10.0.0.1", "10.96.0.1"} {
+				if strings.Contains(text, mark) {
+					t.Errorf("%s is left after Clean:\n%s", mark, text)
+				}
+			}
+			if !strings.Contains(text, "table ip kept") {
+				t.Error("another program's table is gone")
+			}
+		})
+	}
+}
+
+// withoutCounters is a listing without what packets change.
+func withoutCounters(rules string) string {
+	return regexp.MustCompile(`counter packets \d+ bytes \d+ ?`).ReplaceAllString(rules, "")
 }

@@ -59,9 +59,13 @@ func cloudCommand() *cobra.Command {
 // proxyCommand runs the service proxy alone.
 func proxyCommand() *cobra.Command {
 	var file, kubeconfig, name, mode, clusterCIDR, healthz, metrics string
+	var cleanup bool
 	cmd := &cobra.Command{
 		Use: "proxy", Short: "Run the service proxy alone", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cleanup {
+				return proxy.Clean()
+			}
 			api, err := workerConfig(kubeconfig)
 			if err != nil {
 				return err
@@ -109,6 +113,7 @@ func proxyCommand() *cobra.Command {
 	f.StringVar(&clusterCIDR, "cluster-cidr", "10.244.0.0/16", "the pods' range")
 	f.StringVar(&healthz, "healthz-bind-address", "0.0.0.0:10256", "where health is served")
 	f.StringVar(&metrics, "metrics-bind-address", "127.0.0.1:10249", "where metrics are served")
+	f.BoolVar(&cleanup, "cleanup", false, "remove the rules of every mode from this machine, and end")
 	f.StringVar(&file, "config", "", "a KubeProxyConfiguration; its fields replace the flags' values")
 	return cmd
 }
