@@ -47,6 +47,15 @@ type Config struct {
 	Image string
 	// StartedPods is their number. Default 20.
 	StartedPods int
+	// PacedPods is how many pods come at a rate of PodsPerSecond, which is 5 by
+	// default, with Image. Default none.
+	PacedPods     int
+	PodsPerSecond float64
+	// BatchPods is how many pods with Image are made at once. Default none.
+	BatchPods int
+	// IdleSeconds is how long what they cost is measured then, where Server is
+	// named. Default 60.
+	IdleSeconds int
 	// Services is how many are there while the programming of more is measured,
 	// from the node that this runs on. Default none.
 	Services int
@@ -92,7 +101,8 @@ func (c *Config) complete() error {
 	}{
 		{"Clients", &c.Clients, 16}, {"Objects", &c.Objects, 3000}, {"Size", &c.Size, 1024},
 		{"Lists", &c.Lists, 50}, {"Watchers", &c.Watchers, 100}, {"WatchedWrites", &c.WatchedWrites, 200},
-		{"StartedPods", &c.StartedPods, 20}, {"Services", &c.Services, 0}, {"CustomResources", &c.CustomResources, 0},
+		{"StartedPods", &c.StartedPods, 20}, {"PacedPods", &c.PacedPods, 0}, {"BatchPods", &c.BatchPods, 0}, {"IdleSeconds", &c.IdleSeconds, 60},
+		{"Services", &c.Services, 0}, {"CustomResources", &c.CustomResources, 0},
 	} {
 		if *f.value == 0 {
 			*f.value = f.def
@@ -103,6 +113,12 @@ func (c *Config) complete() error {
 	}
 	if c.CustomResources > maxCustomResources {
 		return fmt.Errorf("bench: CustomResources %d: want at most %d", c.CustomResources, maxCustomResources)
+	}
+	if c.PodsPerSecond == 0 {
+		c.PodsPerSecond = 5
+	}
+	if c.PodsPerSecond < 0 {
+		return fmt.Errorf("bench: PodsPerSecond %g: want a positive number", c.PodsPerSecond)
 	}
 	if c.ScheduledPods == 0 {
 		c.ScheduledPods = 500

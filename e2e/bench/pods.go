@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -62,59 +61,24 @@ func podStart(ctx context.Context, r *run) (err error) {
 	if r.cfg.Image == "" {
 		return nil
 	}
-	defer func() {
-		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-		defer cancel()
-		if e := r.removePods(end, "pod-start"); e != nil && err == nil {
-			err = e
-		}
-	}()
-	spec := corev1.PodSpec{
-		Containers:                    []corev1.Container{{Name: "main", Image: r.cfg.Image, ImagePullPolicy: corev1.PullIfNotPresent}},
-		TerminationGracePeriodSeconds: ptr.To[int64](0),
-	}
-	return r.pods(ctx, "pod-start", r.cfg.StartedPods, 1, spec, func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodRunning })
+	defer r.removed("pod-start", &err)
+	return r.pods(ctx, "pod-start", r.cfg.StartedPods, 1, r.sleeper(), func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodRunning })
 }
 
 // pods makes n pods, by some clients, and measures until each is as wanted.
 func (r *run) pods(ctx context.Context, kind string, n, clients int, spec corev1.PodSpec, done func(*corev1.Pod) bool) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
-	defer cancel()
-	// Where no time is left between two pods, one watch per pod would measure the watches.
-	pods := r.clients[0].CoreV1().Pods(r.cfg.Namespace)
-	from, err := pods.Watch(ctx, metav1.ListOptions{LabelSelector: "bench=" + kind})
+	ctx, stop := context.WithTimeout(ctx, 5*time.Minute)
+	defer stop()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	seen, err := r.follow(ctx, cancel, kind, n, done)
 	if err != nil {
 		return err
 	}
-	defer from.Stop()
-	seen := make([]chan struct{}, n)
-	for i := range seen {
-		seen[i] = make(chan struct{})
-	}
-	var failed atomic.Pointer[error]
-	go func() {
-		reached := make([]bool, n)
-		for e := range from.ResultChan() {
-			p, ok := e.Object.(*corev1.Pod)
-			if !ok {
-				err := fmt.Errorf("%s: the watch sent %T", kind, e.Object)
-				failed.Store(&err)
-				cancel()
-				return
-			}
-			var i int
-			if _, err := fmt.Sscan(p.Annotations["number"], &i); err == nil && i >= 0 && i < n && !reached[i] && done(p) {
-				reached[i] = true
-				close(seen[i])
-			}
-		}
-	}()
 	some := *r
 	some.clients = r.clients[:clients]
-	err = some.spread(ctx, kind, n, func(ctx context.Context, k kubernetes.Interface, i int) error {
-		p := &corev1.Pod{Spec: *spec.DeepCopy(), ObjectMeta: metav1.ObjectMeta{
-			Name: kind + "-" + name(i), Labels: map[string]string{"bench": kind}, Annotations: map[string]string{"number": fmt.Sprint(i)}}}
-		if _, err := k.CoreV1().Pods(r.cfg.Namespace).Create(ctx, p, metav1.CreateOptions{}); err != nil {
+	return some.spread(ctx, kind, n, func(ctx context.Context, k kubernetes.Interface, i int) error {
+		if err := r.createPod(ctx, k, kind, i, *spec.DeepCopy()); err != nil {
 			return err
 		}
 		select {
@@ -124,10 +88,46 @@ func (r *run) pods(ctx context.Context, kind string, n, clients int, spec corev1
 			return context.Cause(ctx)
 		}
 	})
-	if why := failed.Load(); why != nil {
-		return *why
+}
+
+// follow watches the pods of a measurement and tells for each when it was as
+// wanted; it cancels when it can see no more. Where no time is left between two pods, one watch per pod would measure
+// the watches.
+func (r *run) follow(ctx context.Context, cancel context.CancelCauseFunc, kind string, n int, done func(*corev1.Pod) bool) ([]chan time.Time, error) {
+	from, err := r.clients[0].CoreV1().Pods(r.cfg.Namespace).Watch(ctx, metav1.ListOptions{LabelSelector: "bench=" + kind})
+	if err != nil {
+		return nil, err
 	}
-	return err
+	seen := make([]chan time.Time, n)
+	for i := range seen {
+		seen[i] = make(chan time.Time, 1)
+	}
+	go func() {
+		defer from.Stop()
+		reached := make([]bool, n)
+		for e := range from.ResultChan() {
+			p, ok := e.Object.(*corev1.Pod)
+			if !ok {
+				cancel(fmt.Errorf("%s: the watch sent %T", kind, e.Object))
+				return
+			}
+			var i int
+			if _, err := fmt.Sscan(p.Annotations["number"], &i); err == nil && i >= 0 && i < n && !reached[i] && done(p) {
+				reached[i] = true
+				seen[i] <- time.Now()
+			}
+		}
+	}()
+	return seen, nil
+}
+
+// removed ends a measurement of pods.
+func (r *run) removed(kind string, err *error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if e := r.removePods(ctx, kind); e != nil && *err == nil {
+		*err = e
+	}
 }
 
 // removePods deletes the pods of a measurement and waits until they are gone.
