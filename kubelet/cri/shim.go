@@ -74,7 +74,7 @@ func (s *shims) start(ctx context.Context, dir string, sb shimapi.Sandbox) error
 		Path:       path,
 		Args:       []string{"skiff-shim", "pod"},
 		Dir:        dir,
-		Env:        []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+		Env:        []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "GOMAXPROCS=1"},
 		Stdout:     log,
 		Stderr:     log,
 		ExtraFiles: []*os.File{theirs},

@@ -10,6 +10,7 @@ import (
 	"log"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -102,8 +103,9 @@ func (p *pod) start(id string, req *shimapi.Start) *shimapi.Reply {
 
 // run makes the container and its init. The returned function waits for its end.
 func (p *pod) run(id string, req *shimapi.Start) (_ *container, _ func(), err error) {
-	var spec specs.Spec
-	if err := shimapi.ReadJSON(filepath.Join(req.Dir, shimapi.ConfigFile), &spec); err != nil {
+	debug.SetGCPercent(startingGCPercent)
+	spec, err := readSpec(filepath.Join(req.Dir, shimapi.ConfigFile))
+	if err != nil {
 		return nil, nil, err
 	}
 	// From here on libcontainer has children of its own: also to read the
@@ -113,7 +115,7 @@ func (p *pod) run(id string, req *shimapi.Start) (_ *container, _ func(), err er
 	config, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{
 		CgroupName:       id,
 		UseSystemdCgroup: req.Systemd,
-		Spec:             &spec,
+		Spec:             spec,
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("container configuration: %w", err)
@@ -163,6 +165,30 @@ func (p *pod) run(id string, req *shimapi.Start) (_ *container, _ func(), err er
 		}
 	}
 	return c, func() { p.await(c, process) }, nil
+}
+
+// readSpec reads what containers here can have of a specification. A decoder is
+// kept for every type that is named, for good: those of other systems would cost
+// each shim some memory that nothing uses.
+func readSpec(path string) (*specs.Spec, error) {
+	var s struct {
+		Version     string            `json:"ociVersion"`
+		Process     *specs.Process    `json:"process"`
+		Root        *specs.Root       `json:"root"`
+		Hostname    string            `json:"hostname"`
+		Domainname  string            `json:"domainname"`
+		Mounts      []specs.Mount     `json:"mounts"`
+		Annotations map[string]string `json:"annotations"`
+		Hooks       *specs.Hooks      `json:"hooks"`
+		Linux       *specs.Linux      `json:"linux"`
+	}
+	if err := shimapi.ReadJSON(path, &s); err != nil {
+		return nil, err
+	}
+	return &specs.Spec{
+		Version: s.Version, Process: s.Process, Root: s.Root, Hostname: s.Hostname, Domainname: s.Domainname,
+		Mounts: s.Mounts, Annotations: s.Annotations, Hooks: s.Hooks, Linux: s.Linux,
+	}, nil
 }
 
 // await waits for a container's end and records it: first on disk, then in memory.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log"
 	"os"
+	"runtime"
 	"runtime/debug"
 
 	"skiff/kubelet/cri/shimapi"
@@ -24,9 +25,12 @@ func main() {
 		fmt.Fprintln(os.Stderr, "skiff-shim is run by skiff, in a pod's run directory, with the argument pod")
 		os.Exit(2)
 	}
-	// A shim does little and seldom; its memory counts once per pod.
-	debug.SetGCPercent(25)
+	// A shim does little and seldom; its memory counts once per pod. While a
+	// container starts nothing is collected: less is torn to pieces, and what is
+	// free goes back to the system once the work is done.
+	debug.SetGCPercent(startingGCPercent)
 	debug.SetMemoryLimit(8 << 20)
+	runtime.MemProfileRate = 0
 
 	ready := os.NewFile(readyFD, "ready")
 	unix.CloseOnExec(readyFD)

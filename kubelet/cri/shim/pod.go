@@ -55,8 +55,20 @@ func newPod(sb shimapi.Sandbox) *pod {
 		watchers:   make(map[*watcher]struct{}),
 		inFlight:   make(map[string]struct{}),
 	}
-	p.tidy = time.AfterFunc(time.Second, debug.FreeOSMemory)
+	p.tidy = time.AfterFunc(time.Second, giveBack)
 	return p
+}
+
+const (
+	startingGCPercent = 400
+	idleGCPercent     = 25
+)
+
+// giveBack gives memory back to the system, and lets less of it grow until the
+// next container is started.
+func giveBack() {
+	debug.SetGCPercent(idleGCPercent)
+	debug.FreeOSMemory()
 }
 
 // settle gives memory back to the system a moment after work was done.
