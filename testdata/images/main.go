@@ -35,7 +35,7 @@ func run(ctx context.Context) error {
 	for _, name := range imageset.Names() {
 		fmt.Println("#  ", name)
 	}
-	fmt.Print(imageset.RegistriesYAML(url))
+	fmt.Print(imageset.RegistriesYAML(url, append([]string{"docker.io"}, imageset.CritestRegistries()...)...))
 	<-ctx.Done()
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -35,35 +36,55 @@ func Serve(ctx context.Context, addr string) (string, error) {
 		return "", errors.Join(err, l.Close())
 	}
 	store := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
-	push := func(i built) error { return write(ctx, back.Addr().String(), i) }
+	push := func(all ...built) error {
+		for _, i := range all {
+			if err := write(ctx, back.Addr().String(), i); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	serve(ctx, back, store)
-	serve(ctx, l, &onDemand{store: store, make: func() error {
-		i, err := buildCSIDriver(ctx)
-		if err != nil {
-			return err
-		}
-		return push(i)
+	serve(ctx, l, &onDemand{store: store, sets: []*set{
+		{prefixes: []string{csiDriver}, make: func() error {
+			i, err := buildCSIDriver(ctx)
+			if err != nil {
+				return err
+			}
+			return push(i)
+		}},
+		{prefixes: critestPrefixes(), make: func() error {
+			all, err := buildCritest(ctx)
+			return errors.Join(err, push(all...))
+		}},
 	}})
-	for _, i := range images {
-		if err := push(i); err != nil {
-			return "", err
-		}
+	if err := push(images...); err != nil {
+		return "", err
 	}
 	return "http://" + l.Addr().String(), nil
 }
 
-// onDemand makes the CSI driver's image when somebody first asks for it.
+// onDemand makes images when somebody first asks for one of their set.
 type onDemand struct {
 	store http.Handler
-	make  func() error
-	once  sync.Once
+	sets  []*set
+}
+
+// set is the images below some names.
+type set struct {
+	prefixes []string
+	make     func() error
+	once     sync.Once
 }
 
 // ServeHTTP implements http.Handler.
 func (d *onDemand) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if strings.HasPrefix(r.URL.Path, "/v2/"+csiDriver+"/") {
-		d.once.Do(func() {
-			if err := d.make(); err != nil {
+	for _, s := range d.sets {
+		if !slices.ContainsFunc(s.prefixes, func(p string) bool { return strings.HasPrefix(r.URL.Path, "/v2/"+p+"/") }) {
+			continue
+		}
+		s.once.Do(func() {
+			if err := s.make(); err != nil {
 				log.Print("images: ", err)
 			}
 		})
@@ -95,8 +116,15 @@ func write(ctx context.Context, host string, i built) error {
 	return nil
 }
 
-// RegistriesYAML is the registries.yaml that makes a node take docker.io's
-// images from the registry at url.
-func RegistriesYAML(url string) string {
-	return fmt.Sprintf("mirrors:\n  docker.io:\n    endpoint:\n      - %q\n", url)
+// RegistriesYAML is the registries.yaml that makes a node take some registries'
+// images from the one at url; docker.io's where none is named.
+func RegistriesYAML(url string, registries ...string) string {
+	if len(registries) == 0 {
+		registries = []string{"docker.io"}
+	}
+	out := "mirrors:\n"
+	for _, name := range registries {
+		out += fmt.Sprintf("  %s:\n    endpoint:\n      - %q\n", name, url)
+	}
+	return out
 }
