@@ -139,6 +139,9 @@ func (r *Runtime) RunPodSandbox(ctx context.Context, cfg *runtimeapi.PodSandboxC
 	if handler != "" && handler != "skiff" && handler != "runc" {
 		return "", invalid("no runtime for %q is configured", handler)
 	}
+	if err := checkUserNamespace(cfg.GetLinux().GetSecurityContext().GetNamespaceOptions().GetUsernsOptions()); err != nil {
+		return "", err
+	}
 	id := newID()
 	name := sandboxName(cfg.Metadata)
 	if err := r.reserve(name, id); err != nil {
@@ -167,6 +170,29 @@ func (r *Runtime) RunPodSandbox(ctx context.Context, cfg *runtimeapi.PodSandboxC
 	r.emit(id, sb, runtimeapi.ContainerEventType_CONTAINER_CREATED_EVENT)
 	r.emit(id, sb, runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT)
 	return id, nil
+}
+
+// checkUserNamespace refuses what would not be the namespace that was asked for:
+// the node's own users, or one that has no root.
+func checkUserNamespace(u *runtimeapi.UserNamespace) error {
+	if u == nil || u.Mode == runtimeapi.NamespaceMode_NODE {
+		return nil
+	}
+	if u.Mode != runtimeapi.NamespaceMode_POD {
+		return invalid("unsupported user namespace mode: %q", u.Mode)
+	}
+	for _, ids := range []struct {
+		name     string
+		mappings []*runtimeapi.IDMapping
+	}{{"uids", u.Uids}, {"gids", u.Gids}} {
+		if len(ids.mappings) != 1 {
+			return invalid("user namespace: %d mappings of %s: want one", len(ids.mappings), ids.name)
+		}
+		if m := ids.mappings[0]; m.GetContainerId() != 0 || m.GetLength() == 0 {
+			return invalid("user namespace: the mapping of %s begins at %d and has %d ids: want it to begin at 0, with at least one", ids.name, m.GetContainerId(), m.GetLength())
+		}
+	}
+	return nil
 }
 
 func (r *Runtime) newSandbox(rec sandboxRecord, cfg *runtimeapi.PodSandboxConfig) *sandbox {

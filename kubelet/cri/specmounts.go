@@ -37,11 +37,12 @@ func (b *specBuilder) mounts() ([]specs.Mount, string, error) {
 	add(specs.Mount{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}})
 	pts := []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}
 	add(specs.Mount{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: pts})
+	// The queues are those of the IPC namespace that the container joins; a node
+	// need not have them mounted.
+	add(specs.Mount{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}})
 	if b.sandbox.namespaces().Ipc == runtimeapi.NamespaceMode_NODE {
-		add(bind("/dev/mqueue", "/dev/mqueue", "rbind", "nosuid", "noexec", "nodev"))
 		add(bind("/dev/shm", "/dev/shm", "rbind", "nosuid", "noexec", "nodev"))
 	} else {
-		add(specs.Mount{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}})
 		add(bind(filepath.Join(b.sandbox.dir, sharedMemory), "/dev/shm", "rbind", "rw"))
 	}
 	if b.sandbox.hostNetwork() && mapped(b.sandbox.namespaces().GetUsernsOptions()) {

@@ -10,8 +10,9 @@ import (
 
 // Counters are what an interface has carried.
 type Counters struct {
-	Name                                 string
-	RxBytes, RxErrors, TxBytes, TxErrors uint64
+	Name                                    string
+	RxBytes, RxPackets, RxErrors, RxDropped uint64
+	TxBytes, TxPackets, TxErrors, TxDropped uint64
 }
 
 // ReadCounters reads the interfaces of a pod's network namespace, without loopback.
@@ -36,7 +37,12 @@ func ReadCounters(netNSPath string) ([]Counters, error) {
 		if a.Name == "lo" || a.Statistics == nil {
 			continue
 		}
-		out = append(out, Counters{Name: a.Name, RxBytes: a.Statistics.RxBytes, RxErrors: a.Statistics.RxErrors, TxBytes: a.Statistics.TxBytes, TxErrors: a.Statistics.TxErrors})
+		st := a.Statistics
+		out = append(out, Counters{
+			Name:    a.Name,
+			RxBytes: st.RxBytes, RxPackets: st.RxPackets, RxErrors: st.RxErrors, RxDropped: st.RxDropped,
+			TxBytes: st.TxBytes, TxPackets: st.TxPackets, TxErrors: st.TxErrors, TxDropped: st.TxDropped,
+		})
 	}
 	return out, nil
 }

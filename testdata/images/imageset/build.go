@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -57,7 +58,7 @@ func build(ctx context.Context) ([]built, error) {
 	if err != nil {
 		return nil, err
 	}
-	shell, err := busyboxLayer(ctx)
+	shell, err := busyboxLayer(ctx, link)
 	if err != nil {
 		return nil, err
 	}
@@ -160,9 +161,9 @@ func compile(ctx context.Context, program string) ([]byte, error) {
 	return os.ReadFile(out)
 }
 
-// busyboxLayer is Debian's static busybox with a link for each of its applets,
-// or nil where the package is missing.
-func busyboxLayer(ctx context.Context) (v1.Layer, error) {
+// busyboxLayer is Debian's static busybox with a link of some kind for each of
+// its applets, or nil where the package is missing.
+func busyboxLayer(ctx context.Context, link func(name, target string) entry) (v1.Layer, error) {
 	binary, err := os.ReadFile(busyboxFile)
 	if os.IsNotExist(err) {
 		return nil, nil
@@ -219,6 +220,11 @@ func file(name string, mode int64, body []byte) entry {
 
 func link(name, target string) entry {
 	return entry{header: tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, Mode: 0o777}}
+}
+
+// hardLink is another name of a file in the same folder.
+func hardLink(name, target string) entry {
+	return entry{header: tar.Header{Typeflag: tar.TypeLink, Name: name, Linkname: path.Join(path.Dir(name), target), Mode: 0o755}}
 }
 
 // layer packs entries as a gzip-compressed layer.

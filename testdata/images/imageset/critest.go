@@ -27,8 +27,13 @@ func CritestRegistries() []string { return []string{"registry.k8s.io", "k8s.gcr.
 // busybox, Debian's nginx in place of nginx. The one that it names by its digest
 // cannot be had. None is made where the packages are missing.
 func buildCritest(ctx context.Context) ([]built, error) {
-	shell, err := busyboxLayer(ctx)
+	shell, err := busyboxLayer(ctx, hardLink)
 	if err != nil || shell == nil {
+		return nil, err
+	}
+	// Debian's busybox is without these.
+	more, err := debianLayer(ctx, []string{"/usr/bin/pgrep", "/usr/bin/ipcs"})
+	if err != nil {
 		return nil, err
 	}
 	base, err := layer(
@@ -56,7 +61,7 @@ func buildCritest(ctx context.Context) ([]built, error) {
 		c.User = user
 		return c
 	}
-	add(plain, "e2e-test-images/busybox", []string{"1.29-2"}, base, shell)
+	add(plain, "e2e-test-images/busybox", []string{"1.29-2"}, base, shell, more)
 	add(v1.Config{Entrypoint: []string{"sleep", "infinity"}, Env: plain.Env}, "pause", []string{"3.9"}, base, shell)
 	for name, user := range map[string]string{
 		"test-image-user-uid": "1002", "test-image-user-username": "www-data", "test-image-user-uid-group": "1003:users",
@@ -79,14 +84,28 @@ func buildCritest(ctx context.Context) ([]built, error) {
 	if err != nil {
 		return nil, err
 	}
+	// It is run by its owner, and tells whether it could be more than its caller.
+	binary, err := compile(ctx, "skiff/testdata/images/nonewprivs")
+	if err != nil {
+		return nil, err
+	}
+	escalator, err := layer(file("nnp", 0o4755, binary))
+	if err != nil {
+		return nil, err
+	}
+	add(v1.Config{Entrypoint: []string{"/nnp"}}, "e2e-test-images/nonewprivs", []string{"1.3"}, base, escalator)
 	for repository, port := range map[string]string{"e2e-test-images/nginx": "80", criTools + "hostnet-nginx-" + runtime.GOARCH: hostNetworkPort} {
-		conf := strings.ReplaceAll(nginxConf, "listen 80;", "listen "+port+";")
-		web, err := debianLayer(ctx, []string{nginxFile}, folder("var/lib/nginx", 0o755), folder("var/log/nginx", 0o755),
+		conf := strings.NewReplacer("listen 80;", "listen "+port+";", "/tmp/nginx.pid", "/var/run/nginx.pid").Replace(nginxConf)
+		web, err := debianLayer(ctx, []string{nginxFile}, folder("var/lib/nginx", 0o755), folder("var/log/nginx", 0o755), folder("var/run", 0o755),
 			file("etc/nginx/nginx.conf", 0o644, []byte(conf)), file("usr/share/nginx/html/index.html", 0o644, []byte("Welcome to nginx!\n")))
 		if err != nil || web == nil {
 			return out, err
 		}
 		add(v1.Config{Cmd: []string{"nginx"}, Env: plain.Env, StopSignal: "SIGQUIT"}, repository, []string{"1.14-2", "latest"}, base, shell, web)
+		if port == "80" {
+			// critest looks for the server's name in its log.
+			add(v1.Config{Cmd: []string{"sh", "-c", "echo httpd; exec nginx"}, Env: plain.Env}, "e2e-test-images/httpd", []string{"2.4.39-4"}, base, shell, web)
+		}
 	}
 	return out, err
 }
