@@ -15,6 +15,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/utils/ptr"
+
+	"skiff/e2e/bench/figures"
 )
 
 // Density is what a batch of idle pods costs its node.
@@ -57,7 +59,7 @@ func batchPods(ctx context.Context, r *run) (err error) {
 	}
 	known := shims()
 	if r.cfg.Server != 0 {
-		if _, before, err = memory(r.cfg.Server); err != nil {
+		if _, before, err = figures.Memory(r.cfg.Server); err != nil {
 			return err
 		}
 	}
@@ -78,7 +80,7 @@ func (r *run) idlePods(ctx context.Context, before float64, known map[int]bool) 
 	if err := pause(ctx, settle); err != nil {
 		return err
 	}
-	used, err := cpu(r.cfg.Server)
+	used, err := figures.CPU(r.cfg.Server)
 	if err != nil {
 		return err
 	}
@@ -87,19 +89,19 @@ func (r *run) idlePods(ctx context.Context, before float64, known map[int]bool) 
 		return err
 	}
 	whole := time.Since(began)
-	now, err := cpu(r.cfg.Server)
+	now, err := figures.CPU(r.cfg.Server)
 	if err != nil {
 		return err
 	}
 	d := Density{Name: "idle-pods", Pods: r.cfg.BatchPods, Seconds: whole.Seconds(), CPUPercent: 100 * float64(now-used) / float64(whole), BeforeMiB: before}
-	if _, d.AfterMiB, err = memory(r.cfg.Server); err != nil {
+	if _, d.AfterMiB, err = figures.Memory(r.cfg.Server); err != nil {
 		return err
 	}
 	for pid := range shims() {
 		if known[pid] {
 			continue
 		}
-		rss, anon, err := memory(pid)
+		rss, anon, err := figures.Memory(pid)
 		if err != nil {
 			continue // it has ended
 		}
