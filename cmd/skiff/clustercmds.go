@@ -24,6 +24,7 @@ import (
 	"skiff/cluster/setup"
 	"skiff/cluster/token"
 	"skiff/cluster/version"
+	kubeletconfig "skiff/kubelet/config"
 )
 
 func initCommand() *cobra.Command {
@@ -384,10 +385,18 @@ func versionCommand() *cobra.Command {
 // cleaners take away what the parts of a node left on the machine.
 func cleaners(l layout.Layout) []setup.Cleaner {
 	netns := ""
+	var runtime endpoints
 	if c, err := node.Load(l); err == nil {
 		netns = c.NetNS
+		// A configuration that cannot be read is no reason to leave the rest.
+		conf, err := kubeletconfig.Load(kubeletFile(l), "")
+		if err != nil {
+			conf = kubeletconfig.Default()
+		}
+		runtime = externalRuntime(l, c, conf)
 	}
 	return []setup.Cleaner{
+		{What: "remove the pods of the container runtime", Clean: runtime.removePods},
 		{What: "end the pods and remove their cgroups and mounts", Clean: func(ctx context.Context) error { return cleanPods(ctx, l) }},
 		{What: "remove the rules and links of pods and Services", Clean: func(ctx context.Context) error { return cleanNetwork(ctx, netns) }},
 	}

@@ -17,7 +17,7 @@ import (
 // kubeletCommand runs the kubelet with the runtime and the pod network, without
 // proxy and DNS.
 func kubeletCommand() *cobra.Command {
-	var rootDir, file, kubeconfig, bootstrap, name, ip, podCIDR string
+	var rootDir, file, kubeconfig, bootstrap, name, ip, podCIDR, runtime string
 	var gates featuregates.Gates
 	cmd := &cobra.Command{
 		Use: "kubelet", Short: "Run the kubelet alone, with its runtime and pod network", Args: cobra.NoArgs,
@@ -37,6 +37,7 @@ func kubeletCommand() *cobra.Command {
 			}
 			c := &node.Config{Name: strings.ToLower(name), IP: ip}
 			c.Cluster.Networking.PodSubnet = podCIDR
+			c.Registration.CRISocket = runtime
 			c.Cluster.Proxy.Disabled, c.Cluster.DNS.Disabled = true, true
 			if bootstrap != "" {
 				err := certificates.Bootstrap(cmd.Context(), certificates.BootstrapConfig{
@@ -67,6 +68,7 @@ func kubeletCommand() *cobra.Command {
 	f.StringVar(&bootstrap, "bootstrap-kubeconfig", "", "with what a first certificate is asked for, where --kubeconfig does not exist")
 	f.StringVar(&name, "hostname-override", "", "the node's name (default the host name)")
 	f.StringVar(&ip, "node-ip", "", "the node's address")
+	f.StringVar(&runtime, "container-runtime-endpoint", "", "another container runtime than skiff's own, such as unix:///run/containerd/containerd.sock; --config's containerRuntimeEndpoint goes first")
 	f.StringVar(&podCIDR, "cluster-cidr", "10.244.0.0/16", "the pods' range")
 	return cmd
 }

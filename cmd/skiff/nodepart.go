@@ -61,14 +61,6 @@ func nodeParts(l layout.Layout, c *node.Config, kubeletFile string, api *rest.Co
 	if err := passable(l.State(), l.Root()); err != nil {
 		return nil, err
 	}
-	runtime, err := cri.New(cri.Config{
-		StateDir: l.CRI(), RunDir: filepath.Join(l.Run(), "pods"), Socket: l.CRISocket(), CgroupRoot: l.CgroupRoot(),
-		Registries: l.Registries(), Network: &network.Auto{CNI: cni, BuiltIn: ptp, Dir: filepath.Join(l.State(), "cni-pods")},
-		SeccompDir: filepath.Join(l.Kubelet(), "seccomp"), CDIDirs: []string{l.Path("etc/cdi"), l.Path("var/run/cdi")}, Version: strings.TrimPrefix(version.Version, "v"),
-	})
-	if err != nil {
-		return nil, err
-	}
 	gates, err := kubeletGates(c)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", l.NodeConfig(), err)
@@ -96,15 +88,12 @@ func nodeParts(l layout.Layout, c *node.Config, kubeletFile string, api *rest.Co
 			slog.Error("the node's pod network could not be prepared", "podCIDRs", n.Spec.PodCIDRs, "err", err)
 		}
 	}
-	kl, err := kubelet.New(kubelet.Config{
-		Client: kube, NodeName: c.Name, NodeIPs: []string{c.IP}, Runtime: runtime, Images: runtime, Streaming: runtime.StreamingHandler(),
+	kubeletConfig := kubelet.Config{
+		Client: kube, NodeName: c.Name, NodeIPs: []string{c.IP},
 		Paths: kubelet.Paths{Root: l.Kubelet(), PodLogs: l.PodLogs(), ContainerLogs: l.ContainerLogs(), Logs: l.Path("var/log"),
 			Manifests: l.Manifests(), CgroupRoot: l.CgroupRoot()},
-		Kubelet: conf, Taints: c.Registration.Taints, NodeLabels: labels(c), OnNode: setCIDRs, Version: version.Version,
+		Kubelet: conf, Taints: c.Registration.Taints, NodeLabels: labels(c), Version: version.Version,
 		GetCertificate: serving.get,
-	})
-	if err != nil {
-		return nil, err
 	}
 	v4, v6 := families(podCIDRs)
 	proxyConfig, err := proxy.Config{
@@ -124,22 +113,51 @@ func nodeParts(l layout.Layout, c *node.Config, kubeletFile string, api *rest.Co
 			}
 		}
 	}
-	parts := []part{
-		{"runtime", true, runtime.Run},
-		{"serving certificate", false, after(wait, serving.run)},
-		{"kubelet", true, after(runtime.Ready(), after(wait, kl.Run))},
-		{"overlay", false, after(wait, func(ctx context.Context) error {
-			f := informers.NewSharedInformerFactory(kube, 0)
-			o, err := network.NewOverlay(network.OverlayConfig{NodeName: c.Name, Nodes: f.Core().V1().Nodes(), Network: ptp})
+	var parts []part
+	if e := externalRuntime(l, c, conf); e != (endpoints{}) {
+		// The runtime's own CNI configuration connects its pods.
+		slog.Info("the node uses another container runtime than skiff's", "endpoint", e.runtime, "images", e.images)
+		parts = append(parts, part{"kubelet", true, after(wait, func(ctx context.Context) error {
+			var err error
+			if kubeletConfig.Runtime, kubeletConfig.Images, err = e.connect(ctx); err != nil {
+				return err
+			}
+			kl, err := kubelet.New(kubeletConfig)
 			if err != nil {
 				return err
 			}
-			f.Core().V1().Nodes().Informer()
-			f.StartWithContext(ctx)
-			defer f.Shutdown()
-			return o.Run(ctx)
-		})},
+			return kl.Run(ctx)
+		})})
+	} else {
+		runtime, err := cri.New(cri.Config{
+			StateDir: l.CRI(), RunDir: filepath.Join(l.Run(), "pods"), Socket: l.CRISocket(), CgroupRoot: l.CgroupRoot(),
+			Registries: l.Registries(), Network: &network.Auto{CNI: cni, BuiltIn: ptp, Dir: filepath.Join(l.State(), "cni-pods")},
+			SeccompDir: filepath.Join(l.Kubelet(), "seccomp"), CDIDirs: []string{l.Path("etc/cdi"), l.Path("var/run/cdi")}, Version: strings.TrimPrefix(version.Version, "v"),
+		})
+		if err != nil {
+			return nil, err
+		}
+		kubeletConfig.Runtime, kubeletConfig.Images, kubeletConfig.Streaming, kubeletConfig.OnNode = runtime, runtime, runtime.StreamingHandler(), setCIDRs
+		kl, err := kubelet.New(kubeletConfig)
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts,
+			part{"runtime", true, runtime.Run},
+			part{"kubelet", true, after(runtime.Ready(), after(wait, kl.Run))},
+			part{"overlay", false, after(wait, func(ctx context.Context) error {
+				f := informers.NewSharedInformerFactory(kube, 0)
+				o, err := network.NewOverlay(network.OverlayConfig{NodeName: c.Name, Nodes: f.Core().V1().Nodes(), Network: ptp})
+				if err != nil {
+					return err
+				}
+				f.Core().V1().Nodes().Informer()
+				f.StartWithContext(ctx)
+				defer f.Shutdown()
+				return o.Run(ctx)
+			})})
 	}
+	parts = append(parts, part{"serving certificate", false, after(wait, serving.run)})
 	parts = append(parts, part{"local volumes", false, after(wait, func(ctx context.Context) error {
 		k, err := localvolume.New(localvolume.Config{Client: kube, NodeName: c.Name, Directory: volumesDir(l)})
 		if err != nil {

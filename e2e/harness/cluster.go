@@ -30,6 +30,9 @@ type Cluster struct {
 	Kubeconfig string
 	// Nodes is how many nodes should run.
 	Nodes int
+
+	// runtime is nil where skiff's own runs the containers.
+	runtime *containerd
 }
 
 // ErrSkip says why no cluster can be had here.
@@ -74,7 +77,19 @@ func Prepare(ctx context.Context) (*Cluster, error) {
 	if err := os.WriteFile(registries, []byte(imageset.RegistriesYAML(url)), 0o600); err != nil {
 		return nil, err
 	}
-	return c, os.WriteFile(c.configuration(), fmt.Appendf(nil, configuration, os.Getenv("SKIFF_E2E_PROXY_MODE")), 0o600)
+	conf := fmt.Appendf(nil, configuration, os.Getenv("SKIFF_E2E_PROXY_MODE"))
+	switch name := os.Getenv(runtimeEnv); name {
+	case "":
+	case "containerd":
+		if c.runtime, err = startContainerd(ctx, filepath.Join(c.Root, name), url); err != nil {
+			return nil, err
+		}
+		c.Nodes = 1
+		conf = fmt.Appendf(conf, registration, c.runtime.socket())
+	default:
+		return nil, fmt.Errorf("%s %q: want containerd, or nothing for skiff's own", runtimeEnv, name)
+	}
+	return c, os.WriteFile(c.configuration(), conf, 0o600)
 }
 
 // configuration is what every node runs with. A disk that other work has filled
@@ -87,6 +102,14 @@ imageGCHighThresholdPercent: 100
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 mode: %q
+`
+
+// registration makes the node use another container runtime.
+const registration = `---
+apiVersion: kubeadm.k8s.io/v1beta4
+kind: InitConfiguration
+nodeRegistration:
+  criSocket: unix://%s
 `
 
 func (c *Cluster) configuration() string { return filepath.Join(c.Root, "etc/skiff/e2e.yaml") }
@@ -200,6 +223,9 @@ func (c *Cluster) Remove() error {
 	defer cancel()
 	if out, err := exec.CommandContext(ctx, c.Bin, "reset", "--root", c.Root).CombinedOutput(); err != nil {
 		problems = append(problems, fmt.Errorf("skiff reset: %w\n%s", err, out))
+	}
+	if c.runtime != nil {
+		problems = append(problems, c.runtime.stop())
 	}
 	// The kernel takes the interfaces of a network namespace away a moment after
 	// its last user is gone.

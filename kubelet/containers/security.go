@@ -57,9 +57,13 @@ func (m *Manager) seccomp(p *v1.SeccompProfile) (*runtimeapi.SecurityProfile, er
 	return nil, fmt.Errorf("seccompProfile type %q is unknown", p.Type)
 }
 
+// apparmor is nil where the pod names no profile: the runtime has a default, and
+// some refuse to hear of profiles on a kernel without AppArmor.
 func apparmor(p *v1.AppArmorProfile) *runtimeapi.SecurityProfile {
 	switch {
-	case p == nil || p.Type == v1.AppArmorProfileTypeRuntimeDefault:
+	case p == nil:
+		return nil
+	case p.Type == v1.AppArmorProfileTypeRuntimeDefault:
 		return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_RuntimeDefault}
 	case p.Type == v1.AppArmorProfileTypeLocalhost && p.LocalhostProfile != nil:
 		return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Localhost, LocalhostRef: *p.LocalhostProfile}
