@@ -72,7 +72,7 @@ func (m *Machine) Facts(version string) (config.Facts, error) {
 	}
 	return config.Facts{
 		NodeName:  name,
-		Address:   defaultAddress(),
+		Address:   DefaultAddress(),
 		CRISocket: m.Layout.CRISocket(),
 		StateDir:  m.Layout.State(),
 		PKI:       m.Layout.PKI(),
@@ -80,9 +80,9 @@ func (m *Machine) Facts(version string) (config.Facts, error) {
 	}, nil
 }
 
-// defaultAddress is the source address of the default route, else the first
+// DefaultAddress is the source address of the default route, else the first
 // global address; nil when there is none. No packet is sent.
-func defaultAddress() net.IP {
+func DefaultAddress() net.IP {
 	for _, target := range []string{"192.0.2.255:9", "[2001:db8::1]:9"} {
 		conn, err := net.Dial("udp", target)
 		if err != nil {

@@ -389,7 +389,7 @@ func cleaners(l layout.Layout) []setup.Cleaner {
 	if c, err := node.Load(l); err == nil {
 		netns = c.NetNS
 		// A configuration that cannot be read is no reason to leave the rest.
-		conf, err := kubeletconfig.Load(kubeletFile(l), "")
+		conf, err := nodeKubelet(l, c)
 		if err != nil {
 			conf = kubeletconfig.Default()
 		}

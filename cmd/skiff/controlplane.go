@@ -32,7 +32,6 @@ import (
 	"skiff/controllers"
 	"skiff/kine"
 	"skiff/kine/backend"
-	kubeletconfig "skiff/kubelet/config"
 	"skiff/scheduler"
 	schedulerconfig "skiff/scheduler/config"
 )
@@ -106,7 +105,7 @@ func newControlPlane(l layout.Layout, c *node.Config) (*controlPlane, error) {
 	}
 	// The cluster's authority signs kubelets' serving certificates, but not in
 	// clusters that were made before it did.
-	conf, err := kubeletconfig.Load(kubeletFile(l), "")
+	conf, err := nodeKubelet(l, c)
 	if err != nil {
 		return nil, err
 	}

@@ -16,7 +16,6 @@ import (
 	"skiff/apiserver"
 	"skiff/apiserver/authz"
 	"skiff/cluster/config"
-	"skiff/cluster/node"
 	"skiff/cluster/pki"
 	"skiff/controllers"
 )
@@ -127,13 +126,9 @@ func TestGatesOfAllParts(t *testing.T) {
 		api   apiserverFlags
 		ctl   controllerFlags
 		sched schedulerFlags
+		let   kubeletFlags
+		alone kubeletOwn
 	)
-	kubelet := func(value string) error {
-		c := &node.Config{}
-		c.Registration.KubeletExtraArgs = []config.Arg{{Name: "feature-gates", Value: value}}
-		_, err := kubeletGates(c)
-		return err
-	}
 	set := func(part string, add, own func(*pflag.FlagSet)) func(string) error {
 		return func(value string) error {
 			flags := pflag.NewFlagSet(part, pflag.ContinueOnError)
@@ -145,7 +140,7 @@ func TestGatesOfAllParts(t *testing.T) {
 		"apiServer":         set("apiServer", api.add, api.apiserverOwn.add),
 		"controllerManager": set("controllerManager", func(f *pflag.FlagSet) { ctl.add(f, true) }, ctl.controllerOwn.add),
 		"scheduler":         set("scheduler", sched.add, sched.schedulerOwn.add),
-		"kubelet":           kubelet,
+		"kubelet":           set("kubelet", let.add, alone.add),
 	} {
 		t.Run(part, func(t *testing.T) {
 			if err := set("ImageVolume=true,AllBeta=false"); err != nil {

@@ -7,21 +7,22 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
 
-	"skiff/cluster/featuregates"
 	"skiff/cluster/layout"
 	"skiff/cluster/node"
 	"skiff/cluster/version"
 	"skiff/controllers/localvolume"
 	"skiff/dns"
 	"skiff/kubelet"
-	kubeletconfig "skiff/kubelet/config"
 	"skiff/kubelet/cri"
 	"skiff/kubelet/network"
 	"skiff/kubelet/network/policy"
@@ -29,9 +30,8 @@ import (
 )
 
 // nodeParts are what every node runs: runtime, kubelet, pod network, proxy, DNS.
-// wait is closed when the API can be reached; kubeletFile is the KubeletConfiguration,
-// empty for its defaults.
-func nodeParts(l layout.Layout, c *node.Config, kubeletFile string, api *rest.Config, wait <-chan struct{}) ([]part, error) {
+// wait is closed when the API can be reached; flags are the kubelet's.
+func nodeParts(l layout.Layout, c *node.Config, flags *kubeletFlags, api *rest.Config, wait <-chan struct{}) ([]part, error) {
 	podCIDRs, err := prefixes(c.Cluster.Networking.PodSubnet)
 	if err != nil {
 		return nil, err
@@ -61,12 +61,8 @@ func nodeParts(l layout.Layout, c *node.Config, kubeletFile string, api *rest.Co
 	if err := passable(l.State(), l.Root()); err != nil {
 		return nil, err
 	}
-	gates, err := kubeletGates(c)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", l.NodeConfig(), err)
-	}
-	gates.Warn(slog.Default(), "kubelet")
-	conf, err := kubeletconfig.Load(kubeletFile, "")
+	flags.warn()
+	conf, err := flags.load()
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +88,7 @@ func nodeParts(l layout.Layout, c *node.Config, kubeletFile string, api *rest.Co
 		Client: kube, NodeName: c.Name, NodeIPs: []string{c.IP},
 		Paths: kubelet.Paths{Root: l.Kubelet(), PodLogs: l.PodLogs(), ContainerLogs: l.ContainerLogs(), Logs: l.Path("var/log"),
 			Manifests: l.Manifests(), CgroupRoot: l.CgroupRoot()},
-		Kubelet: conf, Taints: c.Registration.Taints, NodeLabels: labels(c), Version: version.Version,
+		Kubelet: conf, Taints: append(slices.Clone(c.Registration.Taints), flags.taints...), NodeLabels: flags.labels, Version: version.Version,
 		GetCertificate: serving.get,
 	}
 	v4, v6 := families(podCIDRs)
@@ -211,35 +207,26 @@ func kubeletFile(l layout.Layout) string { return filepath.Join(l.Kubelet(), "co
 // volumesDir is where the built-in provisioner's volumes are.
 func volumesDir(l layout.Layout) string { return filepath.Join(l.State(), "volumes") }
 
-// kubeletGates are --feature-gates of the kubelet's extra arguments.
-func kubeletGates(c *node.Config) (*featuregates.Gates, error) {
-	var out featuregates.Gates
-	for _, arg := range c.Registration.KubeletExtraArgs {
-		if arg.Name != "feature-gates" {
-			continue
-		}
-		if err := out.Set(arg.Value); err != nil {
-			return nil, fmt.Errorf("nodeRegistration.kubeletExtraArgs: feature-gates: %w", err)
-		}
+// nodeFlags are the kubelet's flags of a node that init or join set up: its file, and
+// the extra arguments of its registration over it.
+func nodeFlags(l layout.Layout, c *node.Config) (*kubeletFlags, error) {
+	o := &kubeletFlags{file: kubeletFile(l)}
+	f := pflag.NewFlagSet("kubelet", pflag.ContinueOnError)
+	o.add(f)
+	var own kubeletOwn
+	if err := extraArgs(f, c.Registration.KubeletExtraArgs, "nodeRegistration.kubelet", own.add, slog.Default()); err != nil {
+		return nil, fmt.Errorf("%s: %w", l.NodeConfig(), err)
 	}
-	return &out, nil
+	return o, nil
 }
 
-// labels are those the node registers with: --node-labels of the kubelet's extra
-// arguments. What only an administrator may set, init and join set after.
-func labels(c *node.Config) map[string]string {
-	out := map[string]string{}
-	for _, arg := range c.Registration.KubeletExtraArgs {
-		if arg.Name != "node-labels" {
-			continue
-		}
-		for _, pair := range strings.Split(arg.Value, ",") {
-			if key, value, ok := strings.Cut(pair, "="); ok {
-				out[key] = value
-			}
-		}
+// nodeKubelet is the kubelet's configuration of a node that init or join set up.
+func nodeKubelet(l layout.Layout, c *node.Config) (*kubeletv1beta1.KubeletConfiguration, error) {
+	o, err := nodeFlags(l, c)
+	if err != nil {
+		return nil, err
 	}
-	return out
+	return o.load()
 }
 
 // passable lets all users pass through a folder and those above it, up to root:

@@ -20,7 +20,6 @@ import (
 	"skiff/cluster/process"
 	"skiff/cluster/setup"
 	"skiff/kubelet/certificates"
-	kubeletconfig "skiff/kubelet/config"
 )
 
 func runCommand() *cobra.Command {
@@ -75,7 +74,11 @@ func runMaster(ctx context.Context, l layout.Layout, c *node.Config) error {
 		return err
 	}
 	api := client.InProcess(cp.server.Handler(), &user.DefaultInfo{Name: "system:node:" + c.Name, Groups: []string{user.NodesGroup, user.AllAuthenticated}}, "kubelet")
-	nodes, err := nodeParts(l, c, kubeletFile(l), api, cp.server.Ready())
+	flags, err := nodeFlags(l, c)
+	if err != nil {
+		return err
+	}
+	nodes, err := nodeParts(l, c, flags, api, cp.server.Ready())
 	if err != nil {
 		return err
 	}
@@ -123,7 +126,7 @@ func runWorker(ctx context.Context, l layout.Layout, c *node.Config) error {
 	if err != nil {
 		return err
 	}
-	kubelet, err := kubeletconfig.Load(kubeletFile(l), "")
+	kubelet, err := nodeKubelet(l, c)
 	if err != nil {
 		return err
 	}
@@ -133,7 +136,11 @@ func runWorker(ctx context.Context, l layout.Layout, c *node.Config) error {
 	}
 	open := make(chan struct{})
 	close(open)
-	parts, err := nodeParts(l, c, kubeletFile(l), api, open)
+	flags, err := nodeFlags(l, c)
+	if err != nil {
+		return err
+	}
+	parts, err := nodeParts(l, c, flags, api, open)
 	if err != nil {
 		return err
 	}

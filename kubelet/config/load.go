@@ -13,9 +13,9 @@ import (
 )
 
 // Load reads the file, lays the *.conf files of the drop-in folder over it in
-// the order of their names, fills in defaults and checks the result. Either
-// path may be empty.
-func Load(file, dropIns string) (*kubeletv1beta1.KubeletConfiguration, error) {
+// the order of their names and the fields of over on top, fills in defaults and
+// checks the result. Each may be empty.
+func Load(file, dropIns string, over map[string]any) (*kubeletv1beta1.KubeletConfiguration, error) {
 	merged := map[string]any{}
 	if file != "" {
 		data, err := os.ReadFile(file)
@@ -50,6 +50,7 @@ func Load(file, dropIns string) (*kubeletv1beta1.KubeletConfiguration, error) {
 			merge(merged, over)
 		}
 	}
+	merge(merged, over)
 	data, err := yaml.Marshal(merged)
 	if err != nil {
 		return nil, err

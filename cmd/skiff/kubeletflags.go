@@ -1,0 +1,189 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/spf13/pflag"
+	corev1 "k8s.io/api/core/v1"
+	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
+	"sigs.k8s.io/yaml"
+
+	"skiff/cluster/featuregates"
+	kubeletconfig "skiff/kubelet/config"
+)
+
+// kubeletFlags are kubelet's flags that a node's kubeletExtraArgs may set as well.
+// Most of them are fields of its configuration, over whose file they go.
+type kubeletFlags struct {
+	file, dropIns string
+	// over are the fields that flags set.
+	over   map[string]any
+	labels map[string]string
+	taints []corev1.Taint
+	gates  featuregates.Gates
+	// set is what was parsed.
+	set *pflag.FlagSet
+}
+
+// kubeletOwn are flags of a kubelet that runs alone; init and join decide them.
+type kubeletOwn struct{ file, kubeconfig, bootstrap, name, ip, podCIDR string }
+
+func (o *kubeletOwn) add(f *pflag.FlagSet) {
+	f.StringVar(&o.kubeconfig, "kubeconfig", "/etc/kubernetes/kubelet.conf", "how the API is reached")
+	f.StringVar(&o.file, "config", "", "a KubeletConfiguration; empty is its defaults")
+	f.StringVar(&o.bootstrap, "bootstrap-kubeconfig", "", "with what a first certificate is asked for, where --kubeconfig does not exist")
+	f.StringVar(&o.name, "hostname-override", "", "the node's name (default the host name)")
+	f.StringVar(&o.ip, "node-ip", "", "the node's address (default the one of its default route)")
+	f.StringVar(&o.podCIDR, "cluster-cidr", "10.244.0.0/16", "the pods' range")
+}
+
+func (o *kubeletFlags) add(f *pflag.FlagSet) {
+	o.over, o.set = map[string]any{}, f
+	f.StringVar(&o.dropIns, "config-dir", "", "a folder of *.conf files, which go over --config in the order of their names")
+	f.StringToStringVar(&o.labels, "node-labels", nil, "labels that the node registers with: KEY=VALUE")
+	f.Var((*taintsValue)(&o.taints), "register-with-taints", "taints that the node registers with: KEY=VALUE:EFFECT")
+	addGates(f, &o.gates)
+	for _, field := range kubeletFields() {
+		flag := f.VarPF(&fieldValue{kubeletField: field, over: o.over}, field.flag, "", "the configuration's "+field.path)
+		if field.form == boolean {
+			flag.NoOptDefVal = "true"
+		}
+		flag.Hidden = true
+	}
+	f.Lookup("container-runtime-endpoint").Hidden = false
+	addInert(f, inertOfKubelet())
+}
+
+// load reads the configuration: the file, the folder over it, the flags over both.
+func (o *kubeletFlags) load() (*kubeletv1beta1.KubeletConfiguration, error) {
+	return kubeletconfig.Load(o.file, o.dropIns, o.over)
+}
+
+// warn names what has no effect.
+func (o *kubeletFlags) warn() {
+	o.gates.Warn(slog.Default(), "kubelet")
+	warnInert(o.set, slog.Default())
+}
+
+// form is how a flag's text becomes a field's value.
+type form int
+
+const (
+	text    form = iota // a string, or a duration
+	number              // a number
+	boolean             // true or false, true without a value
+	list                // values by commas
+	pairs               // KEY=VALUE by commas
+	limits              // KEY<VALUE or KEY=VALUE by commas, as thresholds of evictions
+)
+
+// kubeletField is a field of KubeletConfiguration that upstream's kubelet has a flag
+// for.
+type kubeletField struct {
+	flag, path string
+	form       form
+}
+
+// fieldValue sets a field.
+type fieldValue struct {
+	kubeletField
+	over  map[string]any
+	given string
+}
+
+// String and the others make it a pflag.Value.
+func (v *fieldValue) String() string { return v.given }
+func (v *fieldValue) Type() string   { return "string" }
+func (v *fieldValue) Set(given string) error {
+	value, err := v.form.parse(given)
+	if err != nil {
+		return err
+	}
+	v.given = given
+	at, rest := v.over, v.path
+	for {
+		name, deeper, more := strings.Cut(rest, ".")
+		if !more {
+			at[name] = value
+			return nil
+		}
+		next, ok := at[name].(map[string]any)
+		if !ok {
+			next = map[string]any{}
+			at[name] = next
+		}
+		at, rest = next, deeper
+	}
+}
+
+func (f form) parse(given string) (any, error) {
+	switch f {
+	case number, boolean:
+		var out any
+		if err := yaml.Unmarshal([]byte(given), &out); err != nil {
+			return nil, err
+		}
+		_, isBool := out.(bool)
+		_, isText := out.(string)
+		if isBool != (f == boolean) || isText || out == nil {
+			return nil, fmt.Errorf("want %s", map[form]string{number: "a number", boolean: "true or false"}[f])
+		}
+		return out, nil
+	case list:
+		if given == "" {
+			return []any{}, nil
+		}
+		var out []any
+		for _, part := range strings.Split(given, ",") {
+			out = append(out, part)
+		}
+		return out, nil
+	case pairs, limits:
+		out := map[string]any{}
+		for _, part := range strings.Split(given, ",") {
+			if part == "" {
+				continue
+			}
+			key, value, ok := strings.Cut(part, "=")
+			if f == limits && strings.Contains(part, "<") {
+				key, value, ok = strings.Cut(part, "<")
+			}
+			if !ok {
+				return nil, fmt.Errorf("%q: want KEY=VALUE", part)
+			}
+			out[key] = value
+		}
+		return out, nil
+	}
+	return given, nil
+}
+
+// taintsValue parses --register-with-taints.
+type taintsValue []corev1.Taint
+
+// String and the others make it a pflag.Value.
+func (v *taintsValue) String() string {
+	var out []string
+	for _, t := range *v {
+		out = append(out, t.ToString())
+	}
+	return strings.Join(out, ",")
+}
+func (v *taintsValue) Type() string { return "[]Taint" }
+func (v *taintsValue) Set(given string) error {
+	for _, part := range strings.Split(given, ",") {
+		pair, effect, ok := strings.Cut(part, ":")
+		key, value, _ := strings.Cut(pair, "=")
+		t := corev1.Taint{Key: key, Value: value, Effect: corev1.TaintEffect(effect)}
+		switch {
+		case !ok || key == "":
+			return fmt.Errorf("taint %q: want KEY=VALUE:EFFECT", part)
+		case t.Effect != corev1.TaintEffectNoSchedule && t.Effect != corev1.TaintEffectPreferNoSchedule && t.Effect != corev1.TaintEffectNoExecute:
+			return fmt.Errorf("taint %q: the effect is NoSchedule, PreferNoSchedule or NoExecute", part)
+		}
+		*v = append(*v, t)
+	}
+	return nil
+}
