@@ -58,6 +58,9 @@ type Config struct {
 	External bool
 	// CredentialFiles are config.json files with registry credentials.
 	CredentialFiles []string
+	// CredentialProviders is a CredentialProviderConfig, whose programs are in
+	// CredentialPlugins; empty for none.
+	CredentialProviders, CredentialPlugins string
 	// OnNode is told of every version of the node's object, for its pod CIDRs.
 	OnNode func(*v1.Node)
 	// Version is the kubelet's version, v1.37.2.

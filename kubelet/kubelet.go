@@ -189,8 +189,14 @@ func (k *Kubelet) buildPods() error {
 			parallel = int(*c.MaxParallelImagePulls)
 		}
 	}
+	keyring := &images.Keyring{Files: k.cfg.CredentialFiles}
+	if k.cfg.CredentialProviders != "" {
+		if keyring.Providers, err = k.providers(); err != nil {
+			return err
+		}
+	}
 	k.puller, err = images.New(images.Config{
-		Images: k.cfg.Images, Recorder: k.recorder, Keyring: &images.Keyring{Files: k.cfg.CredentialFiles},
+		Images: k.cfg.Images, Recorder: k.recorder, Keyring: keyring,
 		QPS: float64(*c.RegistryPullQPS), Burst: int(c.RegistryBurst), Parallel: parallel,
 	})
 	if err != nil {

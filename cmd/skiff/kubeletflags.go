@@ -23,6 +23,8 @@ type kubeletFlags struct {
 	labels map[string]string
 	taints []corev1.Taint
 	gates  featuregates.Gates
+	// providers is a CredentialProviderConfig, plugins the folder of its programs.
+	providers, plugins string
 	// set is what was parsed.
 	set *pflag.FlagSet
 }
@@ -44,6 +46,8 @@ func (o *kubeletFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&o.dropIns, "config-dir", "", "a folder of *.conf files, which go over --config in the order of their names")
 	f.StringToStringVar(&o.labels, "node-labels", nil, "labels that the node registers with: KEY=VALUE")
 	f.Var((*taintsValue)(&o.taints), "register-with-taints", "taints that the node registers with: KEY=VALUE:EFFECT")
+	f.StringVar(&o.providers, "image-credential-provider-config", "", "a CredentialProviderConfig: programs that know credentials of registries")
+	f.StringVar(&o.plugins, "image-credential-provider-bin-dir", "", "the folder of these programs")
 	addGates(f, &o.gates)
 	for _, field := range kubeletFields() {
 		flag := f.VarPF(&fieldValue{kubeletField: field, over: o.over}, field.flag, "", "the configuration's "+field.path)

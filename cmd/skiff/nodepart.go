@@ -89,7 +89,7 @@ func nodeParts(l layout.Layout, c *node.Config, flags *kubeletFlags, api *rest.C
 		Paths: kubelet.Paths{Root: l.Kubelet(), PodLogs: l.PodLogs(), ContainerLogs: l.ContainerLogs(), Logs: l.Path("var/log"),
 			Manifests: l.Manifests(), CgroupRoot: l.CgroupRoot()},
 		Kubelet: conf, Taints: append(slices.Clone(c.Registration.Taints), flags.taints...), NodeLabels: flags.labels, Version: version.Version,
-		GetCertificate: serving.get,
+		GetCertificate: serving.get, CredentialFiles: credentialFiles(l), CredentialProviders: flags.providers, CredentialPlugins: flags.plugins,
 	}
 	v4, v6 := families(podCIDRs)
 	proxyConfig, err := proxy.Config{
@@ -227,6 +227,19 @@ func nodeKubelet(l layout.Layout, c *node.Config) (*kubeletv1beta1.KubeletConfig
 		return nil, err
 	}
 	return o.load()
+}
+
+// credentialFiles are where a node's own credentials of registries may be: the
+// kubelet's folder and, on the machine itself, the home of who runs it.
+func credentialFiles(l layout.Layout) []string {
+	files := []string{filepath.Join(l.Kubelet(), "config.json")}
+	if l.Root() != "/" {
+		return files
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		files = append(files, filepath.Join(home, ".docker", "config.json"))
+	}
+	return append(files, "/.docker/config.json")
 }
 
 // passable lets all users pass through a folder and those above it, up to root:

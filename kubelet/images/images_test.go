@@ -43,7 +43,7 @@ func TestKeyring(t *testing.T) {
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
-			got := (&Keyring{}).Lookup(tc.image, []v1.Secret{secret})
+			got := (&Keyring{}).Lookup(t.Context(), nil, tc.image, []v1.Secret{secret})
 			user := ""
 			if len(got) > 0 {
 				user = got[0].Username

@@ -1,6 +1,7 @@
 package images
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"os"
@@ -17,6 +18,8 @@ import (
 type Keyring struct {
 	// Files are config.json files of the node, the first that exists counts.
 	Files []string
+	// Providers are asked last; nil for none.
+	Providers *Providers
 }
 
 type dockerConfig map[string]dockerEntry
@@ -29,8 +32,8 @@ type dockerEntry struct {
 }
 
 // Lookup returns the credentials that fit the image: those of the pod's pull
-// secrets, then the node's, the most specific first.
-func (k *Keyring) Lookup(image string, secrets []v1.Secret) []*runtimeapi.AuthConfig {
+// secrets, then the node's, the most specific first, then what programs know.
+func (k *Keyring) Lookup(ctx context.Context, pod *v1.Pod, image string, secrets []v1.Secret) []*runtimeapi.AuthConfig {
 	var out []*runtimeapi.AuthConfig
 	for i := range secrets {
 		if cfg := secretConfig(&secrets[i]); cfg != nil {
@@ -46,6 +49,9 @@ func (k *Keyring) Lookup(image string, secrets []v1.Secret) []*runtimeapi.AuthCo
 			out = append(out, cfg.match(image)...)
 			break
 		}
+	}
+	if k.Providers != nil {
+		out = append(out, k.Providers.Lookup(ctx, pod, image)...)
 	}
 	return out
 }

@@ -157,7 +157,7 @@ func (p *Puller) pull(ctx context.Context, r Request, spec *runtimeapi.ImageSpec
 // try pulls without credentials when there are none, else with each set that
 // matches until one works.
 func (p *Puller) try(ctx context.Context, r Request, spec *runtimeapi.ImageSpec) (string, error) {
-	creds := p.cfg.Keyring.Lookup(spec.Image, r.Secrets)
+	creds := p.cfg.Keyring.Lookup(ctx, r.Pod, spec.Image, r.Secrets)
 	if len(creds) == 0 {
 		return p.cfg.Images.PullImage(ctx, spec, nil, r.Sandbox)
 	}

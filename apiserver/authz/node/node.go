@@ -105,7 +105,8 @@ func (a *Authorizer) Authorize(ctx context.Context, attrs authorizer.Attributes)
 			return no(fmt.Sprintf("no relationship found between node '%s' and this object", node))
 		}
 	case "/serviceaccounts":
-		if verb == "create" && sub == "token" {
+		// The account is read for credential providers that want its annotations (KEP-4412).
+		if verb == "create" && sub == "token" || verb == "get" && sub == "" {
 			if soon(ctx, func() bool {
 				return a.uses(node, func(p *corev1.Pod) bool {
 					return p.Namespace == attrs.GetNamespace() && p.Spec.ServiceAccountName == attrs.GetName()

@@ -59,6 +59,9 @@ func TestAuthorize(t *testing.T) {
 			{request("", "get", "persistentvolumeclaims", "", "claim"), true},
 			{request("", "create", "serviceaccounts", "token", "account"), true},
 			{request("", "create", "serviceaccounts", "token", "other"), false},
+			{request("", "get", "serviceaccounts", "", "account"), true},
+			{request("", "get", "serviceaccounts", "", "other"), false},
+			{request("", "update", "serviceaccounts", "", "account"), false},
 		} {
 			for node, allowed := range map[string]bool{"mine": tt.mine, "other": false} {
 				r := tt.request
