@@ -73,7 +73,9 @@ func (c *checks) serve(w http.ResponseWriter, r *http.Request, kind string) {
 			fmt.Fprintf(&b, "[+]%s excluded: ok\n", ch.name)
 			continue
 		}
-		if err := ch.run(r.Context()); err != nil {
+		err := ch.run(r.Context())
+		c.metrics.checked(kind, ch.name, err)
+		if err != nil {
 			failed = true
 			fmt.Fprintf(&b, "[-]%s failed: reason withheld\n", ch.name)
 			continue
@@ -99,7 +101,9 @@ func (c *checks) serveOne(w http.ResponseWriter, r *http.Request, kind, name str
 		if ch.name != name {
 			continue
 		}
-		if err := ch.run(r.Context()); err != nil {
+		err := ch.run(r.Context())
+		c.metrics.checked(kind, name, err)
+		if err != nil {
 			http.Error(w, "internal server error: "+err.Error(), http.StatusInternalServerError)
 			return
 		}

@@ -84,7 +84,7 @@ func (s *Server) withRequest(next http.Handler) http.Handler {
 		rec := &recorder{ResponseWriter: w}
 		defer s.checks.metrics.begin(r, info)()
 		next.ServeHTTP(rec.wrap(), r)
-		s.checks.metrics.observe(r, info, rec.code(), time.Since(start))
+		s.checks.metrics.observe(r, info, rec.code(), rec.written, time.Since(start))
 	})
 }
 
@@ -116,7 +116,13 @@ func (s *Server) withDeadline(next http.Handler) http.Handler {
 // withAuthentication finds out who asks.
 func (s *Server) withAuthentication(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
 		resp, ok, err := s.authn.AuthenticateRequest(r)
+		name := ""
+		if ok && err == nil {
+			name = resp.User.GetName()
+		}
+		s.checks.metrics.access.authenticated(name, ok, err, time.Since(start))
 		if err != nil || !ok {
 			if err != nil {
 				s.cfg.Log.Debug("request could not be authenticated", "path", r.URL.Path, "err", err)
@@ -181,7 +187,9 @@ func (s *Server) withAuthorization(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		info := request.InfoFrom(r.Context())
 		attrs := attributes(r, info)
+		start := time.Now()
 		decision, reason, err := s.core.Authorizer.Authorize(r.Context(), attrs)
+		s.checks.metrics.access.authorize(decision, err, time.Since(start))
 		if decision == authorizer.DecisionAllow {
 			request.Annotate(r.Context(), "authorization.k8s.io/decision", "allow")
 			request.Annotate(r.Context(), "authorization.k8s.io/reason", reason)
@@ -222,10 +230,18 @@ func attributes(r *http.Request, info *request.Info) authorizer.Attributes {
 	return out
 }
 
-// recorder remembers the status code.
+// recorder remembers the status code, and counts what is written.
 type recorder struct {
 	http.ResponseWriter
-	status int
+	status  int
+	written int64
+}
+
+// Write implements http.ResponseWriter.
+func (r *recorder) Write(b []byte) (int, error) {
+	n, err := r.ResponseWriter.Write(b)
+	r.written += int64(n)
+	return n, err
 }
 
 // WriteHeader implements http.ResponseWriter.

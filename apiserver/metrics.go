@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"skiff/apiserver/request"
 	"skiff/cluster/version"
@@ -19,10 +20,15 @@ type metrics struct {
 	registry *prometheus.Registry
 	total    *prometheus.CounterVec
 	duration *prometheus.HistogramVec
-	// dispatched and rejected are flow control's.
-	dispatched, rejected *prometheus.CounterVec
-	inflight             *prometheus.GaugeVec
-	long                 *prometheus.GaugeVec
+	inflight     *prometheus.GaugeVec
+	long         *prometheus.GaugeVec
+	sizes        *prometheus.HistogramVec
+	deprecated   *prometheus.GaugeVec
+	health       *prometheus.GaugeVec
+	healthChecks *prometheus.CounterVec
+	access       *accessMetrics
+	admission    *admissionMetrics
+	flow         *flowMetrics
 }
 
 func newMetrics() *metrics {
@@ -34,18 +40,23 @@ func newMetrics() *metrics {
 			Buckets: []float64{0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60}},
 			[]string{"verb", "dry_run", "group", "version", "resource", "subresource", "scope", "component"}),
 	}
-	m.dispatched = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "apiserver_flowcontrol_dispatched_requests_total", Help: "Requests that flow control let run."},
-		[]string{"flow_schema", "priority_level"})
-	m.rejected = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "apiserver_flowcontrol_rejected_requests_total", Help: "Requests that flow control refused."},
-		[]string{"flow_schema", "priority_level", "reason"})
 	m.inflight = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "apiserver_current_inflight_requests", Help: "Requests at work, by kind: mutating or readOnly."},
 		[]string{"request_kind"})
 	m.long = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "apiserver_longrunning_requests", Help: "Streams that are open."},
 		[]string{"verb", "group", "version", "resource", "subresource", "scope", "component"})
+	m.sizes = histogram("apiserver_response_sizes", "The bytes of answers to gets and lists.", prometheus.ExponentialBuckets(1000, 10, 7),
+		"verb", "group", "version", "resource", "subresource", "scope", "component")
+	m.deprecated = gauge("apiserver_requested_deprecated_apis", "Deprecated APIs that somebody asked for; always 1.",
+		"group", "version", "resource", "subresource", "removed_release")
+	m.health = gauge("kubernetes_healthcheck", "The last outcome of a health check: 1 is good.", "name", "type")
+	m.healthChecks = counter("kubernetes_healthchecks_total", "Health checks that ran.", "name", "type", "status")
+	m.registry.MustRegister(m.sizes, m.deprecated, m.health, m.healthChecks)
+	m.access, m.admission = newAccessMetrics(m.registry), newAdmissionMetrics(m.registry)
+	m.flow = newFlowMetrics(m.registry)
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "kubernetes_build_info", Help: "The build that runs; always 1.",
 		ConstLabels: buildLabels()})
 	build.Set(1)
-	m.registry.MustRegister(m.total, m.duration, m.dispatched, m.rejected, m.inflight, m.long, build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.registry.MustRegister(m.total, m.duration, m.inflight, m.long, build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
@@ -53,15 +64,6 @@ func buildLabels() prometheus.Labels {
 	v := version.Info()
 	return prometheus.Labels{"major": v.Major, "minor": v.Minor, "git_version": v.GitVersion, "git_commit": v.GitCommit, "git_tree_state": v.GitTreeState,
 		"build_date": v.BuildDate, "go_version": v.GoVersion, "compiler": v.Compiler, "platform": v.Platform}
-}
-
-// classified counts what flow control did with a request.
-func (m *metrics) classified(schema, level, reason string) {
-	if reason != "" {
-		m.rejected.WithLabelValues(schema, level, reason).Inc()
-		return
-	}
-	m.dispatched.WithLabelValues(schema, level).Inc()
 }
 
 // begin counts a request as at work until the result is called.
@@ -87,7 +89,23 @@ func (m *metrics) handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
-func (m *metrics) observe(r *http.Request, info *request.Info, code int, took time.Duration) {
+// deprecate notes that somebody uses a deprecated version. No release that removes
+// one is known.
+func (m *metrics) deprecate(gvr schema.GroupVersionResource, subresource string) {
+	m.deprecated.WithLabelValues(gvr.Group, gvr.Version, gvr.Resource, subresource, "").Set(1)
+}
+
+// checked notes the outcome of a health check.
+func (m *metrics) checked(kind, name string, err error) {
+	status, value := "success", 1.0
+	if err != nil {
+		status, value = "error", 0
+	}
+	m.health.WithLabelValues(name, kind).Set(value)
+	m.healthChecks.WithLabelValues(name, kind, status).Inc()
+}
+
+func (m *metrics) observe(r *http.Request, info *request.Info, code int, size int64, took time.Duration) {
 	if !info.IsResource {
 		return
 	}
@@ -106,5 +124,8 @@ func (m *metrics) observe(r *http.Request, info *request.Info, code int, took ti
 	m.total.WithLabelValues(append(labels, strconv.Itoa(code))...).Inc()
 	if info.Verb != "watch" {
 		m.duration.WithLabelValues(labels...).Observe(took.Seconds())
+	}
+	if info.Verb == "get" || info.Verb == "list" {
+		m.sizes.WithLabelValues(append([]string{verb}, labels[2:]...)...).Observe(float64(size))
 	}
 }

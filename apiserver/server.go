@@ -88,7 +88,7 @@ func New(cfg Config) (*Server, error) {
 	s.core.Informers = informers.NewSharedInformerFactory(s.core.Client, 0)
 	if s.authz, err = authz.New(authz.Config{
 		File: cfg.AuthorizationConfigFile, Modes: cfg.AuthorizationModes, Webhook: cfg.AuthorizationWebhook,
-		Informers: s.core.Informers, Log: cfg.Log,
+		Informers: s.core.Informers, Decided: s.checks.metrics.access.decided, Webhooks: s.checks.metrics.access, Log: cfg.Log,
 	}); err != nil {
 		return nil, fmt.Errorf("apiserver: %w", err)
 	}
@@ -103,7 +103,7 @@ func New(cfg Config) (*Server, error) {
 		Admission:     func() admission.Chain { return *s.chain.Load() },
 		Authorizer:    s.core.Authorizer,
 		TypeConverter: func() managedfields.TypeConverter { return newBuiltinTypes(s.openapi) },
-		Connectors:    connectors, MinRequestTimeout: cfg.MinRequestTimeout, Log: cfg.Log,
+		Connectors:    connectors, MinRequestTimeout: cfg.MinRequestTimeout, Deprecated: s.checks.metrics.deprecate, Log: cfg.Log,
 	})
 	if err != nil {
 		return nil, err
@@ -134,7 +134,7 @@ func New(cfg Config) (*Server, error) {
 	if err := s.traffic(); err != nil {
 		return nil, err
 	}
-	s.checks.metrics.registry.MustRegister(newStoreMetrics(cfg.Store))
+	s.checks.metrics.registry.MustRegister(newStoreMetrics(cfg.Store), newObjectMetrics(s.api.Each))
 	s.checks.add("etcd", s.storeAnswers)
 	s.checks.addReady("etcd-readiness", s.storeAnswers)
 	if e := cfg.encryption; e != nil {
@@ -150,7 +150,7 @@ func (s *Server) traffic() error {
 	if on := s.cfg.PriorityAndFairness; on == nil || *on {
 		s.flow, err = flowcontrol.New(flowcontrol.Config{
 			Total: s.cfg.MaxRequestsInFlight + s.cfg.MaxMutatingInFlight, Informers: s.core.Informers, Client: s.core.Client,
-			MaxWait: s.cfg.RequestTimeout / 4, Observe: s.checks.metrics.classified,
+			MaxWait: s.cfg.RequestTimeout / 4, Observer: s.checks.metrics.flow,
 		})
 		if err != nil {
 			return err
@@ -299,6 +299,7 @@ func (s *Server) admission() error {
 	}
 	plugins = append(plugins, s.services)
 	chain := admission.NewChain(plugins...)
+	chain.Observer = s.checks.metrics.admission
 	s.chain.Store(&chain)
 	return nil
 }

@@ -55,6 +55,8 @@ type Attributes struct {
 	// Warn sends a Warning header; Annotate records an audit annotation.
 	Warn     func(text string)
 	Annotate func(key, value string)
+	// Observer is the chain's; it is told of what a plugin asks others.
+	Observer Observer
 	// Undo are called when the write that was admitted does not happen: a plugin
 	// that reserved something for it (quota, addresses) adds its release here.
 	Undo []func(ctx context.Context)

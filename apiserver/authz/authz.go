@@ -42,7 +42,11 @@ type Config struct {
 	// Webhook is the service of the mode Webhook.
 	Webhook   *WebhookConfig
 	Informers informers.SharedInformerFactory
-	Log       *slog.Logger
+	// Decided is told which authorizer has decided about a request; nil is not.
+	Decided func(kind, name, decision string)
+	// Webhooks is told of the questions that webhooks are asked; nil is not.
+	Webhooks webhook.Observer
+	Log      *slog.Logger
 }
 
 // Authorizer asks one authorizer after the other: the first that decides ends it.
@@ -138,7 +142,7 @@ func (a *Authorizer) build(c *apiserver.AuthorizationConfiguration) (*chain, err
 		case typeAlwaysDeny:
 			next = authorizer.AuthorizerFunc(deny)
 		case apiserver.TypeWebhook:
-			hook, err := webhook.New(s.Name, s.Webhook, compilerFor(s.Webhook), a.cfg.Log)
+			hook, err := webhook.New(s.Name, s.Webhook, compilerFor(s.Webhook), a.cfg.Webhooks, a.cfg.Log)
 			if err != nil {
 				return nil, err
 			}
@@ -154,9 +158,11 @@ func (a *Authorizer) build(c *apiserver.AuthorizationConfiguration) (*chain, err
 func (a *Authorizer) authorize(ctx context.Context, attrs authorizer.Attributes) (authorizer.Decision, string, error) {
 	var reasons []string
 	var errs []error
-	for _, next := range a.current.Load().list {
+	current := a.current.Load()
+	for i, next := range current.list {
 		decision, reason, err := next.Authorize(ctx, attrs)
 		if decision != authorizer.DecisionNoOpinion {
+			a.decided(current, i, decision)
 			return decision, reason, err
 		}
 		if reason != "" {
@@ -167,6 +173,19 @@ func (a *Authorizer) authorize(ctx context.Context, attrs authorizer.Attributes)
 		}
 	}
 	return authorizer.DecisionNoOpinion, strings.Join(reasons, "\n"), errors.Join(errs...)
+}
+
+// decided tells who has decided. The first is not of the configuration.
+func (a *Authorizer) decided(c *chain, i int, decision authorizer.Decision) {
+	if a.cfg.Decided == nil || i == 0 {
+		return
+	}
+	text := "denied"
+	if decision == authorizer.DecisionAllow {
+		text = "allowed"
+	}
+	s := &c.settings.Authorizers[i-1]
+	a.cfg.Decided(string(s.Type), s.Name, text)
 }
 
 // privileged allows the cluster's masters.

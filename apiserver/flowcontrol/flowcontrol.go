@@ -38,9 +38,22 @@ type Config struct {
 	Client kubernetes.Interface
 	// MaxWait bounds the time in a queue; default 15 s.
 	MaxWait time.Duration
-	// Observe is told of each classified request; nil is not. reason is empty, or
-	// why it was rejected.
-	Observe func(schema, level, reason string)
+	// Observer is told of requests and of levels; nil is not.
+	Observer Observer
+}
+
+// Observer is told what flow control does.
+type Observer interface {
+	// Classified is told of a request that was let run, or why it was rejected.
+	Classified(schema, level, reason string)
+	// Queued and Running are told of each request that begins (1) or ends (-1) to
+	// wait in a queue, or to run on a seat.
+	Queued(schema, level string, by float64)
+	Running(schema, level string, by float64)
+	// Waited is told how long a request was in a queue, and whether it then ran.
+	Waited(schema, level string, took time.Duration, ran bool)
+	// Seats is told a level's own share.
+	Seats(level string, n int)
 }
 
 // Controller is the filter.
@@ -128,6 +141,9 @@ func (c *Controller) reload() error {
 			c.known[o.Name] = l
 		}
 		l.configure(o, c.cfg.Total, shares)
+		if c.cfg.Observer != nil && !l.exempt {
+			c.cfg.Observer.Seats(o.Name, l.nominal)
+		}
 		seen[o.Name] = true
 	}
 	for name, l := range c.known {
@@ -196,7 +212,7 @@ func (c *Controller) Wrap(next http.Handler) http.Handler {
 		t, reason := c.enter(l, flow)
 		c.mu.Unlock()
 		if reason == "" {
-			reason = c.wait(r.Context(), t)
+			reason = c.waitObserved(r.Context(), t, schema.Name, level)
 		}
 		c.observe(schema.Name, level, reason)
 		if reason == reasonGone {
@@ -208,14 +224,38 @@ func (c *Controller) Wrap(next http.Handler) http.Handler {
 			return
 		}
 		defer c.leave(t)
+		if o := c.cfg.Observer; o != nil {
+			o.Running(schema.Name, level, 1)
+			defer o.Running(schema.Name, level, -1)
+		}
 		next.ServeHTTP(w, r)
 	})
 }
 
 func (c *Controller) observe(schema, level, reason string) {
-	if c.cfg.Observe != nil {
-		c.cfg.Observe(schema, level, reason)
+	if c.cfg.Observer != nil {
+		c.cfg.Observer.Classified(schema, level, reason)
 	}
+}
+
+// waitObserved is wait, told of where it has to.
+func (c *Controller) waitObserved(ctx context.Context, t *ticket, schema, level string) string {
+	o := c.cfg.Observer
+	if o == nil {
+		return c.wait(ctx, t)
+	}
+	select {
+	case <-t.granted:
+		o.Waited(schema, level, 0, true)
+		return ""
+	default:
+	}
+	start := time.Now()
+	o.Queued(schema, level, 1)
+	reason := c.wait(ctx, t)
+	o.Queued(schema, level, -1)
+	o.Waited(schema, level, time.Since(start), reason == "")
+	return reason
 }
 
 // enter seats the request, or queues it, or rejects it. The caller holds mu.

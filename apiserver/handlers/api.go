@@ -40,6 +40,8 @@ type Config struct {
 	TypeConverter func() managedfields.TypeConverter
 	// Connectors answer what is not generic.
 	Connectors map[resources.Connector]Connector
+	// Deprecated is told of requests for deprecated versions; nil is not.
+	Deprecated func(gvr schema.GroupVersionResource, subresource string)
 	// MinRequestTimeout is the least time of a watch without timeoutSeconds; the
 	// real one is up to twice that. Default 30 minutes.
 	MinRequestTimeout time.Duration

@@ -27,6 +27,9 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if d := t.Version.Deprecated; d != "" {
 		request.Warn(r.Context(), d)
+		if a.cfg.Deprecated != nil {
+			a.cfg.Deprecated(t.GVR(), info.Subresource)
+		}
 	}
 	a.serve(w, r, t, sub, info)
 }

@@ -252,6 +252,16 @@ type errCall struct{ error }
 
 func (e errCall) Unwrap() error { return e.error }
 
+// observed is ask, timed.
+func (c *core) observed(ctx context.Context, phase admission.Phase, inv *invocation, a *admission.Attributes) (*admissionv1.AdmissionResponse, error) {
+	start := time.Now()
+	resp, err := c.ask(ctx, inv, a)
+	if a.Observer != nil {
+		a.Observer.Webhook(inv.Name, phase, a.Operation, time.Since(start), err != nil)
+	}
+	return resp, err
+}
+
 // ask calls one hook. A refusal is an API status, a failed call an errCall.
 func (c *core) ask(ctx context.Context, inv *invocation, a *admission.Attributes) (*admissionv1.AdmissionResponse, error) {
 	if a.DryRun {
@@ -367,7 +377,7 @@ func (p *Validating) Validate(ctx context.Context, a *admission.Attributes) erro
 	var wg sync.WaitGroup
 	for i, inv := range asks {
 		wg.Go(func() {
-			_, err := p.ask(ctx, inv, a)
+			_, err := p.observed(ctx, admission.PhaseValidate, inv, a)
 			results[i] = failed(inv, err)
 		})
 	}
@@ -442,7 +452,7 @@ func (p *Mutating) Admit(ctx context.Context, a *admission.Attributes) error {
 			if inv == nil {
 				continue
 			}
-			resp, err := p.ask(ctx, inv, a)
+			resp, err := p.observed(ctx, admission.PhaseAdmit, inv, a)
 			if err == nil && len(resp.Patch) > 0 {
 				err = apply(inv, a, resp)
 			}

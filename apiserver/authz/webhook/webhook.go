@@ -37,12 +37,23 @@ type Authorizer struct {
 	conditions      *authorizationcel.CELMatcher
 	allowed, others time.Duration
 	answers         *utilcache.LRUExpireCache
+	observer        Observer
 	log             *slog.Logger
+}
+
+// Observer is told of questions. name is the authorizer's.
+type Observer interface {
+	// Asked is told how one ended: success, canceled, timeout or error. open: the
+	// request may still be allowed by another authorizer, though this one failed.
+	Asked(name, result string, took time.Duration, open bool)
+	// Excluded is told of a request that a match condition keeps from being asked
+	// about; failed of a condition that could not be evaluated.
+	Excluded(name string, failed bool)
 }
 
 // New makes the authorizer of a configuration that is valid. The compiler is
 // needed only where it has match conditions.
-func New(name string, c *apiserver.WebhookConfiguration, compiler authorizationcel.Compiler, log *slog.Logger) (*Authorizer, error) {
+func New(name string, c *apiserver.WebhookConfiguration, compiler authorizationcel.Compiler, observer Observer, log *slog.Logger) (*Authorizer, error) {
 	if c.ConnectionInfo.KubeConfigFile == nil {
 		return nil, fmt.Errorf("authorization webhook %s: connectionInfo.type %q: want KubeConfigFile with a kubeConfigFile: the API server has no other cluster to ask", name, c.ConnectionInfo.Type)
 	}
@@ -61,7 +72,7 @@ func New(name string, c *apiserver.WebhookConfiguration, compiler authorizationc
 	}
 	a := &Authorizer{
 		name: name, version: c.SubjectAccessReviewVersion, client: client, timeout: c.Timeout.Duration,
-		onError: authorizer.DecisionNoOpinion, conditions: matcher, answers: utilcache.NewLRUExpireCache(cacheSize), log: log,
+		onError: authorizer.DecisionNoOpinion, conditions: matcher, answers: utilcache.NewLRUExpireCache(cacheSize), observer: observer, log: log,
 	}
 	if c.FailurePolicy == apiserver.FailurePolicyDeny {
 		a.onError = authorizer.DecisionDeny
@@ -80,6 +91,9 @@ func (a *Authorizer) Authorize(ctx context.Context, attrs authorizer.Attributes)
 	s := spec(attrs)
 	if a.conditions != nil {
 		ok, err := a.conditions.Eval(ctx, &authorizationv1.SubjectAccessReview{Spec: s})
+		if a.observer != nil && !ok {
+			a.observer.Excluded(a.name, err != nil)
+		}
 		if err != nil {
 			return a.onError, "", fmt.Errorf("authorization webhook %s: %w", a.name, err)
 		}
@@ -117,11 +131,8 @@ func (a *Authorizer) ask(ctx context.Context, s authorizationv1.SubjectAccessRev
 	if hit, ok := a.answers.Get(key); ok {
 		return hit.(authorizationv1.SubjectAccessReviewStatus), nil
 	}
-	// The time is for the whole answer: tries that follow a failure are within it.
-	ctx, cancel := context.WithTimeout(ctx, a.timeout)
-	defer cancel()
 	var out authorizationv1.SubjectAccessReview
-	if err := a.client.Post(ctx, in, &out); err != nil {
+	if err := a.post(ctx, in, &out); err != nil {
 		return out.Status, err
 	}
 	if out.APIVersion != "" && out.APIVersion != in.APIVersion || out.Kind != "" && out.Kind != in.Kind {
@@ -135,4 +146,28 @@ func (a *Authorizer) ask(ctx context.Context, s authorizationv1.SubjectAccessRev
 		a.answers.Add(key, out.Status, ttl)
 	}
 	return out.Status, nil
+}
+
+// post asks the service. The time is for the whole answer: tries that follow a
+// failure are within it.
+func (a *Authorizer) post(ctx context.Context, in posted, out *authorizationv1.SubjectAccessReview) error {
+	asked, start := ctx, time.Now()
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	err := a.client.Post(ctx, in, out)
+	if a.observer == nil {
+		return err
+	}
+	result := "success"
+	switch {
+	case err == nil:
+	case asked.Err() != nil:
+		result = "canceled"
+	case ctx.Err() != nil:
+		result = "timeout"
+	default:
+		result = "error"
+	}
+	a.observer.Asked(a.name, result, time.Since(start), err != nil && a.onError == authorizer.DecisionNoOpinion)
+	return err
 }

@@ -135,7 +135,7 @@ func TestAuthorize(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := serve(t, tc.answer)
-			a, err := New("hook", settings(s.file, tc.change), authorizationcel.NewDefaultCompiler(), slog.New(slog.DiscardHandler))
+			a, err := New("hook", settings(s.file, tc.change), authorizationcel.NewDefaultCompiler(), nil, slog.New(slog.DiscardHandler))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -182,7 +182,7 @@ func TestQuestion(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := serve(t, text(`{}`))
-			a, err := New("hook", settings(s.file, func(c *apiserver.WebhookConfiguration) { c.SubjectAccessReviewVersion = tc.version }), nil, slog.New(slog.DiscardHandler))
+			a, err := New("hook", settings(s.file, func(c *apiserver.WebhookConfiguration) { c.SubjectAccessReviewVersion = tc.version }), nil, nil, slog.New(slog.DiscardHandler))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -232,7 +232,7 @@ func TestAnswersAreKept(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := serve(t, text(tc.answer))
-			a, err := New("hook", settings(s.file, tc.change), nil, slog.New(slog.DiscardHandler))
+			a, err := New("hook", settings(s.file, tc.change), nil, nil, slog.New(slog.DiscardHandler))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -256,7 +256,7 @@ func TestBusy(t *testing.T) {
 		}
 		text(`{"status":{"allowed":true}}`)(w, r)
 	})
-	a, err := New("hook", settings(s.file, nil), nil, slog.New(slog.DiscardHandler))
+	a, err := New("hook", settings(s.file, nil), nil, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -285,7 +285,7 @@ func TestNewRefuses(t *testing.T) {
 		}), "want KubeConfigFile"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := New("hook", tc.c, nil, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), tc.want) {
+			if _, err := New("hook", tc.c, nil, nil, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("error %v, want one with %q", err, tc.want)
 			}
 		})
