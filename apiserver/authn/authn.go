@@ -16,7 +16,6 @@ import (
 	"k8s.io/apiserver/pkg/authentication/request/headerrequest"
 	"k8s.io/apiserver/pkg/authentication/request/union"
 	"k8s.io/apiserver/pkg/authentication/request/websocket"
-	x509request "k8s.io/apiserver/pkg/authentication/request/x509"
 	"k8s.io/apiserver/pkg/authentication/token/tokenfile"
 	"k8s.io/apiserver/pkg/authentication/user"
 	corev1listers "k8s.io/client-go/listers/core/v1"
@@ -95,7 +94,7 @@ func New(c Config) (*Authenticator, error) {
 		requests = append(requests, authenticator.WrapAudienceAgnosticRequest(a.audiences, r))
 	}
 	if c.ClientCA != nil {
-		requests = append(requests, x509request.NewDynamic(c.ClientCA.VerifyOptions, x509request.CommonNameUserConversion))
+		requests = append(requests, newCertificates(c.ClientCA))
 	}
 	anon := c.Anonymous
 	if err := a.addTokens(&c, &anon); err != nil {
@@ -127,9 +126,20 @@ func requestHeader(c RequestHeaderConfig) (authenticator.Request, error) {
 		}
 		return v
 	}
-	return headerrequest.NewDynamicVerifyOptionsSecure(c.ClientCA.VerifyOptions, headerrequest.StaticStringSlice(c.AllowedNames),
-		or(c.UsernameHeaders, "X-Remote-User"), headerrequest.StaticStringSlice(or(c.UIDHeaders, "X-Remote-Uid")),
-		or(c.GroupHeaders, "X-Remote-Group"), or(c.ExtraHeaderPrefixes, "X-Remote-Extra-")), nil
+	names := or(c.UsernameHeaders, "X-Remote-User")
+	proxy := headerrequest.NewDynamicVerifyOptionsSecure(c.ClientCA.VerifyOptions, headerrequest.StaticStringSlice(c.AllowedNames),
+		names, headerrequest.StaticStringSlice(or(c.UIDHeaders, "X-Remote-Uid")),
+		or(c.GroupHeaders, "X-Remote-Group"), or(c.ExtraHeaderPrefixes, "X-Remote-Extra-"))
+	// A request that names no user comes from no proxy: its certificate need not be
+	// checked against the proxies' authority.
+	return authenticator.RequestFunc(func(r *http.Request) (*authenticator.Response, bool, error) {
+		for _, name := range names {
+			if r.Header.Get(name) != "" {
+				return proxy.AuthenticateRequest(r)
+			}
+		}
+		return nil, false, nil
+	}), nil
 }
 
 // addTokens wires the token authenticators; a structured configuration may
