@@ -57,7 +57,7 @@ func (c *connectors) pass(w http.ResponseWriter, r *http.Request, p passing) {
 			}
 			if p.prefix != "" {
 				pr.SetXForwarded()
-				pr.Out.Header.Set("X-Forwarded-Uri", p.prefix+p.to.Path)
+				pr.Out.Header.Set("X-Forwarded-Uri", p.prefix+p.to.EscapedPath())
 				pr.Out.Header.Set("X-Forwarded-Host", r.Host)
 			}
 			if _, ok := pr.Out.Header["User-Agent"]; !ok {

@@ -45,16 +45,25 @@ func (c *connectors) proxy(w http.ResponseWriter, r *http.Request, t *handlers.T
 		handlers.WriteError(w, r, err)
 		return
 	}
-	if rest == "" {
-		rest = "/"
-	}
-	to, err := url.Parse(rest)
-	if err != nil || to.Host != "" {
-		handlers.WriteError(w, r, apierrors.NewBadRequest(fmt.Sprintf("invalid path %q", rest)))
+	to, err := below(u, rest, r.URL.RawQuery)
+	if err != nil {
+		handlers.WriteError(w, r, err)
 		return
 	}
-	to.Scheme, to.Host, to.RawQuery = u.Scheme, u.Host, r.URL.RawQuery
 	c.pass(w, r, passing{to: to, transport: transport, prefix: prefix})
+}
+
+// below is a path of the backend. It is taken as a path whatever it looks like, and
+// sent on as it was written.
+func below(backend *url.URL, escaped, query string) (*url.URL, error) {
+	if escaped == "" {
+		escaped = "/"
+	}
+	path, err := url.PathUnescape(escaped)
+	if err != nil {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("invalid path %q", escaped))
+	}
+	return &url.URL{Scheme: backend.Scheme, Host: backend.Host, Path: path, RawPath: escaped, RawQuery: query}, nil
 }
 
 func (c *connectors) admitProxy(ctx context.Context, t *handlers.Target, path string) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	apiserverapi "k8s.io/apiserver/pkg/apis/apiserver"
+	"k8s.io/apiserver/pkg/authentication/user"
 
 	"skiff/apiserver"
 	"skiff/apiserver/audit"
@@ -233,7 +235,21 @@ func (o *apiserverFlags) kubeletTLS(f *pflag.FlagSet, ca, cert, key string, sign
 		return nil, fmt.Errorf("dialling kubelets: %w", err)
 	}
 	c.InsecureSkipVerify = !check
+	if check && !f.Changed("kubelet-certificate-authority") {
+		c.VerifyConnection = isNode
+	}
 	return c, nil
+}
+
+// isNode refuses what the cluster's authority signed for other than a node, such as
+// an API server's certificate: a Node object can say any address, and this
+// server's rights would be used there (CVE-2022-3294).
+func isNode(s tls.ConnectionState) error {
+	if len(s.PeerCertificates) == 0 || !slices.Contains(s.PeerCertificates[0].Subject.Organization, user.NodesGroup) {
+		return fmt.Errorf("the certificate of %s is not a node's: its organization has no %s; "+
+			"where kubelets' certificates are made otherwise, name their authority with --kubelet-certificate-authority", s.ServerName, user.NodesGroup)
+	}
+	return nil
 }
 
 // oidc is the issuer of the --oidc-* flags.
