@@ -134,6 +134,11 @@ type Config struct {
 	ProxyClientCertificate func(*tls.CertificateRequestInfo) (*tls.Certificate, error)
 	// TokenWebhook asks another service about tokens.
 	TokenWebhook *authn.WebhookConfig
+	// TracingConfigFile is a TracingConfiguration; without it no span is made.
+	TracingConfigFile string
+	// GoawayChance is the part of HTTP/2 requests, up to 0.02, after which clients are
+	// told to connect again, which spreads them over the servers of a cluster.
+	GoawayChance float64
 	// Flags are what /flagz shows. They hold no secrets.
 	Flags map[string]string
 	Log   *slog.Logger
@@ -176,6 +181,9 @@ func (c Config) complete() (Config, error) {
 	}
 	if c.RequestTimeout == 0 {
 		c.RequestTimeout = time.Minute
+	}
+	if c.GoawayChance < 0 || c.GoawayChance > 0.02 {
+		errs = append(errs, errors.New("apiserver: --goaway-chance can not be less than 0 or greater than 0.02"))
 	}
 	if (c.AuditPolicyFile == "") != (c.AuditLog.Path == "" && c.AuditWebhook.KubeconfigFile == "") {
 		errs = append(errs, errors.New("apiserver: audit needs a policy and a place: give --audit-policy-file, and --audit-log-path or --audit-webhook-config-file"))

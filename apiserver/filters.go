@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"runtime/debug"
@@ -43,9 +44,15 @@ func (s *Server) filters(next http.Handler) http.Handler {
 	if s.auditor != nil {
 		h = s.auditor.Wrap(h)
 	}
+	if s.tracing != nil {
+		h = s.tracing.Wrap(h)
+	}
 	h = s.withAuthentication(h)
 	h = s.withDeadline(h)
 	h = s.withRequest(h)
+	if s.cfg.GoawayChance > 0 {
+		h = s.withGoaway(h)
+	}
 	return s.withPanics(h)
 }
 
@@ -63,6 +70,18 @@ func (s *Server) withPanics(next http.Handler) http.Handler {
 			s.cfg.Log.Error("request panicked", "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
 			http.Error(w, "This request caused apiserver to panic. Look in the logs for details.", http.StatusInternalServerError)
 		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// withGoaway now and then has a client of HTTP/2 connect again: such clients keep
+// one connection, and with it one server, for as long as it lives. Requests that
+// are under way on it go on.
+func (s *Server) withGoaway(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor == 2 && rand.Float64() < s.cfg.GoawayChance {
+			w.Header().Set("Connection", "close")
+		}
 		next.ServeHTTP(w, r)
 	})
 }
@@ -109,6 +128,9 @@ func (s *Server) withDeadline(next http.Handler) http.Handler {
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), timeout)
 		defer cancel()
+		// A body that does not come must not hold a place for longer. What is in
+		// memory has no deadline and needs none.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(timeout))
 		next.ServeHTTP(w, r.WithContext(ctx))
 	})
 }

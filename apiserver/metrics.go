@@ -17,9 +17,9 @@ import (
 
 // metrics have upstream's stable names.
 type metrics struct {
-	registry *prometheus.Registry
-	total    *prometheus.CounterVec
-	duration *prometheus.HistogramVec
+	registry     *prometheus.Registry
+	total        *prometheus.CounterVec
+	duration     *prometheus.HistogramVec
 	inflight     *prometheus.GaugeVec
 	long         *prometheus.GaugeVec
 	sizes        *prometheus.HistogramVec

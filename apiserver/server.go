@@ -39,6 +39,7 @@ import (
 	"skiff/apiserver/serviceaccount"
 	"skiff/apiserver/serviceip"
 	"skiff/apiserver/store"
+	"skiff/apiserver/tracing"
 	"skiff/client"
 	"skiff/cluster/version"
 )
@@ -57,6 +58,7 @@ type Server struct {
 	flow      *flowcontrol.Controller
 	auditor   *audit.Auditor
 	auditRuns []func(context.Context) error
+	tracing   *tracing.Provider
 	dialer    *connect.Dialer
 	openapi   *openapi.OpenAPI
 	keys      *serviceaccount.Discovery
@@ -144,7 +146,7 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// traffic makes what watches over requests: flow control and audit.
+// traffic makes what watches over requests: flow control, tracing and audit.
 func (s *Server) traffic() error {
 	var err error
 	if on := s.cfg.PriorityAndFairness; on == nil || *on {
@@ -154,6 +156,15 @@ func (s *Server) traffic() error {
 		})
 		if err != nil {
 			return err
+		}
+	}
+	if s.cfg.TracingConfigFile != "" {
+		c, err := tracing.Load(s.cfg.TracingConfigFile)
+		if err != nil {
+			return fmt.Errorf("apiserver: %w", err)
+		}
+		if s.tracing, err = tracing.New(context.Background(), c, s.cfg.AdvertiseAddress.String()); err != nil {
+			return fmt.Errorf("apiserver: %w", err)
 		}
 	}
 	if s.cfg.AuditPolicyFile == "" {
@@ -382,6 +393,14 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	wg.Wait()
+	if s.tracing != nil {
+		// What is left is sent, where someone listens.
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		defer cancel()
+		if err := s.tracing.Shutdown(grace); err != nil {
+			s.cfg.Log.Warn("the last spans were not sent", "err", err)
+		}
+	}
 	s.core.Informers.Shutdown()
 	s.dialer.Close()
 	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {

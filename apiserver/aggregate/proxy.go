@@ -14,6 +14,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"skiff/apiserver/request"
+	"skiff/apiserver/tracing"
 )
 
 // groupVersionOf reads a path: /api/v1/… or /apis/GROUP/VERSION/….
@@ -73,6 +74,7 @@ func (a *Aggregator) pass(w http.ResponseWriter, r *http.Request, to *route) {
 				}
 			}
 			pr.SetXForwarded()
+			tracing.Inject(pr.In.Context(), pr.Out.Header)
 			transport.SetAuthProxyHeaders(pr.Out, user.GetName(), user.GetUID(), user.GetGroups(), user.GetExtra())
 		},
 		ModifyResponse: func(resp *http.Response) error {

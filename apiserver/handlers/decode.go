@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -31,6 +32,9 @@ func unmarshalPreserving(b []byte, into any) error {
 func (a *API) readBody(r *http.Request) ([]byte, error) {
 	limit := a.cfg.MaxBody
 	b, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil, apierrors.NewTimeoutError("the request's body did not arrive within the allotted timeout", 0)
+	}
 	if err != nil {
 		return nil, apierrors.NewBadRequest("reading the request's body: " + err.Error())
 	}

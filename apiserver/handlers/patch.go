@@ -243,13 +243,11 @@ func (p *patcher) strategic(doc []byte) (out []byte, shown func() string, strict
 	merged, err := strategicpatch.StrategicMergeMapPatch(original, patch, p.t.Version.New())
 	switch {
 	case err == nil:
-	case errors.Is(err, mergepatch.ErrBadJSONDoc), errors.Is(err, mergepatch.ErrBadPatchFormatForPrimitiveList), errors.Is(err, mergepatch.ErrBadPatchFormatForRetainKeys),
-		errors.Is(err, mergepatch.ErrBadPatchFormatForSetElementOrderList), errors.Is(err, mergepatch.ErrUnsupportedStrategicMergePatchFormat):
-		return nil, nil, nil, apierrors.NewBadRequest(err.Error())
 	case errors.Is(err, mergepatch.ErrNoListOfLists), errors.Is(err, mergepatch.ErrPatchContentNotMatchRetainKeys):
 		return nil, nil, nil, apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
 	default:
-		return nil, nil, nil, err
+		// What cannot be merged is the patch: the document comes from here.
+		return nil, nil, nil, apierrors.NewBadRequest(err.Error())
 	}
 	out, err = json.Marshal(merged)
 	return out, func() string { return fmt.Sprintf("%+v", patch) }, strict, err

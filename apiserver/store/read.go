@@ -187,7 +187,9 @@ func (s *Store) list(ctx context.Context, o ListOptions) (*List, error) {
 
 // past reads an exact old revision from the database.
 func (s *Store) past(ctx context.Context, rev int64, from string, o *ListOptions) (*List, error) {
-	res, err := s.kine.List(ctx, kine.PrefixRange(s.scope(o.Namespace)), kine.ReadOptions{Revision: rev})
+	traced, end := s.span(ctx, "List(recursive=true) etcd3", s.scope(o.Namespace))
+	res, err := s.kine.List(traced, kine.PrefixRange(s.scope(o.Namespace)), kine.ReadOptions{Revision: rev})
+	end(err)
 	switch {
 	case errors.Is(err, kine.ErrFutureRevision):
 		return nil, tooLarge(rev, res.Revision)

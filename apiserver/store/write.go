@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 
+	"skiff/apiserver/request"
+	"skiff/apiserver/tracing"
 	"skiff/kine"
 )
 
@@ -39,7 +42,9 @@ func (s *Store) Create(ctx context.Context, namespace, name string, obj runtime.
 	if err != nil {
 		return nil, statusOf(err, s.gr(), "create", name)
 	}
-	rev, err := s.kine.Create(ctx, key, value, lease)
+	traced, end := s.span(ctx, "Create etcd3", key)
+	rev, err := s.kine.Create(traced, key, value, lease)
+	end(err)
 	if err != nil {
 		return nil, statusOf(err, s.gr(), "create", name)
 	}
@@ -51,6 +56,12 @@ func (s *Store) lease(ctx context.Context) (int64, error) {
 		return 0, nil
 	}
 	return s.leases.get(ctx, time.Now())
+}
+
+// span is one of the database's answer to a request.
+func (s *Store) span(ctx context.Context, name, key string) (context.Context, func(error)) {
+	return tracing.Start(ctx, name, attribute.String("audit-id", request.AuditIDFrom(ctx)), attribute.String("key", key),
+		attribute.String("type", s.res.Kind), attribute.String("resource", s.gr().String()))
 }
 
 // Remove is what a Mutate returns to have the object removed as it was shown it.
@@ -132,7 +143,9 @@ func (s *Store) tryUpdate(ctx context.Context, key string, cur *Item, change Mut
 	}
 	next, err := change(ctx, obj)
 	if errors.Is(err, Remove) && cur != nil {
-		_, rev, err := s.kine.Delete(ctx, key, cur.Rev)
+		traced, end := s.span(ctx, "Delete etcd3", key)
+		_, rev, err := s.kine.Delete(traced, key, cur.Rev)
+		end(err)
 		if err != nil {
 			return nil, false, err
 		}
@@ -159,12 +172,14 @@ func (s *Store) tryUpdate(ctx context.Context, key string, cur *Item, change Mut
 	if err != nil {
 		return nil, false, err
 	}
+	traced, end := s.span(ctx, "GuaranteedUpdate etcd3", key)
 	var rev int64
 	if cur == nil {
-		rev, err = s.kine.Create(ctx, key, value, lease)
+		rev, err = s.kine.Create(traced, key, value, lease)
 	} else {
-		rev, err = s.kine.Update(ctx, key, value, cur.Rev, lease)
+		rev, err = s.kine.Update(traced, key, value, cur.Rev, lease)
 	}
+	end(err)
 	if err != nil {
 		return nil, false, err
 	}
@@ -235,7 +250,9 @@ func (s *Store) newest(ctx context.Context, key string) (*Item, error) {
 
 // read asks the database; nil when there is no such object.
 func (s *Store) read(ctx context.Context, key string) (*Item, error) {
-	res, err := s.kine.Get(ctx, key, kine.ReadOptions{})
+	traced, end := s.span(ctx, "Get etcd3", key)
+	res, err := s.kine.Get(traced, key, kine.ReadOptions{})
+	end(err)
 	if err != nil || len(res.KVs) == 0 {
 		return nil, err
 	}

@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"k8s.io/utils/ptr"
+
+	"skiff/apiserver/tracing"
 )
 
 const (
@@ -98,6 +100,7 @@ func (c *Clients) Post(ctx context.Context, t Target, query url.Values, in, out 
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept", "application/json")
+	tracing.Inject(ctx, req.Header)
 	resp, err := client.Do(req)
 	if err != nil {
 		return err

@@ -46,6 +46,8 @@ type apiserverFlags struct {
 	auditHook                             audit.WebhookConfig
 	throttle, logTruncate, hookTruncate   bool
 	issuers                               []string
+	tracing                               string
+	goaway                                float64
 	keyFiles                              []string
 	kubeletCA, kubeletCert, kubeletKey    string
 	kubeletAddresses                      []string
@@ -128,6 +130,8 @@ func (o *apiserverFlags) add(f *pflag.FlagSet) {
 	f.IntVar(&o.auditHook.Burst, "audit-webhook-batch-throttle-burst", 15, "how many at once when there were few")
 	f.DurationVar(&o.auditHook.Backoff, "audit-webhook-initial-backoff", 10*time.Second, "the wait before a batch is sent again")
 	truncation(f, "audit-webhook", &o.hookTruncate, &o.auditHook.Truncate)
+	f.StringVar(&o.tracing, "tracing-config-file", "", "a TracingConfiguration: which OpenTelemetry collector is told of requests, and of how many")
+	f.Float64Var(&o.goaway, "goaway-chance", 0, "the part of HTTP/2 requests, up to 0.02, after which clients connect again")
 	f.StringVar(&o.encryption, "encryption-provider-config", "", "an EncryptionConfiguration: what is encrypted in the store")
 	f.BoolVar(&o.reload, "encryption-provider-config-automatic-reload", false, "read it again when it changes")
 	f.IntVar(&o.inflight, "max-requests-inflight", 400, "how many reads are at work at once")
@@ -192,6 +196,7 @@ func (o *apiserverFlags) apply(c *apiserver.Config) error {
 	c.MaxRequestsInFlight, c.MaxMutatingInFlight, c.RequestTimeout, c.PriorityAndFairness = o.inflight, o.mutating, o.timeout, &o.fairness
 	c.AuditPolicyFile, c.AuditLog, c.EncryptionConfigFile, c.EncryptionReload = o.auditPolicy, o.auditLog, o.encryption, o.reload
 	c.AuditWebhook = o.auditHook
+	c.TracingConfigFile, c.GoawayChance = o.tracing, o.goaway
 	c.AuditWebhook.Unthrottled = !o.throttle
 	if !o.logTruncate {
 		c.AuditLog.Truncate = audit.TruncateConfig{}

@@ -12,9 +12,9 @@ import (
 
 	admissionv1 "k8s.io/api/admission/v1"
 	arv1 "k8s.io/api/admissionregistration/v1"
-	"k8s.io/client-go/informers"
-	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/utils/ptr"
+
+	"skiff/apiserver/webhookclient"
 )
 
 // A webhook cannot send this server on to other places of its network, whatever it
@@ -49,13 +49,14 @@ func TestAnswersOfHostileWebhooks(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := httptest.NewTLSServer(tc.answer)
 			defer s.Close()
-			client := fake.NewClientset()
+			clients := webhookclient.New(nil)
+			defer clients.Close()
 			ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
 			timeout := 10 * time.Second
 			if name == "no answer in time" {
 				timeout = 50 * time.Millisecond
 			}
-			_, err := newCaller(informers.NewSharedInformerFactory(client, 0)).call(t.Context(), &arv1.WebhookClientConfig{URL: ptr.To(s.URL), CABundle: ca}, timeout,
+			_, err := call(t.Context(), clients, &arv1.WebhookClientConfig{URL: ptr.To(s.URL), CABundle: ca}, timeout,
 				&admissionv1.AdmissionReview{Request: &admissionv1.AdmissionRequest{UID: "1"}})
 			if err == nil || !strings.Contains(err.Error(), tc.want) || len(err.Error()) > 2048 {
 				t.Errorf("got %.200v, want %.200s", err, tc.want)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/attribute"
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	admissionv1 "k8s.io/api/admission/v1"
 	arv1 "k8s.io/api/admissionregistration/v1"
@@ -36,6 +37,7 @@ import (
 	"skiff/apiserver/admission"
 	"skiff/apiserver/admission/lookup"
 	"skiff/apiserver/servicedial"
+	"skiff/apiserver/tracing"
 	"skiff/apiserver/webhookclient"
 )
 
@@ -56,15 +58,17 @@ type core struct {
 	cfg   Config
 	calls *webhookclient.Clients
 	cel   *conditions
+	// span is the name of a call in traces.
+	span string
 }
 
-func newCore(c Config) (*core, error) {
+func newCore(c Config, kind string) (*core, error) {
 	cond, err := newConditions(c.Authorizer)
 	if err != nil {
 		return nil, err
 	}
 	c.Informers.Core().V1().Namespaces().Informer()
-	return &core{cfg: c, calls: webhookclient.New(servicedial.New(c.Informers).Dial), cel: cond}, nil
+	return &core{cfg: c, calls: webhookclient.New(servicedial.New(c.Informers).Dial), cel: cond, span: "Call " + kind + " webhook"}, nil
 }
 
 // hook is a webhook of either kind.
@@ -277,7 +281,10 @@ func (c *core) ask(ctx context.Context, inv *invocation, a *admission.Attributes
 		return nil, err
 	}
 	review := &admissionv1.AdmissionReview{TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview"}, Request: req}
+	ctx, end := tracing.Start(ctx, c.span, attribute.String("configuration", inv.configuration), attribute.String("webhook", inv.Name),
+		attribute.String("resource", inv.resource.GroupResource().String()), attribute.String("subresource", a.Subresource), attribute.String("operation", string(a.Operation)))
 	resp, err := call(ctx, c.calls, &inv.ClientConfig, time.Duration(ptr.Deref(inv.TimeoutSeconds, 10))*time.Second, review)
+	end(err)
 	if err != nil {
 		return nil, errCall{err}
 	}
@@ -338,7 +345,7 @@ type Validating struct{ *core }
 
 // NewValidating makes the plugin.
 func NewValidating(c Config) (*Validating, error) {
-	k, err := newCore(c)
+	k, err := newCore(c, "validating")
 	c.Informers.Admissionregistration().V1().ValidatingWebhookConfigurations().Informer()
 	return &Validating{k}, err
 }
@@ -401,7 +408,7 @@ type Mutating struct{ *core }
 
 // NewMutating makes the plugin.
 func NewMutating(c Config) (*Mutating, error) {
-	k, err := newCore(c)
+	k, err := newCore(c, "mutating")
 	c.Informers.Admissionregistration().V1().MutatingWebhookConfigurations().Informer()
 	return &Mutating{k}, err
 }

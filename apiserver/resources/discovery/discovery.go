@@ -235,6 +235,8 @@ func family(at *field.Path, text string, v6 bool) field.ErrorList {
 		return field.ErrorList{field.Invalid(at, text, "may not be in the loopback range (127.0.0.0/8, ::1/128)")}
 	case a.IsLinkLocalUnicast():
 		return field.ErrorList{field.Invalid(at, text, "may not be in the link-local range (169.254.0.0/16, fe80::/10)")}
+	case a.IsLinkLocalMulticast():
+		return field.ErrorList{field.Invalid(at, text, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)")}
 	}
 	return nil
 }

@@ -1,0 +1,135 @@
+// Package tracing tells an OpenTelemetry collector what requests spent their time
+// on: a span for each request, and below it those of storage, webhooks and other
+// API servers. What a request belongs to is told in the headers of the W3C.
+//
+// Where no collector is configured, or a request is not sampled, a span is a look
+// into the context and nothing else.
+package tracing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/sdk/resource"
+	"go.opentelemetry.io/otel/trace"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	apiserverv1 "k8s.io/apiserver/pkg/apis/apiserver/v1"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/component-base/tracing"
+	tracingapi "k8s.io/component-base/tracing/api/v1"
+	"sigs.k8s.io/yaml"
+
+	"skiff/apiserver/request"
+)
+
+// Load reads a TracingConfiguration.
+func Load(path string) (*tracingapi.TracingConfiguration, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("tracing configuration: %w", err)
+	}
+	var c apiserverv1.TracingConfiguration
+	if err := yaml.UnmarshalStrict(b, &c); err != nil {
+		return nil, fmt.Errorf("tracing configuration %s: %w", path, err)
+	}
+	group, version, _ := strings.Cut(c.APIVersion, "/")
+	if group != "apiserver.config.k8s.io" || !slices.Contains([]string{"v1", "v1beta1", "v1alpha1"}, version) || c.Kind != "TracingConfiguration" {
+		return nil, fmt.Errorf("tracing configuration %s is %s, Kind=%s: want apiserver.config.k8s.io/v1, Kind=TracingConfiguration", path, c.APIVersion, c.Kind)
+	}
+	if errs := tracingapi.ValidateTracingConfiguration(&c.TracingConfiguration, nil, field.NewPath("tracing")); len(errs) > 0 {
+		return nil, fmt.Errorf("tracing configuration %s: %w", path, errs.ToAggregate())
+	}
+	return &c.TracingConfiguration, nil
+}
+
+// Provider makes spans and sends them.
+type Provider struct{ tracing.TracerProvider }
+
+// New makes a provider for a server that others know by instance. It dials when
+// there is something to send.
+func New(ctx context.Context, c *tracingapi.TracingConfiguration, instance string) (*Provider, error) {
+	tp, err := tracing.NewProvider(ctx, c, nil, []resource.Option{resource.WithAttributes(
+		attribute.String("service.name", "apiserver"), attribute.String("service.instance.id", instance))})
+	if err != nil {
+		return nil, fmt.Errorf("tracing: %w", err)
+	}
+	return &Provider{tp}, nil
+}
+
+// Wrap makes a span of each request. It comes behind authentication: a client's
+// own decision to sample counts only where it is the administrator's; the spans of
+// others are linked to theirs.
+func (p *Provider) Wrap(next http.Handler) http.Handler {
+	named := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		span := trace.SpanFromContext(r.Context())
+		span.SetAttributes(attribute.String("http.target", r.URL.Path), attribute.String("audit-id", request.AuditIDFrom(r.Context())))
+		next.ServeHTTP(w, r)
+	})
+	return otelhttp.NewHandler(named, "KubernetesAPI",
+		otelhttp.WithTracerProvider(p), otelhttp.WithPropagators(tracing.Propagators()), otelhttp.WithServerName("apiserver"),
+		otelhttp.WithPublicEndpointFn(public),
+		otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string { return spanName(r) }),
+	)
+}
+
+func public(r *http.Request) bool {
+	u := request.UserFrom(r.Context())
+	return u == nil || !slices.Contains(u.GetGroups(), user.SystemPrivilegedGroup) && !slices.Contains(u.GetGroups(), user.MonitoringGroup)
+}
+
+// spanName has the request's form and none of its names: spans are counted by it.
+func spanName(r *http.Request) string {
+	info := request.InfoFrom(r.Context())
+	if info == nil || !info.IsResource {
+		return r.Method
+	}
+	parts := []string{"", info.APIPrefix}
+	if info.APIGroup != "" {
+		parts = append(parts, info.APIGroup)
+	}
+	parts = append(parts, info.APIVersion)
+	if info.Namespace != "" {
+		parts = append(parts, "namespaces", "{:namespace}")
+	}
+	parts = append(parts, info.Resource)
+	if info.Name != "" {
+		parts = append(parts, "{:name}")
+	}
+	if info.Subresource != "" {
+		parts = append(parts, info.Subresource)
+	}
+	return r.Method + " " + strings.Join(parts, "/")
+}
+
+// Start begins a span below the context's, if that is sampled. end takes the
+// outcome.
+func Start(ctx context.Context, name string, attributes ...attribute.KeyValue) (_ context.Context, end func(error)) {
+	parent := trace.SpanFromContext(ctx)
+	if !parent.IsRecording() {
+		return ctx, func(error) {}
+	}
+	ctx, span := parent.TracerProvider().Tracer("skiff/apiserver").Start(ctx, name, trace.WithAttributes(attributes...))
+	return ctx, func(err error) {
+		if err != nil && !errors.Is(err, context.Canceled) {
+			span.RecordError(err)
+			span.SetStatus(codes.Error, err.Error())
+		}
+		span.End()
+	}
+}
+
+// Inject tells the other side of a request what it belongs to.
+func Inject(ctx context.Context, h http.Header) {
+	if trace.SpanContextFromContext(ctx).IsValid() {
+		tracing.Propagators().Inject(ctx, propagation.HeaderCarrier(h))
+	}
+}
