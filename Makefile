@@ -14,10 +14,12 @@ VM_CASES ?= TestCluster/(server-answers|pod-from-registry)$$
 CHAOS_MINUTES ?= 5
 # What make bench-stores measures; its flags are in e2e/bench/stores.
 BENCH ?= -measure put,range,watch -servers etcd,sqlite,postgres
+# How many seconds each fuzz target runs.
+FUZZ_SECONDS ?= 30
 # Where `make up` puts the cluster; empty is the machine itself.
 ROOT ?=
 
-.PHONY: help build deps test-deps up down reset kubectl test unit race e2e test-vm chaos lint bench bench-stores images clean
+.PHONY: help build deps test-deps up down reset kubectl test unit race e2e test-vm chaos fuzz lint bench bench-stores images clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -58,6 +60,9 @@ race: ## run the concurrent packages under the race detector
 chaos: test-deps ## break the store for CHAOS_MINUTES (5) in each of many ways; the unit tests have the short form
 	SKIFF_CHAOS_MINUTES=$(CHAOS_MINUTES) $(GO) test -count=1 -p 1 -timeout $$(( $(CHAOS_MINUTES) * 10 + 30 ))m -run 'TestChaos|TestFailover|TestKilled|TestPaused|TestPowerLoss|TestEtcdMembersDie' -v \
 		./kine/sqlite ./kine/postgres ./kine/chaos
+
+fuzz: ## feed each decoder FUZZ_SECONDS (30) of what nobody should send; the unit tests run the corpus
+	GO='$(GO)' ./scripts/fuzz '$(FUZZ_SECONDS)'
 
 e2e: build ## drive real clusters with the kubectl in PATH, or else with our own
 	@command -v kubectl >/dev/null || $(MAKE) kubectl

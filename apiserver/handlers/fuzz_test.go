@@ -44,6 +44,7 @@ func FuzzPatch(f *testing.F) {
 	kinds := []types.PatchType{types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType}
 	f.Add(0, []byte(`[{"op":"copy","from":"/spec","path":"/spec/x"}]`))
 	f.Add(0, []byte(`[{"op":"move","from":"","path":"/a"},{"op":"add","path":"/spec/containers/-","value":null}]`))
+	f.Add(0, []byte(`[{"op":"add","path":"/spec/containers","value":[null]},{"op":"test","path":"/spec/containers","value":[null]}]`))
 	f.Add(1, []byte(`{"spec":{"containers":null}}`))
 	f.Add(2, []byte(`{"spec":{"containers":[{"$patch":"delete","name":"c"}],"$setElementOrder/containers":[{"name":"c"}]}}`))
 	f.Add(2, []byte(`{"$patch":"replace","$retainKeys":[1]}`))

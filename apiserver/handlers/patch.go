@@ -215,7 +215,7 @@ func applyJSONPatch(ops jsonpatch.Patch, doc []byte) ([]byte, error) {
 			n++
 		}
 		var err error
-		if doc, err = ops[:n].Apply(doc); err != nil {
+		if doc, err = applyOps(ops[:n], doc); err != nil {
 			return nil, apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
 		}
 		ops = ops[n:]
@@ -225,6 +225,17 @@ func applyJSONPatch(ops jsonpatch.Patch, doc []byte) ([]byte, error) {
 		}
 	}
 	return doc, nil
+}
+
+// applyOps applies operations. The library cannot compare lists that hold null: a
+// patch that has it do so is refused like any other that does not fit.
+func applyOps(ops jsonpatch.Patch, doc []byte) (out []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			out, err = nil, fmt.Errorf("the operations cannot be applied: %v", p)
+		}
+	}()
+	return ops.Apply(doc)
 }
 
 func (p *patcher) strategic(doc []byte) (out []byte, shown func() string, strict []error, err error) {
