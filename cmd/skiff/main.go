@@ -13,6 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/klog/v2"
+
+	"skiff/cluster/logging"
 )
 
 func main() {
@@ -27,17 +29,24 @@ func main() {
 }
 
 func root() *cobra.Command {
-	verbosity := 0
+	verbosity, format := 0, "text"
 	cmd := &cobra.Command{
 		Use:           "skiff",
 		Short:         "Kubernetes in one binary",
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		PersistentPreRun: func(*cobra.Command, []string) {
-			logging(verbosity)
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			h, err := logging.Handler(os.Stderr, format, verbosity)
+			if err != nil {
+				return err
+			}
+			slog.SetDefault(slog.New(h))
+			klog.SetSlogLogger(slog.New(h))
+			return nil
 		},
 	}
 	cmd.PersistentFlags().IntVarP(&verbosity, "v", "v", 0, "how much is logged: 0 is what an operator needs, 4 is for debugging")
+	cmd.PersistentFlags().StringVar(&format, "logging-format", format, "how it is logged: text or json")
 	cmd.AddCommand(
 		upCommand(),
 		downCommand(),
@@ -79,14 +88,4 @@ func root() *cobra.Command {
 		cmd.SetArgs(append([]string{part}, os.Args[1:]...))
 	}
 	return cmd
-}
-
-func logging(v int) {
-	level := slog.LevelInfo
-	if v >= 4 {
-		level = slog.LevelDebug
-	}
-	h := slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})
-	slog.SetDefault(slog.New(h))
-	klog.SetSlogLogger(slog.New(h))
 }
