@@ -107,7 +107,7 @@ func (w *writer) vacuum(ctx context.Context) error {
 }
 
 // checkpoint copies the write-ahead log into the database. The modes are
-// SQLite's: PASSIVE waits for nobody, RESTART and TRUNCATE for readers.
+// SQLite's: PASSIVE waits for nobody, TRUNCATE for readers.
 func (w *writer) checkpoint(mode string) {
 	w.s.at(BeforeCopying)
 	defer w.s.at(AfterCopying)
@@ -121,7 +121,7 @@ func (w *writer) checkpoint(mode string) {
 		w.copied = w.pages
 		return
 	}
-	w.pages, w.copied, w.length = max(log, 0), max(done, 0), max(log, 0)
+	w.pages, w.copied, w.length = max(log, 0), max(done, 0), max(w.length, log)
 	if w.copied == w.pages {
 		// The next write begins the log anew, unless a reader is in it.
 		w.pages, w.copied = 0, 0
