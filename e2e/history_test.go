@@ -3,6 +3,7 @@ package e2e
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"skiff/kine/postgres/pgtest"
 )
@@ -68,6 +69,9 @@ func TestMigration(t *testing.T) {
 			t.Errorf("the object's resourceVersion is %s on %s, and was %s", got, to[:6], was)
 		}
 		s.run("get", "configmap", "between-"+to[:6])
+		// Who joins from now on is told of the new store.
+		named, _, _ := strings.Cut(to, "?")
+		s.until(30*time.Second, named, "get", "-n", "kube-system", "configmap", "kubeadm-config", "-o", "jsonpath={.data.ClusterConfiguration}")
 	}
 	s.says([]string{"one", "between-postgr", "between-sqlite"}, "get", "configmaps", "-o", "name")
 }

@@ -29,6 +29,7 @@ import (
 	"skiff/cluster/layout"
 	"skiff/cluster/node"
 	"skiff/cluster/pki"
+	"skiff/cluster/setup"
 	"skiff/controllers"
 	"skiff/kine"
 	"skiff/kine/backend"
@@ -237,6 +238,21 @@ func (p *controlPlane) parts(l layout.Layout, c *node.Config) ([]part, error) {
 			return m.Run(ctx)
 		})},
 	}
+	parts = append(parts, part{"cluster-configuration", false, after(func(ctx context.Context) error {
+		kube, err := kubernetes.NewForConfig(p.as("kubernetes-admin", "skiff", user.SystemPrivilegedGroup))
+		if err != nil {
+			return err
+		}
+		changed, err := setup.NameStore(ctx, kube, &c.Cluster)
+		if err != nil {
+			return err
+		}
+		if changed {
+			slog.Info("nodes that join are told of the store that this one uses; masters need `skiff init phase upload-certs --upload-certs` anew")
+		}
+		<-ctx.Done()
+		return nil
+	})})
 	if c.CloudProvider != "" {
 		parts = append(parts, part{"cloud", false, after(func(ctx context.Context) error {
 			return runCloud(ctx, p.controllerIdentity("cloud-controller-manager"), cloud.Config{ProviderName: c.CloudProvider}, elect, c.Name)

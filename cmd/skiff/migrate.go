@@ -136,7 +136,7 @@ func use(out io.Writer, l layout.Layout, c *node.Config, to *config.ExternalEtcd
 	if err := node.Save(l, c); err != nil {
 		return fmt.Errorf("the state is moved, but %s could not be changed: set cluster.etcd.external.endpoints in it: %w", l.NodeConfig(), err)
 	}
-	fmt.Fprintf(out, "The node below %s uses the new store from its next start; the old one is left as it is\n", l.Root())
+	fmt.Fprintf(out, "The node below %s uses the new store from its next start, and tells nodes that join of it; the old one is left as it is\n", l.Root())
 	return nil
 }
 
