@@ -42,6 +42,7 @@ import (
 	"skiff/apiserver/tracing"
 	"skiff/client"
 	"skiff/cluster/version"
+	"skiff/kine"
 )
 
 // Server is an API server.
@@ -138,7 +139,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.checks.metrics.registry.MustRegister(newStoreMetrics(cfg.Store), newObjectMetrics(s.api.Each))
 	s.checks.add("etcd", s.storeAnswers)
-	s.checks.addReady("etcd-readiness", s.storeAnswers)
+	s.checks.addReady("etcd-readiness", s.storeWrites)
 	if e := cfg.encryption; e != nil {
 		s.checks.add("kms-providers", e.Healthy)
 	}
@@ -199,6 +200,17 @@ func (s *Server) storeAnswers(ctx context.Context) error {
 	defer cancel()
 	_, err := s.cfg.Store.Revision(ctx)
 	return err
+}
+
+// storeWrites tells why writes fail, where the store can answer all the same.
+func (s *Server) storeWrites(ctx context.Context) error {
+	if err := s.storeAnswers(ctx); err != nil {
+		return err
+	}
+	if p, ok := s.cfg.Store.(kine.Prober); ok {
+		return p.Probe(ctx)
+	}
+	return nil
 }
 
 // Handler serves requests: over TLS in Run, in memory for the parts beside it.

@@ -326,3 +326,9 @@ type Runner interface {
 	// Ready is closed once the store can serve.
 	Ready() <-chan struct{}
 }
+
+// Prober is a Store whose reads can go on while its writes fail.
+type Prober interface {
+	// Probe is why writes fail at the moment; nil when they do not.
+	Probe(ctx context.Context) error
+}

@@ -17,6 +17,15 @@ import (
 type disk struct {
 	mu    sync.Mutex
 	files map[string]*diskFile
+	// refused is how writes fail, and refusedSync how syncs do.
+	refused, refusedSync syscall.Errno
+}
+
+// refuse makes the disk fail writes and syncs, or work again.
+func (d *disk) refuse(write, sync syscall.Errno) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.refused, d.refusedSync = write, sync
 }
 
 // diskFile has the content that reads see, the one that is safe, and the writes
@@ -210,6 +219,9 @@ func (n *diskNode) Read(_ context.Context, _ fs.FileHandle, dest []byte, off int
 func (n *diskNode) Write(_ context.Context, _ fs.FileHandle, data []byte, off int64) (uint32, syscall.Errno) {
 	n.disk.mu.Lock()
 	defer n.disk.mu.Unlock()
+	if n.disk.refused != 0 {
+		return 0, n.disk.refused
+	}
 	n.f.write(diskWrite{off, append([]byte{}, data...)})
 	return uint32(len(data)), 0
 }
@@ -217,6 +229,9 @@ func (n *diskNode) Write(_ context.Context, _ fs.FileHandle, data []byte, off in
 func (n *diskNode) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno {
 	n.disk.mu.Lock()
 	defer n.disk.mu.Unlock()
+	if n.disk.refusedSync != 0 {
+		return n.disk.refusedSync
+	}
 	n.f.sync()
 	return 0
 }

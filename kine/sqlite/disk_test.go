@@ -34,7 +34,7 @@ func smallDisk(t *testing.T) string {
 	return dir
 }
 
-// Covers: store.disk-full
+// Covers: store.disk-full, store.disk-fails
 func TestFullDisk(t *testing.T) {
 	dir := smallDisk(t)
 	ctx := context.Background()
@@ -70,9 +70,13 @@ func TestFullDisk(t *testing.T) {
 		}
 	}
 	check(s)
+	if err := s.Probe(ctx); !errors.Is(err, kine.ErrNoSpace) || !strings.Contains(err.Error(), "free some space") {
+		t.Errorf("the store says %v of itself, want that its disk is full", err)
+	}
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
+	kinetest.Eventually(t, "the store is well again, though nobody writes", func() bool { return s.Probe(ctx) == nil })
 	rev, err := s.Create(ctx, "/full/again", make([]byte, 10_000), 0)
 	if err != nil {
 		t.Fatalf("with space again: %v", err)

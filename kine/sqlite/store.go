@@ -29,6 +29,8 @@ type Store struct {
 	leases      *leases
 	usage       usage
 	recent      *recent
+	// failing is why the last commit failed; nil when it did not.
+	failing atomic.Pointer[error]
 	// oldest is the revision that the kept history begins at.
 	oldest atomic.Int64
 }
@@ -70,6 +72,17 @@ func (s *Store) Run(ctx context.Context) (err error) {
 	w.run(ctx)
 	stopHub()
 	wg.Wait()
+	return nil
+}
+
+// Probe implements kine.Prober: a disk that is full or read-only fails writes alone.
+func (s *Store) Probe(ctx context.Context) error {
+	if err := s.Serving(ctx); err != nil {
+		return err
+	}
+	if err := s.failing.Load(); err != nil {
+		return *err
+	}
 	return nil
 }
 

@@ -113,7 +113,13 @@ func (w *writer) run(ctx context.Context) {
 				w.checkpoint("PASSIVE")
 			}
 		case <-maintain.C:
+			if w.s.failing.Load() != nil {
+				w.probe()
+			}
 			pause := w.maintain()
+			if w.s.failing.Load() != nil {
+				w.settled, pause = false, min(pause, maintainEvery)
+			}
 			if armed = !w.settled; armed {
 				maintain.Reset(pause)
 			}
@@ -148,7 +154,9 @@ func (w *writer) group(ops []*group.Op) {
 	}
 	writes := w.batch.Writes()
 	if len(writes) > 0 || len(extras) > 0 {
-		if err := w.commit(writes, extras); err != nil {
+		err := w.commit(writes, extras)
+		w.noteCommit(err)
+		if err != nil {
 			// What was planned on top of a write that is not there means nothing.
 			for _, o := range ops {
 				o.Answer(err)
@@ -160,6 +168,28 @@ func (w *writer) group(ops []*group.Op) {
 	for i, o := range ops {
 		o.Answer(answers[i])
 	}
+}
+
+// noteCommit remembers how a commit went, and logs when that changes.
+func (w *writer) noteCommit(err error) {
+	was := w.s.failing.Load()
+	switch {
+	case err != nil:
+		w.s.failing.Store(&err)
+		if was == nil {
+			w.s.cfg.Log.Error("writes fail; reads go on, and it is tried again", "err", err)
+		}
+	case was != nil:
+		w.s.failing.Store(nil)
+		w.s.cfg.Log.Info("writes succeed again")
+	}
+}
+
+// probe commits a change of nothing, to see whether writes succeed again.
+func (w *writer) probe() {
+	w.noteCommit(w.commit(nil, []func(group.Exec) error{func(exec group.Exec) error {
+		return exec("UPDATE meta SET value=value WHERE name='revision'")
+	}}))
 }
 
 func (w *writer) commit(writes []mvcc.Write, extras []func(group.Exec) error) error {
