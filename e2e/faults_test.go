@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -159,4 +160,42 @@ type zeros struct{}
 func (zeros) Read(b []byte) (int, error) {
 	clear(b)
 	return len(b), nil
+}
+
+// TestDamagedStore starts a node whose database has lost its end: it ends, and `up` says
+// why at once. With the file as it was the node starts with all that it had.
+//
+// Covers: store.corrupt
+func TestDamagedStore(t *testing.T) {
+	c := prepare(t)
+	c.Nodes = 1
+	t.Cleanup(func() { c.remove(t) })
+	c.up(t)
+	s := &space{cluster: c, t: t, name: "default"}
+	s.run("create", "configmap", "kept")
+	c.skiff(t, "down", "--root", c.Root)
+	path := filepath.Join(c.Root, "var/lib/skiff/store/state.db")
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, int64(len(whole)/2)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, c.Bin, "up", "--root", c.Root).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "skiff restore") {
+		t.Errorf("skiff up on half of the database: %v\n%s", err, out)
+	}
+	for _, suffix := range []string{"-wal", "-shm"} {
+		if err := os.RemoveAll(path + suffix); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(path, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.up(t)
+	s.says([]string{"kept"}, "get", "configmaps")
 }

@@ -39,14 +39,19 @@ func alive(m *Machine) error {
 	}
 	select {
 	case <-m.exited:
-		return fmt.Errorf("%w; the end of its log %s:\n%s", errEnded, m.Layout.ProcessLog(), logTail(m.Layout))
+		return Ended(m.Layout)
 	default:
 		return nil
 	}
 }
 
-// logTail is the last of the process's log.
-func logTail(l layout.Layout) string {
+// Ended is the error of a node whose process has ended, with its last words.
+func Ended(l layout.Layout) error {
+	return fmt.Errorf("%w; the end of its log %s:\n%s", errEnded, l.ProcessLog(), LogTail(l))
+}
+
+// LogTail is the last of the process's log.
+func LogTail(l layout.Layout) string {
 	const most = 2048
 	f, err := os.Open(l.ProcessLog())
 	if err != nil {

@@ -75,7 +75,9 @@ func up(cmd *cobra.Command, o upOptions) error {
 	defer cancel()
 	if _, err := node.Load(m.Layout); err == nil {
 		// It was set up before: start it again.
-		if err := restart(ctx, m); err != nil {
+		ctx, ended := context.WithCancelCause(ctx)
+		defer ended(nil)
+		if err := restart(ctx, m, ended); err != nil {
 			return err
 		}
 		return done(ctx, cmd, m, o.nodes)
@@ -216,8 +218,9 @@ func member(ctx context.Context, cmd *cobra.Command, master setup.Machine, i int
 	return join.Run(ctx, nil, "")
 }
 
-// restart starts the nodes of a root that was set up before.
-func restart(ctx context.Context, m setup.Machine) error {
+// restart starts the nodes of a root that was set up before. ended is called with
+// what a node that ends at once has said.
+func restart(ctx context.Context, m setup.Machine, ended context.CancelCauseFunc) error {
 	for _, l := range append([]layout.Layout{m.Layout}, members(m.Layout)...) {
 		c, err := node.Load(l)
 		if err != nil {
@@ -229,9 +232,17 @@ func restart(ctx context.Context, m setup.Machine) error {
 			}
 			continue
 		}
-		if _, _, err := process.Start(l, c.NetNS, m.Executable, "run", "--root", l.Root()); err != nil {
+		_, exited, err := process.Start(l, c.NetNS, m.Executable, "run", "--root", l.Root())
+		if err != nil {
 			return err
 		}
+		go func() {
+			select {
+			case <-exited:
+				ended(setup.Ended(l))
+			case <-ctx.Done():
+			}
+		}()
 	}
 	return nil
 }
@@ -247,7 +258,10 @@ func done(ctx context.Context, cmd *cobra.Command, m setup.Machine, nodes int) e
 		return err
 	}
 	if err := setup.WaitReady(ctx, client, nodes); err != nil {
-		return fmt.Errorf("%w; the node's log is %s", err, m.Layout.ProcessLog())
+		if cause := context.Cause(ctx); cause != ctx.Err() {
+			return cause
+		}
+		return fmt.Errorf("%w; the end of the node's log %s:\n%s", err, m.Layout.ProcessLog(), setup.LogTail(m.Layout))
 	}
 	if err := defaultStorage(ctx, client); err != nil {
 		return err

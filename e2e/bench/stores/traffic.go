@@ -44,7 +44,7 @@ type Sample struct {
 	Server  string `json:"server"`
 	Seconds int    `json:"seconds"`
 	// FileMiB is what its files take, LiveMiB the objects, and WindowMiB what
-	// was written since the newest compaction.
+	// was written since the revision that is compacted.
 	FileMiB   float64 `json:"fileMiB"`
 	LiveMiB   float64 `json:"liveMiB"`
 	WindowMiB float64 `json:"windowMiB"`
@@ -77,7 +77,10 @@ type traffic struct {
 	s  *Server
 	id string
 
-	writes, failed, events, lists, sinceCompact atomic.Int64
+	writes, failed, events, lists atomic.Int64
+	// sinceCompact are the bytes written since the last compaction, and keptBefore
+	// those before it that it left.
+	sinceCompact, keptBefore atomic.Int64
 	// revision is the newest that was acknowledged.
 	revision atomic.Int64
 	first    atomic.Pointer[error]
@@ -353,10 +356,10 @@ func (t *traffic) compact(ctx context.Context, kv pb.KVClient) {
 	t.every(ctx, t.Window, func() error {
 		at := older
 		older = t.revision.Load()
+		t.keptBefore.Store(t.sinceCompact.Swap(0))
 		if at == 0 {
 			return nil
 		}
-		t.sinceCompact.Store(0)
 		_, err := kv.Compact(ctx, &pb.CompactionRequest{Revision: at})
 		return err
 	})
@@ -369,8 +372,7 @@ func (t *traffic) sample(ctx context.Context) {
 		s := Sample{
 			Name: t.Name, Server: t.s.Name, Seconds: int(time.Since(began).Seconds() + 0.5), Writes: t.writes.Load(),
 			FileMiB: round(size(t.s.Dir)), LiveMiB: round(float64(t.Objects*t.r.ValueBytes) / (1 << 20)),
-			// Two windows are kept right before a compaction.
-			WindowMiB: round(float64(t.sinceCompact.Load()) / (1 << 20)),
+			WindowMiB: round(float64(t.sinceCompact.Load()+t.keptBefore.Load()) / (1 << 20)),
 		}
 		for _, pid := range t.s.processes() {
 			if rss, anon, err := figures.Memory(pid); err == nil { // else it ended meanwhile
