@@ -133,6 +133,12 @@ func Read(l layout.Layout, in string) error {
 	if !state {
 		return fmt.Errorf("%s holds no state of a cluster: take a newer backup, or restore the store by its own tools", in)
 	}
+	// The log of a database that was taken away would be played into this one.
+	for _, suffix := range []string{"-wal", "-shm"} {
+		if err := os.Remove(l.Database() + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove what is left of another database: %w", err)
+		}
+	}
 	return each(l, in, func(h *tar.Header, to string, from io.Reader) error {
 		if shared(l, h.Name, to) {
 			if _, err := os.Stat(to); err == nil {

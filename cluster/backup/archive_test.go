@@ -52,8 +52,16 @@ func TestArchiveHoldsTheNode(t *testing.T) {
 	if info, err := os.Stat(out); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the archive has mode %v, %v", info.Mode(), err)
 	}
+	// What is left of a database that somebody took away.
+	put(t, to.Database()+"-wal", "old log")
+	put(t, to.Database()+"-shm", "its index")
 	if err := Read(to, out); err != nil {
 		t.Fatal(err)
+	}
+	for _, suffix := range []string{"-wal", "-shm"} {
+		if _, err := os.Stat(to.Database() + suffix); !os.IsNotExist(err) {
+			t.Errorf("state.db%s of another database is still there: %v", suffix, err)
+		}
 	}
 	for path, want := range map[string]string{filepath.Join(to.PKI(), "ca.key"): "key", to.NodeConfig(): "node", to.Database(): "database", keys: "keys"} {
 		if got, err := os.ReadFile(path); err != nil || string(got) != want {

@@ -198,6 +198,12 @@ func (t *target) install() error {
 	if err := syncFile(t.stage()); err != nil {
 		return fmt.Errorf("sqlite: %w", explainFS(err))
 	}
+	// The log of a database that was taken away would be played into this one.
+	for _, suffix := range []string{"-wal", "-shm"} {
+		if err := os.Remove(t.path + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("sqlite: what is left of another database: %w", explainFS(err))
+		}
+	}
 	if err := os.Rename(t.stage(), t.path); err != nil {
 		return fmt.Errorf("sqlite: %w", err)
 	}

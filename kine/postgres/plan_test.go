@@ -1,0 +1,85 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"skiff/kine"
+	"skiff/kine/kinetest"
+	"skiff/kine/postgres/pgtest"
+)
+
+// Reads of a few keys among many, and among many old versions, find them by an index:
+// none reads a whole table.
+func TestReadsUseIndexes(t *testing.T) {
+	t.Parallel()
+	server := pgtest.Start(t)
+	s := newStore(t, server.Database(t))
+	kinetest.Start(t, s)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var rev int64
+	for round := range 3 {
+		for i := 0; i < 5000; i += 100 {
+			var txn kine.Txn
+			for k := range 100 {
+				txn.Success = append(txn.Success, kine.Op{Type: kine.OpPut, Range: kine.Range{Start: fmt.Sprintf("/registry/%d/%05d", (i+k)%50, i+k)}, Value: make([]byte, 100)})
+			}
+			res, err := s.Txn(ctx, txn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if round == 1 {
+				rev = res.Revision
+			}
+		}
+	}
+	if _, err := s.readers.ExecContext(ctx, "ANALYZE"); err != nil {
+		t.Fatal(err)
+	}
+	scans := func() (whole, index int64) {
+		t.Helper()
+		err := s.readers.QueryRowContext(ctx, `SELECT sum(seq_scan)::bigint, sum(coalesce(idx_scan, 0))::bigint FROM pg_stat_user_tables
+			WHERE relname IN ('skiff_log', 'skiff_current') AND schemaname = current_schema()`).Scan(&whole, &index)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return whole, index
+	}
+	// A server process tells of its scans once it is idle for a second.
+	settled := func() (whole, index int64) {
+		t.Helper()
+		last, since := int64(-1), time.Now()
+		kinetest.Eventually(t, "the database has counted its scans", func() bool {
+			if whole, index = scans(); whole+index != last {
+				last, since = whole+index, time.Now()
+			}
+			return time.Since(since) > 2*time.Second
+		})
+		return whole, index
+	}
+	before, indexed := settled()
+	for range 20 {
+		r := kine.PrefixRange("/registry/7/")
+		for _, o := range []kine.ReadOptions{{}, {Revision: rev}, {Limit: 10}} {
+			if res, err := s.List(ctx, r, o); err != nil || len(res.KVs) == 0 {
+				t.Fatal(len(res.KVs), err)
+			}
+		}
+		if _, err := s.Get(ctx, "/registry/7/00007", kine.ReadOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if res, err := s.Count(ctx, r, kine.ReadOptions{}); err != nil || res.Count != 100 {
+			t.Fatal(res.Count, err)
+		}
+	}
+	whole, index := settled()
+	if index-indexed < 60 {
+		t.Errorf("%d scans of an index are counted: this tells nothing", index-indexed)
+	}
+	if n := whole - before; n > 2 { // the cleaner's look now and then
+		t.Errorf("%d reads went through a whole table", n)
+	}
+}
