@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -203,7 +204,9 @@ func (f *feed) listen(ctx context.Context) {
 			}
 			recent = true
 			f.heard.Store(true)
-			if rev, err := strconv.ParseInt(n.Extra, 10, 64); err == nil && rev > f.position() {
+			// What this process has written it brings itself.
+			text, from, _ := strings.Cut(n.Extra, " ")
+			if rev, err := strconv.ParseInt(text, 10, 64); err == nil && from != f.s.name && rev > f.position() {
 				f.wake()
 			}
 		case <-test.C:

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -21,6 +22,8 @@ import (
 type Store struct {
 	*group.Queue
 	cfg Config
+	// name tells this process's notifications from others'.
+	name string
 
 	// Set by connect, before Start.
 	writer, readers *sql.DB
@@ -48,7 +51,7 @@ func New(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{cfg: cfg, leaseChange: make(chan struct{}, 1), dirty: make(chan struct{}, 1)}
+	s := &Store{cfg: cfg, name: rand.Text(), leaseChange: make(chan struct{}, 1), dirty: make(chan struct{}, 1)}
 	s.Queue = group.NewQueue(cfg.Limits)
 	s.now.Read = s.readRevision
 	return s, nil

@@ -181,7 +181,7 @@ func (s *Store) store(state *txState, b *mvcc.Batch, extras []func(group.Exec) e
 		current.key, current.pos, current.created, current.count, current.lease, gone, b.Revision(),
 	}
 	if s.notifies {
-		return exec(notifyGroup, append(args, fmt.Sprint(b.Revision()))...)
+		return exec(notifyGroup, append(args, fmt.Sprint(b.Revision(), " ", s.name))...)
 	}
 	return exec(storeGroup, args...)
 }
