@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"time"
 
@@ -102,9 +103,23 @@ func (s *Server) withRequest(next http.Handler) http.Handler {
 		start := time.Now()
 		rec := &recorder{ResponseWriter: w}
 		defer s.checks.metrics.begin(r, info)()
+		if !info.LongRunning(r) {
+			growStack()
+		}
 		next.ServeHTTP(rec.wrap(), r)
 		s.checks.metrics.observe(r, info, rec.code(), rec.written, time.Since(start))
 	})
+}
+
+// growStack makes the goroutine's stack as large as most requests need, in one
+// step: it begins at a few KiB, and each doubling on the way down through filters,
+// admission and the merging of fields would copy all that is on it by then. What
+// waits for long has it taken back by the garbage collector.
+//
+//go:noinline
+func growStack() byte {
+	var frame [9 << 10]byte
+	return frame[len(os.Args)%len(frame)]
 }
 
 // withDeadline ends requests that are no streams.
