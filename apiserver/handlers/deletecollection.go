@@ -79,10 +79,5 @@ func (a *API) deleteCollection(w http.ResponseWriter, r *http.Request, t *Target
 		a.streamProto(w, r, t, &wi, l, meta)
 		return
 	}
-	b, err := t.encodeList(&wi, l.Items, meta)
-	if err != nil {
-		a.WriteError(w, r, err)
-		return
-	}
-	writeBody(w, r, &wi, http.StatusOK, b)
+	a.streamList(w, r, t, &wi, l, meta)
 }

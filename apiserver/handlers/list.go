@@ -3,7 +3,6 @@ package handlers
 import (
 	"bufio"
 	"compress/gzip"
-	"encoding/json"
 	"net/http"
 	"strconv"
 	"strings"
@@ -46,20 +45,11 @@ func (a *API) list(w http.ResponseWriter, r *http.Request, t *Target, _ *request
 		writeBody(w, r, &wi, http.StatusOK, b)
 		return
 	}
-	switch {
-	case wi.format == formatJSON && !wi.pretty:
-		a.streamList(w, r, t, &wi, l, meta)
-		return
-	case wi.format == formatProto:
+	if wi.format == formatProto {
 		a.streamProto(w, r, t, &wi, l, meta)
 		return
 	}
-	b, err := t.encodeList(&wi, l.Items, meta)
-	if err != nil {
-		a.WriteError(w, r, err)
-		return
-	}
-	writeBody(w, r, &wi, http.StatusOK, b)
+	a.streamList(w, r, t, &wi, l, meta)
 }
 
 // listKind is the list's type, and what its items are encoded as.
@@ -71,53 +61,50 @@ func (t *Target) listKind(w *wire) (apiVersion, kind, as string) {
 	return gvk.GroupVersion().String(), t.Resource.ListKind, ""
 }
 
-// streamList writes a JSON list item by item: a large list is never in memory
-// as a whole beside the items' own encodings.
+// streamList writes a list item by item: a large list is never in memory as a
+// whole beside the items' own encodings.
 func (a *API) streamList(w http.ResponseWriter, r *http.Request, t *Target, wi *wire, l *store.List, meta metav1.ListMeta) {
 	apiVersion, kind, as := t.listKind(wi)
-	head, err := json.Marshal(struct {
-		Kind       string          `json:"kind"`
-		APIVersion string          `json:"apiVersion"`
-		Metadata   metav1.ListMeta `json:"metadata"`
-	}{kind, apiVersion, meta})
+	form, err := wi.form(listHead{kind, apiVersion, meta}, len(l.Items))
 	if err != nil {
 		a.WriteError(w, r, err)
 		return
 	}
+	item := func(it *store.Item) ([]byte, error) {
+		doc, has, err := t.itemBody(formatJSON, as, it)
+		if err != nil {
+			return nil, err
+		}
+		if as != "" {
+			doc = typed(formatJSON, partialKind(wi, as), doc, has)
+		}
+		return form.item(doc)
+	}
 	// The first item is encoded before the header goes out, so that a common
 	// failure still has its status code.
 	var first []byte
-	var has bool
 	if len(l.Items) > 0 {
-		if first, has, err = t.itemBody(formatJSON, as, l.Items[0]); err != nil {
+		if first, err = item(l.Items[0]); err != nil {
 			a.WriteError(w, r, err)
 			return
 		}
 	}
 	b, end := stream(w, r, wi, len(l.Items)*len(first), 0)
 	defer end()
-	_, _ = b.Write(head[:len(head)-1]) // bufio keeps the error for Flush
-	_, _ = b.WriteString(`,"items":[`)
-	gvk := t.GVK()
-	if as != "" {
-		gvk = partialKind(wi, as)
-	}
+	_, _ = b.Write(form.open) // bufio keeps the error for Flush
 	for i, it := range l.Items {
 		doc := first
 		if i > 0 {
-			_ = b.WriteByte(',')
-			if doc, has, err = t.itemBody(formatJSON, as, it); err != nil {
+			_, _ = b.Write(form.between)
+			if doc, err = item(it); err != nil {
 				// The status code has gone out: a cut answer is an error for the client.
 				a.cfg.Log.Error("object of a list cannot be encoded", "key", it.Key, "err", err)
 				panic(http.ErrAbortHandler)
 			}
 		}
-		if as != "" {
-			doc = typed(formatJSON, gvk, doc, has)
-		}
 		_, _ = b.Write(doc)
 	}
-	_, _ = b.WriteString("]}\n")
+	_, _ = b.Write(form.end)
 }
 
 // stream begins an answer that is written in pieces: compressed when it is about
@@ -211,30 +198,4 @@ func fieldSize(n int) int {
 // appendField begins a length-delimited field of n bytes.
 func appendField(b []byte, number byte, n int) []byte {
 	return appendUvarint(append(b, number<<3|2), uint64(n))
-}
-
-// encodeList is a list as a whole, in any format but protobuf.
-func (t *Target) encodeList(w *wire, items []*store.Item, meta metav1.ListMeta) ([]byte, error) {
-	apiVersion, kind, as := t.listKind(w)
-	docs := make([]json.RawMessage, 0, len(items))
-	for _, it := range items {
-		b, has, err := t.itemBody(formatJSON, as, it)
-		if err != nil {
-			return nil, err
-		}
-		if as != "" {
-			b = typed(formatJSON, partialKind(w, as), b, has)
-		}
-		docs = append(docs, b)
-	}
-	b, err := json.Marshal(struct {
-		Kind       string            `json:"kind"`
-		APIVersion string            `json:"apiVersion"`
-		Metadata   metav1.ListMeta   `json:"metadata"`
-		Items      []json.RawMessage `json:"items"`
-	}{kind, apiVersion, meta, docs})
-	if err != nil {
-		return nil, err
-	}
-	return finishJSON(w, b)
 }
