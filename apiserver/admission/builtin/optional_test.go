@@ -249,14 +249,14 @@ func imagePolicy(t *testing.T, defaultAllow bool) (config map[string][]byte, ask
 func TestImagePolicyWebhook(t *testing.T) {
 	config, asked, _ := imagePolicy(t, false)
 	c, _ := configured(t, builtin.Deps{Authorizer: allow, Configs: config}, []string{"ImagePolicyWebhook"})
-	try := func(image string, annotations map[string]string) (error, map[string]string) {
+	try := func(image string, annotations map[string]string) (map[string]string, error) {
 		a := create(newPod(func(p *v1.Pod) { p.Spec.Containers[0].Image, p.Annotations = image, annotations }))
 		noted := map[string]string{}
 		a.Annotate = func(k, v string) { noted[k] = v }
-		return run(t, c, a), noted
+		return noted, run(t, c, a)
 	}
 	for range 2 {
-		if err, noted := try("good/a", nil); err != nil || noted["imagepolicywebhook.image-policy.k8s.io/seen"] != "ns" {
+		if noted, err := try("good/a", nil); err != nil || noted["imagepolicywebhook.image-policy.k8s.io/seen"] != "ns" {
 			t.Errorf("a good image: %v, audited %v", err, noted)
 		}
 	}
@@ -265,14 +265,14 @@ func TestImagePolicyWebhook(t *testing.T) {
 	}
 	const denied = `pods "p" is forbidden: image policy webhook backend denied one or more images: bad/a is not good`
 	for range 2 {
-		if err, _ := try("bad/a", map[string]string{"x": "y"}); err == nil || err.Error() != denied {
+		if _, err := try("bad/a", map[string]string{"x": "y"}); err == nil || err.Error() != denied {
 			t.Errorf("got  %v\nwant %s", err, denied)
 		}
 	}
 	if n := asked.Load(); n != 3 {
 		t.Errorf("asked %d times, though a no is not kept", n)
 	}
-	if err, _ := try("bad/a", map[string]string{"ticket.image-policy.k8s.io/break-glass": "1"}); err != nil {
+	if _, err := try("bad/a", map[string]string{"ticket.image-policy.k8s.io/break-glass": "1"}); err != nil {
 		t.Errorf("an annotation for the service: %v", err)
 	}
 	for open, want := range map[bool]bool{true: true, false: false} {
