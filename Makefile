@@ -6,7 +6,7 @@ VERSION ?= v1.37.2+skiff.1
 LDFLAGS := -s -w -X skiff/cluster/version.Version=$(VERSION)
 SHIM := kubelet/cri/shimbin/files/shim.zst
 SHIM_SOURCES := $(wildcard kubelet/cri/shim/*.go kubelet/cri/shimapi/*.go) go.mod
-RACE := ./kine/mvcc/... ./kine/watchhub/... ./apiserver/store/... ./controllers/loop/... ./scheduler/queue/... ./scheduler/cache/...
+RACE := ./kine/group/... ./kine/mvcc/... ./kine/watchhub/... ./apiserver/store/... ./controllers/loop/... ./scheduler/queue/... ./scheduler/cache/...
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # What make test-vm runs.
 VM_CASES ?= TestCluster/(server-answers|pod-from-registry)$$
