@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -90,16 +89,7 @@ func New(cfg Config) (*Proxy, error) {
 }
 
 func newWriter(cfg Config, v6 bool) (writer, error) {
-	var cidrs []netip.Prefix
-	for _, c := range cfg.ClusterCIDRs {
-		if c.Addr().Is4() != v6 {
-			cidrs = append(cidrs, c)
-		}
-	}
-	addresses, err := localAddresses(cfg.NodePortAddresses, v6)
-	if err != nil {
-		return nil, err
-	}
+	cidrs, addresses := ofFamily(cfg.ClusterCIDRs, v6), ofFamily(cfg.NodePortAddresses, v6)
 	if cfg.Mode == NFTables {
 		return nftables.NewWriter(nftables.Config{
 			IPv6: v6, ClusterCIDRs: cidrs, MasqueradeAll: cfg.MasqueradeAll, MasqueradeBit: *cfg.MasqueradeBit, NodePortAddresses: addresses,
@@ -111,38 +101,20 @@ func newWriter(cfg Config, v6 bool) (writer, error) {
 	})
 }
 
-// localAddresses are this machine's addresses in the ranges.
-func localAddresses(ranges []netip.Prefix, v6 bool) ([]netip.Addr, error) {
-	if len(ranges) == 0 {
-		return nil, nil
-	}
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil, fmt.Errorf("read this node's addresses: %w", err)
-	}
-	var out []netip.Addr
-	for _, a := range addrs {
-		p, err := netip.ParsePrefix(a.String())
-		if err != nil || p.Addr().Is4() == v6 {
-			continue
-		}
-		for _, r := range ranges {
-			if r.Contains(p.Addr()) {
-				out = append(out, p.Addr())
-				break
-			}
+func ofFamily(ranges []netip.Prefix, v6 bool) []netip.Prefix {
+	var out []netip.Prefix
+	for _, r := range ranges {
+		if r.Addr().Is4() != v6 {
+			out = append(out, r)
 		}
 	}
-	return out, nil
+	return out
 }
 
 // Run programs the Services until ctx ends.
 func (p *Proxy) Run(ctx context.Context) error {
 	if err := p.sysctls(); err != nil {
 		p.cfg.Log.Warn("a kernel setting that Services need could not be made", "err", err)
-	}
-	if err := p.leave(); err != nil {
-		p.cfg.Log.Warn("rules of another mode could not be removed", "err", err)
 	}
 	if err := p.watch(); err != nil {
 		return err
@@ -299,8 +271,16 @@ func (p *Proxy) loop(ctx context.Context) {
 	check := time.NewTicker(p.cfg.SyncPeriod)
 	defer check.Stop()
 	var retry <-chan time.Time
+	left := false
 	for {
 		err := p.sync(ctx)
+		if err == nil && !left {
+			// Only now, so that Services answer all the while.
+			if err := p.leave(); err != nil {
+				p.cfg.Log.Warn("rules of another mode could not be removed", "err", err)
+			}
+			left = true
+		}
 		retry = nil
 		if err != nil && ctx.Err() == nil {
 			p.cfg.Log.Error("service rules could not be written; they are written again", "err", err)
@@ -411,8 +391,8 @@ func (p *Proxy) lookup(name types.NamespacedName) (*v1.Service, []*discovery.End
 // Clean removes every rule of every mode from the kernel.
 func Clean() error { return errors.Join(iptables.Clean(), nftables.Clean()) }
 
-// leave removes the rules of the mode before: two modes would translate a
-// packet twice.
+// leave removes the rules of the mode before. While both are there the kernel
+// translates a connection once, by the rules that it finds first.
 func (p *Proxy) leave() error {
 	if p.cfg.Mode == NFTables {
 		return iptables.Clean()

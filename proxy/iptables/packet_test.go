@@ -22,8 +22,8 @@ func BenchmarkServices(b *testing.B) { packettest.Measure(b, kit()) }
 func kit() packettest.Kit {
 	return packettest.Kit{
 		Localhost: true,
-		New: func(pods netip.Prefix) (packettest.Writer, error) {
-			return NewWriter(Config{IPv6: pods.Addr().Is6(), ClusterCIDRs: []netip.Prefix{pods}, MasqueradeBit: 14, LocalhostNodePorts: true})
+		New: func(pods netip.Prefix, nodePorts ...netip.Prefix) (packettest.Writer, error) {
+			return NewWriter(Config{IPv6: pods.Addr().Is6(), ClusterCIDRs: []netip.Prefix{pods}, MasqueradeBit: 14, NodePortAddresses: nodePorts, LocalhostNodePorts: true})
 		},
 		Flush: func() error {
 			for _, table := range []string{"filter", "nat"} {

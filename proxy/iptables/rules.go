@@ -22,9 +22,9 @@ type Config struct {
 	MasqueradeAll bool
 	// MasqueradeBit is the bit of the packet mark (0 to 31); upstream's default is 14.
 	MasqueradeBit int
-	// NodePortAddresses limit the addresses that node ports answer on; empty is
-	// every local address.
-	NodePortAddresses []netip.Addr
+	// NodePortAddresses limit the node's own addresses that node ports answer on to
+	// ranges; empty is every one.
+	NodePortAddresses []netip.Prefix
 	// LocalhostNodePorts lets node ports answer on 127.0.0.1.
 	LocalhostNodePorts bool
 }
@@ -363,20 +363,21 @@ func (b *builder) endpoints(p *state.Port, proto string, usesCluster, usesLocal 
 }
 
 func (b *builder) finish() [][]byte {
-	if len(b.cfg.NodePortAddresses) > 0 {
-		for _, a := range b.cfg.NodePortAddresses {
-			line(&b.nat, chainServices, fmt.Sprintf(`-m comment --comment "kubernetes service nodeports; NOTE: this must be the last rule in this chain" -d %s -j %s`, a, chainNodePorts))
+	loopback := "127.0.0.0/8"
+	if b.cfg.IPv6 {
+		loopback = "::1/128"
+	}
+	const note = `-m comment --comment "kubernetes service nodeports; NOTE: this must be the last rule in this chain" `
+	local := "-m addrtype --dst-type LOCAL -j " + chainNodePorts
+	switch {
+	case len(b.cfg.NodePortAddresses) > 0:
+		for _, r := range b.cfg.NodePortAddresses {
+			line(&b.nat, chainServices, note+"-d "+r.String()+" "+local)
 		}
-	} else {
-		loopback := "127.0.0.0/8"
-		if b.cfg.IPv6 {
-			loopback = "::1/128"
-		}
-		rule := `-m comment --comment "kubernetes service nodeports; NOTE: this must be the last rule in this chain" -m addrtype --dst-type LOCAL`
-		if !b.cfg.LocalhostNodePorts {
-			rule += " ! -d " + loopback
-		}
-		line(&b.nat, chainServices, rule+" -j "+chainNodePorts)
+	case b.cfg.LocalhostNodePorts:
+		line(&b.nat, chainServices, note+local)
+	default:
+		line(&b.nat, chainServices, note+"! -d "+loopback+" "+local)
 	}
 	var out [][]byte
 	for _, c := range b.ports[:len(b.ports)-1] {

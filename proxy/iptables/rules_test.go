@@ -74,7 +74,7 @@ func TestGoldenRules(t *testing.T) {
 		"affinity":               {config: plain, ports: []state.Port{port("s", func(p *state.Port) { p.AffinitySeconds = 10800 })}},
 		"source-ranges":          {config: plain, ports: []state.Port{port("s", public, func(p *state.Port) { p.SourceRanges = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")} })}},
 		"masquerade-all-udp":     {config: Config{MasqueradeAll: true, MasqueradeBit: 3}, ports: []state.Port{port("s", func(p *state.Port) { p.Name.Protocol = v1.ProtocolUDP })}},
-		"ipv6-node-port-address": {config: Config{IPv6: true, MasqueradeBit: 14, NodePortAddresses: []netip.Addr{netip.MustParseAddr("fd02::1")}}, ports: []state.Port{port("s", v6)}},
+		"ipv6-node-port-address": {config: Config{IPv6: true, MasqueradeBit: 14, NodePortAddresses: []netip.Prefix{netip.MustParsePrefix("fd02::/64")}}, ports: []state.Port{port("s", v6)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inputs, _ := Rules(&tc.config, table(tc.ports...), Written{}, true)

@@ -2,6 +2,7 @@ package nftables
 
 import (
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 
@@ -26,11 +27,7 @@ func (w *Writer) base(tx *knftables.Transaction) {
 	tx.Add(&knftables.Set{Name: setHairpin, Type: addr + " . " + addr})
 	local := "fib daddr type local " + ip + " daddr != " + loopback
 	if len(w.cfg.NodePortAddresses) > 0 {
-		tx.Add(&knftables.Set{Name: setNodeIPs, Type: addr})
-		for _, a := range w.cfg.NodePortAddresses {
-			tx.Add(&knftables.Element{Set: setNodeIPs, Key: []string{a.String()}})
-		}
-		local = ip + " daddr @" + setNodeIPs
+		local = "fib daddr type local " + ip + " daddr " + anonymous(w.cfg.NodePortAddresses)
 	}
 	for _, name := range []string{chainServices, chainMark, chainMasquerade, chainReject, chainNoEndpoints, chainNoNodePorts, chainFirewall} {
 		tx.Add(&knftables.Chain{Name: name})
@@ -96,11 +93,16 @@ func (w *Writer) outsiders(ip string) []string {
 		if len(w.cfg.ClusterCIDRs) == 0 {
 			return nil
 		}
-		var pods []string
-		for _, c := range w.cfg.ClusterCIDRs {
-			pods = append(pods, c.String())
-		}
-		match += " " + ip + " saddr != { " + strings.Join(pods, ", ") + " }"
+		match += " " + ip + " saddr != " + anonymous(w.cfg.ClusterCIDRs)
 	}
 	return []string{match + " jump " + chainMark}
+}
+
+// anonymous is a set of ranges in a rule.
+func anonymous(ranges []netip.Prefix) string {
+	texts := make([]string, len(ranges))
+	for i, r := range ranges {
+		texts[i] = r.Masked().String()
+	}
+	return "{ " + strings.Join(texts, ", ") + " }"
 }

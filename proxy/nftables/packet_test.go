@@ -21,8 +21,8 @@ func BenchmarkServices(b *testing.B) { packettest.Measure(b, kit()) }
 
 func kit() packettest.Kit {
 	return packettest.Kit{
-		New: func(pods netip.Prefix) (packettest.Writer, error) {
-			return NewWriter(Config{IPv6: pods.Addr().Is6(), ClusterCIDRs: []netip.Prefix{pods}, MasqueradeBit: 14})
+		New: func(pods netip.Prefix, nodePorts ...netip.Prefix) (packettest.Writer, error) {
+			return NewWriter(Config{IPv6: pods.Addr().Is6(), ClusterCIDRs: []netip.Prefix{pods}, MasqueradeBit: 14, NodePortAddresses: nodePorts})
 		},
 		Flush: func() error { return exec.Command("nft", "flush", "ruleset").Run() },
 		Clean: Clean,

@@ -36,9 +36,9 @@ type Config struct {
 	MasqueradeAll bool
 	// MasqueradeBit is the bit of the packet mark (0 to 31); upstream's default is 14.
 	MasqueradeBit int
-	// NodePortAddresses limit the addresses that node ports answer on; empty is
-	// every local address but the loopback ones.
-	NodePortAddresses []netip.Addr
+	// NodePortAddresses limit the node's own addresses that node ports answer on to
+	// ranges; empty is every one but the loopback ones.
+	NodePortAddresses []netip.Prefix
 }
 
 // Maps and sets that lead packets to chains and endpoints.
@@ -49,7 +49,6 @@ const (
 	mapNoEndpoints = "no-endpoint-services"
 	mapNoNodePorts = "no-endpoint-nodeports"
 	setClusterIPs  = "cluster-ips"
-	setNodeIPs     = "nodeport-ips"
 	// setHairpin are this node's endpoints, each twice: a packet from one to
 	// itself must not keep its source.
 	setHairpin = "hairpin"

@@ -33,9 +33,9 @@ func Measure(b *testing.B, kit Kit) {
 	}
 	for _, size := range []struct{ services, endpoints int }{{100, 2}, {1000, 2}, {5000, 2}, {10000, 2}, {1, 1000}} {
 		b.Run(fmt.Sprintf("services=%d,endpoints=%d", size.services, size.endpoints), func(b *testing.B) {
-			m := &measured{world: newWorld(b), table: state.NewTable()}
+			m := &measured{World: NewWorld(b), table: state.NewTable()}
 			m.manyAddresses(b)
-			m.node.must(b, func() (err error) {
+			m.Node.Must(b, func() (err error) {
 				m.writer, err = kit.New(Pods())
 				return err
 			})
@@ -56,13 +56,13 @@ func Measure(b *testing.B, kit Kit) {
 			b.ReportMetric(millis(percentile(endpoint, 50)), "endpoint-ms")
 			b.ReportMetric(1000*millis(percentile(first, 50)), "first-p50-µs")
 			b.ReportMetric(1000*millis(percentile(first, 99)), "first-p99-µs")
-			m.node.must(b, kit.Clean)
+			m.Node.Must(b, kit.Clean)
 		})
 	}
 }
 
 type measured struct {
-	*world
+	*World
 	writer Writer
 	table  *state.Table
 }
@@ -76,8 +76,8 @@ func (m *measured) manyAddresses(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	m.node.must(b, func() error { return netlink.RouteAdd(&netlink.Route{Dst: all, Gw: net.ParseIP(pod1IP)}) })
-	m.pod1.must(b, func() error {
+	m.Node.Must(b, func() error { return netlink.RouteAdd(&netlink.Route{Dst: all, Gw: net.ParseIP(pod1IP)}) })
+	m.Pod1.Must(b, func() error {
 		lo, err := netlink.LinkByName("lo")
 		if err != nil {
 			return err
@@ -103,7 +103,7 @@ func (m *measured) set(n, endpoints int) {
 	}
 	slice := &discovery.EndpointSlice{
 		AddressType: discovery.AddressTypeIPv4,
-		Ports:       []discovery.EndpointPort{{Name: ptr.To(""), Port: ptr.To[int32](port), Protocol: ptr.To(v1.ProtocolTCP)}},
+		Ports:       []discovery.EndpointPort{{Name: ptr.To(""), Port: ptr.To[int32](Port), Protocol: ptr.To(v1.ProtocolTCP)}},
 	}
 	for i := range endpoints {
 		slice.Endpoints = append(slice.Endpoints, at(numbered(endpointsFrom, 2*n+i), "n1"))
@@ -114,7 +114,7 @@ func (m *measured) set(n, endpoints int) {
 func (m *measured) sync(b *testing.B, full bool) time.Duration {
 	b.Helper()
 	began := time.Now()
-	m.node.must(b, func() error { return m.writer.Sync(context.Background(), m.table, full) })
+	m.Node.Must(b, func() error { return m.writer.Sync(context.Background(), m.table, full) })
 	return time.Since(began)
 }
 
@@ -122,7 +122,7 @@ func (m *measured) sync(b *testing.B, full bool) time.Duration {
 func (m *measured) firstPackets(b *testing.B, services int) []time.Duration {
 	b.Helper()
 	var took []time.Duration
-	m.client.must(b, func() error {
+	m.Client.Must(b, func() error {
 		for i := range asked {
 			began := time.Now()
 			c, err := net.DialTimeout("tcp", numbered("10.96.0.0", i*services/asked+1)+":80", patience)

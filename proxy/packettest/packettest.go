@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	discovery "k8s.io/api/discovery/v1"
@@ -34,8 +35,8 @@ type Writer interface {
 // in the node's namespace.
 type Kit struct {
 	// New makes a writer for a node whose pods have addresses in the range, and
-	// whose node ports answer on 127.0.0.1 when localhost is set.
-	New func(pods netip.Prefix) (Writer, error)
+	// whose node ports answer on its addresses in nodePorts; none is all.
+	New func(pods netip.Prefix, nodePorts ...netip.Prefix) (Writer, error)
 	// Localhost tells whether node ports answer on 127.0.0.1.
 	Localhost bool
 	// Flush removes all rules, as another program may do.
@@ -52,7 +53,7 @@ const (
 )
 
 type bench struct {
-	*world
+	*World
 	kit    Kit
 	writer Writer
 	table  *state.Table
@@ -63,8 +64,8 @@ func Run(t *testing.T, kit Kit) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
 	}
-	b := &bench{world: newWorld(t), kit: kit, table: state.NewTable()}
-	b.node.must(t, func() (err error) {
+	b := &bench{World: NewWorld(t), kit: kit, table: state.NewTable()}
+	b.Node.Must(t, func() (err error) {
 		b.writer, err = kit.New(Pods())
 		return err
 	})
@@ -75,11 +76,17 @@ func Run(t *testing.T, kit Kit) {
 	t.Run("node port", b.nodePort)
 	t.Run("external traffic policy Local", b.externalLocal)
 	t.Run("internal traffic policy Local", b.internalLocal)
+	t.Run("terminating endpoints", b.terminating)
+	t.Run("traffic distribution", b.distribution)
 	t.Run("load balancer", b.loadBalancer)
 	t.Run("session affinity", b.affinity)
+	t.Run("many endpoints", b.manyEndpoints)
 	t.Run("UDP", b.udp)
-	t.Run("IPv6", b.ipv6)
+	t.Run("SCTP", b.sctp)
+	t.Run("two families", b.twoFamilies)
+	t.Run("node port addresses", b.nodePortAddresses)
 	t.Run("repair", b.repair)
+	t.Run("restart under load", b.restartUnderLoad)
 	t.Run("restart", b.restart)
 	t.Run("clean", b.clean)
 }
@@ -118,21 +125,21 @@ func (b *bench) set(t *testing.T, s *v1.Service, eps ...discovery.Endpoint) {
 	t.Helper()
 	slice := &discovery.EndpointSlice{
 		AddressType: discovery.AddressTypeIPv4, Endpoints: eps,
-		Ports: []discovery.EndpointPort{{Name: ptr.To(s.Spec.Ports[0].Name), Port: ptr.To[int32](port), Protocol: ptr.To(s.Spec.Ports[0].Protocol)}},
+		Ports: []discovery.EndpointPort{{Name: ptr.To(s.Spec.Ports[0].Name), Port: ptr.To[int32](Port), Protocol: ptr.To(s.Spec.Ports[0].Protocol)}},
 	}
-	stale, _ := b.table.Set(types.NamespacedName{Namespace: s.Namespace, Name: s.Name}, state.Ports(s, []*discovery.EndpointSlice{slice}, state.Node{Name: "n1"}))
+	stale, _ := b.table.Set(types.NamespacedName{Namespace: s.Namespace, Name: s.Name}, state.Ports(s, []*discovery.EndpointSlice{slice}, state.Node{Name: "n1", Zone: "z1"}))
 	b.sync(t, false)
-	b.node.must(t, func() error { return conntrack.Forget(stale, false) })
+	b.Node.Must(t, func() error { return conntrack.Forget(stale, false) })
 }
 
 func (b *bench) sync(t *testing.T, full bool) {
 	t.Helper()
-	b.node.must(t, func() error { return b.writer.Sync(context.Background(), b.table, full) })
+	b.Node.Must(t, func() error { return b.writer.Sync(context.Background(), b.table, full) })
 }
 
 // reaches asks until every one of the names has answered, and no other. Each
 // must see the caller as seen, unless that is empty.
-func (b *bench) reaches(t *testing.T, from *space, to, seen string, names ...string) {
+func (b *bench) reaches(t *testing.T, from *Space, to, seen string, names ...string) {
 	t.Helper()
 	left := map[string]bool{}
 	for _, n := range names {
@@ -141,7 +148,7 @@ func (b *bench) reaches(t *testing.T, from *space, to, seen string, names ...str
 	wanted := fmt.Sprint(names)
 	// One of two endpoints is missed sixty times in a row never.
 	for range 60 {
-		who, saw, err := from.ask("tcp", to, patience)
+		who, saw, err := from.Ask("tcp", to, patience)
 		if err != nil {
 			t.Fatalf("%s: %v, want an answer of %s", to, err, wanted)
 		}
@@ -162,16 +169,16 @@ func (b *bench) reaches(t *testing.T, from *space, to, seen string, names ...str
 	t.Errorf("%s: never an answer of %v", to, left)
 }
 
-func (b *bench) refused(t *testing.T, from *space, to string) {
+func (b *bench) refused(t *testing.T, from *Space, to string) {
 	t.Helper()
-	if who, _, err := from.ask("tcp", to, patience); !errors.Is(err, syscall.ECONNREFUSED) {
+	if who, _, err := from.Ask("tcp", to, patience); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("%s: answer %q, error %v, want refused", to, who, err)
 	}
 }
 
-func (b *bench) silent(t *testing.T, from *space, to string) {
+func (b *bench) silent(t *testing.T, from *Space, to string) {
 	t.Helper()
-	who, _, err := from.ask("tcp", to, impatience)
+	who, _, err := from.Ask("tcp", to, impatience)
 	var timeout net.Error
 	if !errors.As(err, &timeout) || !timeout.Timeout() {
 		t.Errorf("%s: answer %q, error %v, want silence", to, who, err)
@@ -180,109 +187,109 @@ func (b *bench) silent(t *testing.T, from *space, to string) {
 
 func (b *bench) clusterIP(t *testing.T) {
 	b.set(t, service(), at(pod1IP, "n1"), at(pod2IP, "n2"))
-	b.reaches(t, b.client, clusterIP+":80", "", "pod1", "pod2")
-	b.reaches(t, b.node, clusterIP+":80", "", "pod1", "pod2")
-	b.reaches(t, b.pod1, clusterIP+":80", "", "pod1", "pod2")
+	b.reaches(t, b.Client, clusterIP+":80", "", "pod1", "pod2")
+	b.reaches(t, b.Node, clusterIP+":80", "", "pod1", "pod2")
+	b.reaches(t, b.Pod1, clusterIP+":80", "", "pod1", "pod2")
 	b.set(t, service(), at(pod2IP, "n2"))
-	b.reaches(t, b.pod1, clusterIP+":80", pod1IP, "pod2")
-	b.reaches(t, b.client, clusterIP+":80", "10.2.2.1", "pod2")
+	b.reaches(t, b.Pod1, clusterIP+":80", pod1IP, "pod2")
+	b.reaches(t, b.Client, clusterIP+":80", "10.2.2.1", "pod2")
 	// A pod that reaches itself gets an answer by way of the node, also where
 	// nobody says that it is on this one.
 	b.set(t, service(), at(pod1IP, "n1"))
-	b.reaches(t, b.pod1, clusterIP+":80", "10.2.1.1", "pod1")
+	b.reaches(t, b.Pod1, clusterIP+":80", "10.2.1.1", "pod1")
 	b.set(t, service(), discovery.Endpoint{Addresses: []string{pod2IP}})
-	b.reaches(t, b.pod2, clusterIP+":80", "10.2.2.1", "pod2")
+	b.reaches(t, b.Pod2, clusterIP+":80", "10.2.2.1", "pod2")
 }
 
 func (b *bench) noEndpoints(t *testing.T) {
 	b.set(t, service())
-	b.refused(t, b.client, clusterIP+":80")
-	b.refused(t, b.node, clusterIP+":80")
+	b.refused(t, b.Client, clusterIP+":80")
+	b.refused(t, b.Node, clusterIP+":80")
 	b.set(t, service(onNodePort))
-	b.refused(t, b.client, nodeIP+":30080")
+	b.refused(t, b.Client, nodeIP+":30080")
 }
 
 func (b *bench) removedEndpoint(t *testing.T) {
 	b.set(t, service(), at(pod1IP, "n1"), at(pod2IP, "n2"))
-	b.reaches(t, b.client, clusterIP+":80", "", "pod1", "pod2")
+	b.reaches(t, b.Client, clusterIP+":80", "", "pod1", "pod2")
 	b.set(t, service(), at(pod1IP, "n1"))
 	for range 10 {
-		b.reaches(t, b.client, clusterIP+":80", "", "pod1")
+		b.reaches(t, b.Client, clusterIP+":80", "", "pod1")
 	}
 }
 
 func (b *bench) nodePort(t *testing.T) {
 	b.set(t, service(onNodePort), at(pod1IP, "n1"), at(pod2IP, "n2"))
-	b.reaches(t, b.client, nodeIP+":30080", "", "pod1", "pod2")
-	b.reaches(t, b.pod1, nodeIP+":30080", "", "pod1", "pod2")
-	b.reaches(t, b.node, nodeIP+":30080", "", "pod1", "pod2")
+	b.reaches(t, b.Client, nodeIP+":30080", "", "pod1", "pod2")
+	b.reaches(t, b.Pod1, nodeIP+":30080", "", "pod1", "pod2")
+	b.reaches(t, b.Node, nodeIP+":30080", "", "pod1", "pod2")
 	if b.kit.Localhost {
-		b.reaches(t, b.node, "127.0.0.1:30080", "", "pod1", "pod2")
+		b.reaches(t, b.Node, "127.0.0.1:30080", "", "pod1", "pod2")
 	}
 	b.set(t, service(), at(pod1IP, "n1"))
-	b.refused(t, b.client, nodeIP+":30080")
+	b.refused(t, b.Client, nodeIP+":30080")
 }
 
 func (b *bench) externalLocal(t *testing.T) {
 	local := func(s *v1.Service) { s.Spec.ExternalTrafficPolicy = v1.ServiceExternalTrafficPolicyLocal }
 	b.set(t, service(onNodePort, local), at(pod1IP, "n1"), at(pod2IP, "n2"))
 	for range 10 {
-		b.reaches(t, b.client, nodeIP+":30080", clientIP, "pod1")
+		b.reaches(t, b.Client, nodeIP+":30080", clientIP, "pod1")
 	}
-	b.reaches(t, b.client, clusterIP+":80", "", "pod1", "pod2")
+	b.reaches(t, b.Client, clusterIP+":80", "", "pod1", "pod2")
 	b.set(t, service(onNodePort, local), at(pod2IP, "n2"))
 	// Another node has one: a balancer should ask there.
-	b.silent(t, b.client, nodeIP+":30080")
+	b.silent(t, b.Client, nodeIP+":30080")
 	// Pods and the node may use it.
-	b.reaches(t, b.pod1, nodeIP+":30080", "", "pod2")
-	b.reaches(t, b.node, nodeIP+":30080", "", "pod2")
+	b.reaches(t, b.Pod1, nodeIP+":30080", "", "pod2")
+	b.reaches(t, b.Node, nodeIP+":30080", "", "pod2")
 }
 
 func (b *bench) internalLocal(t *testing.T) {
 	local := func(s *v1.Service) { s.Spec.InternalTrafficPolicy = ptr.To(v1.ServiceInternalTrafficPolicyLocal) }
 	b.set(t, service(local), at(pod1IP, "n1"), at(pod2IP, "n2"))
 	for range 10 {
-		b.reaches(t, b.pod2, clusterIP+":80", pod2IP, "pod1")
+		b.reaches(t, b.Pod2, clusterIP+":80", pod2IP, "pod1")
 	}
 	b.set(t, service(local), at(pod2IP, "n2"))
-	b.silent(t, b.pod1, clusterIP+":80")
+	b.silent(t, b.Pod1, clusterIP+":80")
 	b.set(t, service(local, onNodePort), at(pod2IP, "n2"))
-	b.reaches(t, b.client, nodeIP+":30080", "", "pod2")
-	b.silent(t, b.pod1, clusterIP+":80")
+	b.reaches(t, b.Client, nodeIP+":30080", "", "pod2")
+	b.silent(t, b.Pod1, clusterIP+":80")
 }
 
 func (b *bench) loadBalancer(t *testing.T) {
 	b.set(t, service(onBalancer), at(pod1IP, "n1"), at(pod2IP, "n2"))
-	b.reaches(t, b.client, publicIP+":80", "", "pod1", "pod2")
+	b.reaches(t, b.Client, publicIP+":80", "", "pod1", "pod2")
 	// A balancer may have the node's own address.
 	onNode := func(s *v1.Service) { s.Status.LoadBalancer.Ingress[0].IP = nodeIP }
 	b.set(t, service(onBalancer, onNode), at(pod1IP, "n1"), at(pod2IP, "n2"))
-	b.reaches(t, b.client, nodeIP+":80", "", "pod1", "pod2")
-	b.reaches(t, b.node, nodeIP+":80", "", "pod1", "pod2")
-	b.reaches(t, b.pod1, nodeIP+":80", "", "pod1", "pod2")
+	b.reaches(t, b.Client, nodeIP+":80", "", "pod1", "pod2")
+	b.reaches(t, b.Node, nodeIP+":80", "", "pod1", "pod2")
+	b.reaches(t, b.Pod1, nodeIP+":80", "", "pod1", "pod2")
 	only := func(r ...string) func(*v1.Service) {
 		return func(s *v1.Service) { s.Spec.LoadBalancerSourceRanges = r }
 	}
 	b.set(t, service(onBalancer, only("192.0.2.0/24", " 10.1.0.0/24")), at(pod1IP, "n1"))
-	b.reaches(t, b.client, publicIP+":80", "", "pod1")
-	b.silent(t, b.pod2, publicIP+":80")
+	b.reaches(t, b.Client, publicIP+":80", "", "pod1")
+	b.silent(t, b.Pod2, publicIP+":80")
 	b.set(t, service(onBalancer, only("192.0.2.0/24")), at(pod1IP, "n1"))
-	b.silent(t, b.client, publicIP+":80")
+	b.silent(t, b.Client, publicIP+":80")
 	b.set(t, service(onBalancer))
-	b.refused(t, b.client, publicIP+":80")
+	b.refused(t, b.Client, publicIP+":80")
 	b.set(t, service(func(s *v1.Service) { s.Spec.ExternalIPs = []string{publicIP} }), at(pod2IP, "n2"))
-	b.reaches(t, b.client, publicIP+":80", "", "pod2")
+	b.reaches(t, b.Client, publicIP+":80", "", "pod2")
 }
 
 func (b *bench) affinity(t *testing.T) {
 	sticky := func(s *v1.Service) { s.Spec.SessionAffinity = v1.ServiceAffinityClientIP }
 	b.set(t, service(sticky), at(pod1IP, "n1"), at(pod2IP, "n2"))
-	first, _, err := b.client.ask("tcp", clusterIP+":80", patience)
+	first, _, err := b.Client.Ask("tcp", clusterIP+":80", patience)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range 30 {
-		if who, _, err := b.client.ask("tcp", clusterIP+":80", patience); err != nil || who != first {
+		if who, _, err := b.Client.Ask("tcp", clusterIP+":80", patience); err != nil || who != first {
 			t.Fatalf("%s answers, then %s (%v)", first, who, err)
 		}
 	}
@@ -291,10 +298,33 @@ func (b *bench) affinity(t *testing.T) {
 			s.Spec.SessionAffinityConfig = &v1.SessionAffinityConfig{ClientIP: &v1.ClientIPConfig{TimeoutSeconds: &seconds}}
 		}
 		b.set(t, service(sticky, timed), at(pod1IP, "n1"), at(pod2IP, "n2"))
-		first, _, err = b.client.ask("tcp", clusterIP+":80", patience)
+		first, _, err = b.Client.Ask("tcp", clusterIP+":80", patience)
 		if err != nil {
 			t.Fatal(err)
 		}
+	}
+	// Who comes back after the time may get another.
+	again := func() bool {
+		<-time.After(1100 * time.Millisecond)
+		who, _, err := b.Client.Ask("tcp", clusterIP+":80", patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return who == first
+	}
+	short := func(s *v1.Service) {
+		s.Spec.SessionAffinityConfig = &v1.SessionAffinityConfig{ClientIP: &v1.ClientIPConfig{TimeoutSeconds: ptr.To[int32](1)}}
+	}
+	b.set(t, service(sticky, short), at(pod1IP, "n1"), at(pod2IP, "n2"))
+	for n := 0; again(); n++ {
+		if n == 15 {
+			t.Fatal("the affinity outlives its time")
+		}
+	}
+	if first == "pod1" {
+		first = "pod2"
+	} else {
+		first = "pod1"
 	}
 	// An endpoint that is gone holds nobody.
 	other, ip, node := "pod2", pod2IP, "n2"
@@ -302,7 +332,7 @@ func (b *bench) affinity(t *testing.T) {
 		other, ip, node = "pod1", pod1IP, "n1"
 	}
 	b.set(t, service(sticky), at(ip, node))
-	b.reaches(t, b.client, clusterIP+":80", "", other)
+	b.reaches(t, b.Client, clusterIP+":80", "", other)
 }
 
 func (b *bench) udp(t *testing.T) {
@@ -310,7 +340,7 @@ func (b *bench) udp(t *testing.T) {
 	b.set(t, service(datagrams))
 	// One socket: its packets are one flow, which the kernel remembers.
 	var c net.Conn
-	b.client.must(t, func() (err error) {
+	b.Client.Must(t, func() (err error) {
 		c, err = net.Dial("udp", clusterIP+":80")
 		return err
 	})
@@ -326,40 +356,9 @@ func (b *bench) udp(t *testing.T) {
 	}
 }
 
-// ipv6 only loads rules: their shape is that of IPv4's.
-func (b *bench) ipv6(t *testing.T) {
-	const ip = "fd00:96::7"
-	v6 := func(s *v1.Service) {
-		s.Spec.ClusterIP, s.Spec.ClusterIPs = ip, []string{ip}
-		s.Spec.SessionAffinity = v1.ServiceAffinityClientIP
-		s.Spec.LoadBalancerSourceRanges = []string{"2001:db8::/32"}
-		s.Status.LoadBalancer.Ingress = []v1.LoadBalancerIngress{{IP: "2001:db8::9"}}
-	}
-	local := func(s *v1.Service) { s.Spec.ExternalTrafficPolicy = v1.ServiceExternalTrafficPolicyLocal }
-	var w Writer
-	b.node.must(t, func() (err error) {
-		w, err = b.kit.New(netip.MustParsePrefix("fd01::/64"))
-		return err
-	})
-	table := state.NewTable()
-	for _, s := range []*v1.Service{service(onBalancer, v6), service(onBalancer, v6, local)} {
-		for _, eps := range [][]discovery.Endpoint{{at("fd01::1", "n1"), at("fd01::2", "n2")}, {at("fd01::2", "n2")}, nil} {
-			slice := &discovery.EndpointSlice{AddressType: discovery.AddressTypeIPv6, Endpoints: eps, Ports: []discovery.EndpointPort{{
-				Name: ptr.To(""), Port: ptr.To[int32](port), Protocol: ptr.To(v1.ProtocolTCP),
-			}}}
-			ports := state.Ports(s, []*discovery.EndpointSlice{slice}, state.Node{Name: "n1", IPv6: true})
-			if len(ports) != 1 || len(ports[0].Cluster) != len(eps) {
-				t.Fatalf("ports of the Service: %+v", ports)
-			}
-			table.Set(types.NamespacedName{Namespace: s.Namespace, Name: s.Name}, ports)
-			b.node.must(t, func() error { return w.Sync(context.Background(), table, false) })
-		}
-	}
-}
-
 func (b *bench) intact(t *testing.T) (ok bool) {
 	t.Helper()
-	b.node.must(t, func() (err error) {
+	b.Node.Must(t, func() (err error) {
 		ok, err = b.writer.Intact()
 		return err
 	})
@@ -371,13 +370,13 @@ func (b *bench) repair(t *testing.T) {
 	if !b.intact(t) {
 		t.Error("rules that were just written are not intact")
 	}
-	b.node.must(t, b.kit.Flush)
+	b.Node.Must(t, b.kit.Flush)
 	if b.intact(t) {
 		t.Error("flushed rules are intact")
 	}
 	b.sync(t, true)
-	b.reaches(t, b.client, clusterIP+":80", "", "pod1")
-	b.reaches(t, b.client, nodeIP+":30080", "", "pod1")
+	b.reaches(t, b.Client, clusterIP+":80", "", "pod1")
+	b.reaches(t, b.Client, nodeIP+":30080", "", "pod1")
 	if !b.intact(t) {
 		t.Error("repaired rules are not intact")
 	}
@@ -386,16 +385,16 @@ func (b *bench) repair(t *testing.T) {
 // restart is a new process over the rules of the one before.
 func (b *bench) restart(t *testing.T) {
 	b.set(t, service(onNodePort), at(pod1IP, "n1"))
-	b.node.must(t, func() (err error) {
+	b.Node.Must(t, func() (err error) {
 		b.writer, err = b.kit.New(Pods())
 		return err
 	})
 	b.table = state.NewTable()
 	other := service(func(s *v1.Service) { s.Name, s.Spec.ClusterIP, s.Spec.ClusterIPs = "other", "10.96.0.8", nil })
 	b.set(t, other, at(pod2IP, "n2"))
-	b.reaches(t, b.client, "10.96.0.8:80", "", "pod2")
-	b.refused(t, b.client, nodeIP+":30080")
-	b.node.must(t, func() error {
+	b.reaches(t, b.Client, "10.96.0.8:80", "", "pod2")
+	b.refused(t, b.Client, nodeIP+":30080")
+	b.Node.Must(t, func() error {
 		left, err := b.kit.Left()
 		if err != nil {
 			return err
@@ -410,15 +409,15 @@ func (b *bench) restart(t *testing.T) {
 }
 
 func (b *bench) clean(t *testing.T) {
-	b.node.must(t, b.kit.Clean)
-	b.node.must(t, func() error {
+	b.Node.Must(t, b.kit.Clean)
+	b.Node.Must(t, func() error {
 		left, err := b.kit.Left()
 		for _, text := range left {
 			t.Errorf("left: %s", text)
 		}
 		return err
 	})
-	b.node.must(t, b.kit.Clean)
+	b.Node.Must(t, b.kit.Clean)
 }
 
 func containsAny(text string, parts ...string) bool {
