@@ -52,6 +52,8 @@ type Config struct {
 	// MasqueradeAll and MasqueradeBit (nil: 14) as upstream's.
 	MasqueradeAll bool
 	MasqueradeBit *int
+	// NodeIPs are this node's addresses, its primary ones of either family.
+	NodeIPs []netip.Addr
 	// NodePortAddresses limit node ports to local addresses in these ranges;
 	// empty is all.
 	NodePortAddresses []netip.Prefix
@@ -68,9 +70,12 @@ type Config struct {
 	// BindAddressHardFail ends the proxy where one of these is taken; else it
 	// goes without, as leading packets matters more.
 	BindAddressHardFail bool
-	Conntrack           Conntrack
-	Events              events.EventRecorder
-	Log                 *slog.Logger
+	// Ignored are fields of a KubeProxyConfiguration that have no effect here; New
+	// logs them.
+	Ignored   []string
+	Conntrack Conntrack
+	Events    events.EventRecorder
+	Log       *slog.Logger
 }
 
 func (c Config) complete() (Config, error) {
@@ -118,6 +123,9 @@ func (c Config) complete() (Config, error) {
 	}
 	if c.Log == nil {
 		c.Log = slog.Default()
+	}
+	if len(c.Ignored) > 0 {
+		c.Log.Warn("fields of the KubeProxyConfiguration have no effect", "fields", c.Ignored)
 	}
 	return c, errors.Join(errs...)
 }

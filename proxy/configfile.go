@@ -4,10 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
+	"slices"
 	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	componentconfig "k8s.io/component-base/config/v1alpha1"
 	"k8s.io/kube-proxy/config/v1alpha1"
 	"sigs.k8s.io/yaml"
 )
@@ -71,11 +74,44 @@ func (c Config) With(doc []byte) (Config, error) {
 	if f.ClusterCIDR != "" {
 		c.ClusterCIDRs = ranges("clusterCIDR", strings.Split(f.ClusterCIDR, ","), wrong)
 	}
-	if len(f.NodePortAddresses) > 0 {
+	switch {
+	case len(f.NodePortAddresses) == 1 && f.NodePortAddresses[0] == primary:
+		if len(c.NodeIPs) == 0 {
+			wrong("nodePortAddresses", "%q: this node's addresses are not known: give ranges", primary)
+		}
+		c.NodePortAddresses = nil
+		for _, ip := range c.NodeIPs {
+			c.NodePortAddresses = append(c.NodePortAddresses, netip.PrefixFrom(ip, ip.BitLen()))
+		}
+	case len(f.NodePortAddresses) > 0:
 		c.NodePortAddresses = ranges("nodePortAddresses", f.NodePortAddresses, wrong)
 	}
 	c.Conntrack = conntrackOf(f.Conntrack)
+	c.Ignored = ignored(&f)
 	return c, errors.Join(errs...)
+}
+
+// primary, alone in nodePortAddresses, is the node's own addresses.
+const primary = "primary"
+
+// ignored names the fields that are given and have no effect: they are of what
+// the whole process decides, or of other modes and systems.
+func ignored(f *v1alpha1.KubeProxyConfiguration) []string {
+	var out []string
+	for field, given := range map[string]bool{
+		"featureGates": len(f.FeatureGates) > 0, "clientConnection": f.ClientConnection != (componentconfig.ClientConnectionConfiguration{}),
+		"logging": f.Logging.Format != "" || f.Logging.Verbosity != 0 || len(f.Logging.VModule) > 0, "bindAddress": f.BindAddress != "",
+		"enableProfiling": f.EnableProfiling, "showHiddenMetricsForVersion": f.ShowHiddenMetricsForVersion != "",
+		"ipvs": !reflect.DeepEqual(f.IPVS, v1alpha1.KubeProxyIPVSConfiguration{}), "winkernel": f.Winkernel != (v1alpha1.KubeProxyWinkernelConfiguration{}),
+		"detectLocal": f.DetectLocal != (v1alpha1.DetectLocalConfiguration{}), "oomScoreAdj": f.OOMScoreAdj != nil,
+		"configSyncPeriod": f.ConfigSyncPeriod.Duration != 0, "portRange": f.PortRange != "", "windowsRunAsService": f.WindowsRunAsService,
+	} {
+		if given {
+			out = append(out, field)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // rules are the fields that both modes have.

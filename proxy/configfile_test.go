@@ -12,7 +12,7 @@ import (
 
 func TestConfigFile(t *testing.T) {
 	const head = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n"
-	base := Config{NodeName: "n", HealthzAddress: "0.0.0.0:10256", ClusterCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}}
+	base := Config{NodeName: "n", NodeIPs: []netip.Addr{netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("2001:db8::7")}, HealthzAddress: "0.0.0.0:10256", ClusterCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}}
 	for name, tc := range map[string]struct {
 		doc  string
 		want func(*Config)
@@ -37,6 +37,18 @@ func TestConfigFile(t *testing.T) {
 			want: func(c *Config) {
 				c.ClusterCIDRs = []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("fd00::/64")}
 				c.NodePortAddresses = []netip.Prefix{netip.MustParsePrefix("192.168.0.0/16")}
+			},
+		},
+		"primary addresses": {
+			doc: head + "nodePortAddresses: [primary]\n",
+			want: func(c *Config) {
+				c.NodePortAddresses = []netip.Prefix{netip.MustParsePrefix("192.0.2.7/32"), netip.MustParsePrefix("2001:db8::7/128")}
+			},
+		},
+		"without effect": {
+			doc: head + "clientConnection: {qps: 5}\noomScoreAdj: -999\nfeatureGates: {A: true}\nipvs: {scheduler: rr}\nconfigSyncPeriod: 1m\nbindAddress: 0.0.0.0\n",
+			want: func(c *Config) {
+				c.Ignored = []string{"bindAddress", "clientConnection", "configSyncPeriod", "featureGates", "ipvs", "oomScoreAdj"}
 			},
 		},
 		"conntrack": {
@@ -66,7 +78,7 @@ func TestConfigFile(t *testing.T) {
 		}
 		want := base
 		tc.want(&want)
-		if d := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); d != "" {
+		if d := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" {
 			t.Errorf("%s (-want +got):\n%s", name, d)
 		}
 	}

@@ -91,32 +91,43 @@ func serve(ctx context.Context, l net.Listener, handler http.Handler) {
 	_ = server.Serve(l) // ends with ErrServerClosed
 }
 
-// livez is well while rules get written.
-func (h *health) livez(w http.ResponseWriter, _ *http.Request) {
-	last := time.Unix(0, h.p.synced.Load())
-	body := map[string]any{"lastUpdated": last.UTC().Format(time.RFC3339), "currentTime": time.Now().UTC().Format(time.RFC3339)}
-	w.Header().Set("Content-Type", "application/json")
+// well tells whether rules get written: the first were, and no change has waited
+// for longer than two periods.
+func (h *health) well(now time.Time) bool {
 	if h.p.synced.Load() == 0 {
-		w.WriteHeader(http.StatusServiceUnavailable)
+		return false
 	}
-	_ = json.NewEncoder(w).Encode(body) // the client may be gone
+	since := h.p.waiting.Load()
+	return since == 0 || now.Sub(time.Unix(0, since)) <= 2*h.p.cfg.SyncPeriod
 }
+
+// livez is well while rules get written.
+func (h *health) livez(w http.ResponseWriter, _ *http.Request) { h.answer(w, true, map[string]any{}) }
 
 // healthz is also unwell while the node is being deleted: load balancers then
 // take it out before its pods go (KEP-3836).
-func (h *health) healthz(w http.ResponseWriter, r *http.Request) {
+func (h *health) healthz(w http.ResponseWriter, _ *http.Request) {
+	eligible := true
 	if obj, ok, _ := h.p.nodes.GetStore().GetByKey(h.p.cfg.NodeName); ok {
 		n := obj.(*v1.Node)
-		leaving := n.DeletionTimestamp != nil
+		eligible = n.DeletionTimestamp == nil
 		for _, t := range n.Spec.Taints {
-			leaving = leaving || t.Key == "ToBeDeletedByClusterAutoscaler"
-		}
-		if leaving {
-			http.Error(w, `{"nodeEligible": false}`, http.StatusServiceUnavailable)
-			return
+			eligible = eligible && t.Key != "ToBeDeletedByClusterAutoscaler"
 		}
 	}
-	h.livez(w, r)
+	h.answer(w, eligible, map[string]any{"nodeEligible": eligible})
+}
+
+func (h *health) answer(w http.ResponseWriter, eligible bool, body map[string]any) {
+	now := time.Now()
+	body["currentTime"] = now.UTC().Format(time.RFC3339)
+	body["lastUpdated"] = time.Unix(0, h.p.synced.Load()).UTC().Format(time.RFC3339)
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if !eligible || !h.well(now) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	_ = json.NewEncoder(w).Encode(body) // the client may be gone
 }
 
 // update starts and stops the servers of the health check node ports.
@@ -124,12 +135,22 @@ func (h *health) update(families []*family) {
 	want := map[uint16]*state.Port{}
 	local := map[uint16]int{}
 	for _, f := range families {
+		var inside, outside int
 		f.table.Each(func(p *state.Port, _ uint64) {
+			if p.HasAny && len(p.Local) == 0 {
+				if p.InternalLocal {
+					inside++
+				}
+				if p.ExternalLocal && p.External() {
+					outside++
+				}
+			}
 			if p.HealthCheckNodePort != 0 {
 				want[p.HealthCheckNodePort] = p
 				local[p.HealthCheckNodePort] = max(local[p.HealthCheckNodePort], p.LocalReady)
 			}
 		})
+		h.p.metrics.withoutLocal(f.node.IPv6, inside, outside)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -24,6 +24,14 @@ type metrics struct {
 	servicesPending, endpointsPending prometheus.Gauge
 	queued                            prometheus.Gauge
 	healthz, livez                    *prometheus.CounterVec
+
+	// noLocal are Services whose traffic stays on the node, where none of their
+	// endpoints is.
+	noLocal *prometheus.GaugeVec
+	// rules there are, and those of the last write; in iptables mode.
+	rules, rulesLast *prometheus.GaugeVec
+	// forgotten are flows of the kernel that led nowhere any more.
+	forgotten *prometheus.CounterVec
 }
 
 func newMetrics(mode Mode) *metrics {
@@ -69,6 +77,19 @@ func newMetrics(mode Mode) *metrics {
 		healthz:          codes("proxy_healthz_total", "The answers of /healthz by their status."),
 		livez:            codes("proxy_livez_total", "The answers of /livez by their status."),
 	}
+	m.noLocal = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: name("sync_proxy_rules_no_local_endpoints_total"), Help: "How many service ports with a traffic policy Local have endpoints, but none here.",
+	}, []string{"ip_family", "traffic_policy"})
+	m.forgotten = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: name("conntrack_reconciler_deleted_entries_total"), Help: "How many flows were forgotten that led to endpoints that are gone.",
+	}, family)
+	m.registry.MustRegister(m.noLocal, m.forgotten)
+	if mode == IPTables {
+		table := []string{"ip_family", "table"}
+		m.rules = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name("sync_proxy_rules_iptables_total"), Help: "How many iptables rules there are."}, table)
+		m.rulesLast = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name("sync_proxy_rules_iptables_last"), Help: "How many iptables rules the last write had."}, table)
+		m.registry.MustRegister(m.rules, m.rulesLast)
+	}
 	m.registry.MustRegister(m.duration, m.full, m.partial, m.programming, m.last, m.failures, m.services, m.endpoints,
 		m.servicesPending, m.endpointsPending, m.queued, m.healthz, m.livez,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -93,6 +114,31 @@ func (m *metrics) wrote(v6, full bool, took time.Duration) {
 	}
 	kind.WithLabelValues(label).Observe(took.Seconds())
 	m.last.WithLabelValues(label).SetToCurrentTime()
+}
+
+// counter is a writer that counts its rules by iptables table.
+type counter interface {
+	Counts() (total, last map[string]int)
+}
+
+// counted shows how many rules a writer has.
+func (m *metrics) counted(v6 bool, w writer) {
+	c, ok := w.(counter)
+	if !ok || m.rules == nil {
+		return
+	}
+	total, last := c.Counts()
+	for table, n := range total {
+		m.rules.WithLabelValues(familyName(v6), table).Set(float64(n))
+	}
+	for table, n := range last {
+		m.rulesLast.WithLabelValues(familyName(v6), table).Set(float64(n))
+	}
+}
+
+func (m *metrics) withoutLocal(v6 bool, inside, outside int) {
+	m.noLocal.WithLabelValues(familyName(v6), "internal").Set(float64(inside))
+	m.noLocal.WithLabelValues(familyName(v6), "external").Set(float64(outside))
 }
 
 // programmed counts how long ago the endpoints changed whose rules were written.

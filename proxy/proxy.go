@@ -63,6 +63,8 @@ type Proxy struct {
 	began  time.Time
 	zone   atomic.Pointer[string]
 	synced atomic.Int64
+	// waiting is when the oldest change came that is not written; 0 is none.
+	waiting atomic.Int64
 }
 
 // New checks the configuration and finds the programs that the mode needs.
@@ -243,6 +245,7 @@ func (p *Proxy) noteChange(obj any) {
 // touch asks for another look at a Service.
 func (p *Proxy) touch(name types.NamespacedName) {
 	p.metrics.queued.SetToCurrentTime()
+	p.waiting.CompareAndSwap(0, time.Now().UnixNano())
 	p.mu.Lock()
 	p.dirty[name] = true
 	p.mu.Unlock()
@@ -319,6 +322,7 @@ func (p *Proxy) check() {
 func (p *Proxy) sync(ctx context.Context) error {
 	p.mu.Lock()
 	dirty, changes := p.dirty, p.changes
+	waiting := p.waiting.Swap(0)
 	p.dirty, p.changes = map[types.NamespacedName]bool{}, nil
 	p.mu.Unlock()
 	p.metrics.servicesPending.Set(0)
@@ -360,11 +364,17 @@ func (p *Proxy) sync(ctx context.Context) error {
 		p.metrics.programmed(f.node.IPv6, changes, now)
 		stale := f.stale
 		f.stale = nil
-		if err := conntrack.Forget(stale, f.node.IPv6); err != nil {
+		p.metrics.counted(f.node.IPv6, f.writer)
+		n, err := conntrack.Forget(stale, f.node.IPv6)
+		p.metrics.forgotten.WithLabelValues(familyName(f.node.IPv6)).Add(float64(n))
+		if err != nil {
 			p.cfg.Log.Warn("stale UDP flows could not be forgotten", "err", err)
 		}
 	}
 	if len(errs) > 0 {
+		if waiting != 0 {
+			p.waiting.Store(waiting)
+		}
 		return errors.Join(errs...)
 	}
 	p.synced.Store(time.Now().UnixNano())

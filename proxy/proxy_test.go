@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
@@ -188,6 +189,13 @@ func TestHealth(t *testing.T) {
 	if got := ask(p.health.healthz); got != http.StatusOK {
 		t.Errorf("healthz after a write: %d", got)
 	}
+	p.waiting.Store(time.Now().Add(-3 * p.cfg.SyncPeriod).UnixNano())
+	for name, h := range map[string]http.HandlerFunc{"healthz": p.health.healthz, "livez": p.health.livez} {
+		if got := ask(h); got != http.StatusServiceUnavailable {
+			t.Errorf("%s with a change that is not written: %d", name, got)
+		}
+	}
+	p.waiting.Store(0)
 	leaving := &v1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Spec: v1.NodeSpec{Taints: []v1.Taint{{Key: "ToBeDeletedByClusterAutoscaler"}}}}
 	if err := p.nodes.GetStore().Add(leaving); err != nil {
 		t.Fatal(err)
@@ -226,5 +234,14 @@ func TestConfig(t *testing.T) {
 				t.Errorf("error %v, want %q", err, tc.want)
 			}
 		})
+	}
+}
+
+// TestIPVS falls back as upstream's proxy does where the kernel has none of it.
+func TestIPVS(t *testing.T) {
+	var log strings.Builder
+	c, err := Config{Client: fake.NewClientset(), NodeName: "n", Mode: IPVS, Log: slog.New(slog.NewTextHandler(&log, nil))}.complete()
+	if err != nil || c.Mode != IPTables || !strings.Contains(log.String(), "iptables is used") {
+		t.Errorf("mode %s, error %v, log %q", c.Mode, err, log.String())
 	}
 }

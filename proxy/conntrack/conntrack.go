@@ -85,18 +85,18 @@ func (f *filter) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
 	return ok && !known[from]
 }
 
-// Forget deletes the flows from the kernel's table.
-func Forget(flows []state.Flow, ipv6 bool) error {
+// Forget deletes the flows from the kernel's table, and tells how many there were.
+func Forget(flows []state.Flow, ipv6 bool) (int, error) {
 	if len(flows) == 0 {
-		return nil
+		return 0, nil
 	}
 	fam := netlink.InetFamily(unix.AF_INET)
 	if ipv6 {
 		fam = unix.AF_INET6
 	}
-	_, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, fam, newFilter(flows))
+	n, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, fam, newFilter(flows))
 	if errors.Is(err, unix.ENOENT) {
-		return nil
+		err = nil
 	}
-	return err
+	return int(n), err
 }

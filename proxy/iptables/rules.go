@@ -48,6 +48,8 @@ type fragment struct {
 	version     uint64
 	filter, nat string
 	chains      []string
+	// rules are how many there are in the chains.
+	rules int
 }
 
 // chainsAtOnce is how many chains of service ports one run of iptables-restore
@@ -153,6 +155,7 @@ func (b *builder) chain(name string, rules func(w *strings.Builder)) {
 	_, _ = io.WriteString(h, text.String()) // never fails
 	sum := h.Sum64()
 	b.now.chains = append(b.now.chains, name)
+	b.now.rules += strings.Count(text.String(), "\n")
 	b.next.chains[name] = sum
 	if have, ok := b.written.chains[name]; ok && have == sum && !b.full {
 		return

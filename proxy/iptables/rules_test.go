@@ -165,6 +165,25 @@ func TestIncremental(t *testing.T) {
 	}
 }
 
+// TestCounts counts all rules, also where few are written.
+func TestCounts(t *testing.T) {
+	c := Config{MasqueradeBit: 14}
+	nothing := port("b", func(p *state.Port) { p.Cluster, p.Local, p.HasAny = nil, nil, false })
+	tab := table(port("a", func(p *state.Port) { p.NodePort = 30080 }), nothing)
+	all, _ := Rules(&c, tab, Written{}, true)
+	_, before := Rules(&c, table(), Written{}, true)
+	some, next := Rules(&c, tab, before, false)
+	_, next = Rules(&c, tab, next, false)
+	w := Writer{cfg: c, written: &next, last: count(some)}
+	total, last := w.Counts()
+	if diff := cmp.Diff(count(all), total); diff != "" {
+		t.Errorf("total (-want +got):\n%s", diff)
+	}
+	if total["filter"] < 4 || total["nat"] < 10 || last["nat"] == 0 {
+		t.Errorf("total %v, last %v", total, last)
+	}
+}
+
 // TestManyChains are more than one run gets: the run that leads to them is the
 // last, and none is told to a run before those that it jumps to.
 func TestManyChains(t *testing.T) {

@@ -53,6 +53,8 @@ type Writer struct {
 	// written is nil when what the kernel has is not known.
 	written *Written
 	based   bool
+	// last is how many rules the last write had, by table.
+	last map[string]int
 }
 
 // NewWriter finds the iptables programs.
@@ -97,8 +99,40 @@ func (w *Writer) Sync(ctx context.Context, t *state.Table, full bool) error {
 			return err
 		}
 	}
-	w.written = &next
+	w.written, w.last = &next, count(inputs)
 	return nil
+}
+
+// count counts the rules of inputs by table.
+func count(inputs [][]byte) map[string]int {
+	out := map[string]int{"filter": 0, "nat": 0}
+	table := ""
+	for _, input := range inputs {
+		for line := range bytes.Lines(input) {
+			switch {
+			case line[0] == '*':
+				table = string(bytes.TrimSpace(line[1:]))
+			case bytes.HasPrefix(line, []byte("-A ")):
+				out[table]++
+			}
+		}
+	}
+	return out
+}
+
+// Counts are how many rules there are, and how many the last write had, by table.
+func (w *Writer) Counts() (total, last map[string]int) {
+	if w.written == nil {
+		return nil, nil
+	}
+	// What all nodes have is the input for no Service.
+	inputs, _ := Rules(&w.cfg, state.NewTable(), Written{}, true)
+	total = count(inputs)
+	for _, f := range w.written.ports {
+		total["filter"] += strings.Count(f.filter, "\n")
+		total["nat"] += strings.Count(f.nat, "\n") + f.rules
+	}
+	return total, w.last
 }
 
 // Intact tells whether the rules are still there: another program may have

@@ -129,7 +129,10 @@ func (b *bench) set(t *testing.T, s *v1.Service, eps ...discovery.Endpoint) {
 	}
 	stale, _ := b.table.Set(types.NamespacedName{Namespace: s.Namespace, Name: s.Name}, state.Ports(s, []*discovery.EndpointSlice{slice}, state.Node{Name: "n1", Zone: "z1"}))
 	b.sync(t, false)
-	b.Node.Must(t, func() error { return conntrack.Forget(stale, false) })
+	b.Node.Must(t, func() error {
+		_, err := conntrack.Forget(stale, false)
+		return err
+	})
 }
 
 func (b *bench) sync(t *testing.T, full bool) {
