@@ -250,8 +250,8 @@ func (w *World) AskedAllTheWhile(t *testing.T, to string, change func()) {
 				return
 			default:
 			}
-			// One that is lost is sent again after a second.
-			if _, _, err := w.Client.Ask("tcp", to, patience/4); err != nil {
+			// What no rule leads to an endpoint is refused by who gets it.
+			if _, _, err := w.Client.Ask("tcp", to, patience); err != nil {
 				t.Errorf("after %d answers: %v", asked, err)
 				return
 			}
