@@ -93,6 +93,16 @@ func TestChangesAreWritten(t *testing.T) {
 	if !cache.WaitFor(ctx, "", p.delivered...) {
 		t.Fatal("the caches do not fill")
 	}
+	// The fake API forgets what happens between a list and its watch.
+	eventually(t, "three watches", func() bool {
+		watches := 0
+		for _, a := range client.Actions() {
+			if a.GetVerb() == "watch" {
+				watches++
+			}
+		}
+		return watches == 3
+	})
 	go func() { p.loop(ctx); stopped <- struct{}{} }()
 	// until waits for a write with so many endpoints of the service; -1 is none.
 	until := func(what string, want int, full bool) {
