@@ -47,9 +47,41 @@ func (l LAN) Node(i int) netip.Addr {
 	return netip.AddrFrom4(b)
 }
 
+// six is the IPv6 address beside one of IPv4, of a range of the LAN's own.
+func (l LAN) six(ip netip.Addr) netip.Prefix {
+	four := ip.As4()
+	six := [16]byte{0xfd, 0x00, 0, 0x98, 0, 0x18, 0, four[2], 15: four[3]}
+	return netip.PrefixFrom(netip.AddrFrom16(six), 64)
+}
+
+// addresses are those of one place in the LAN. A kernel without IPv6 has the first
+// alone.
+func (l LAN) addresses(ip netip.Addr) []netip.Prefix {
+	out := []netip.Prefix{netip.PrefixFrom(ip, 24)}
+	if _, err := os.Stat("/proc/net/if_inet6"); err == nil {
+		out = append(out, l.six(ip))
+	}
+	return out
+}
+
+// give sets the addresses of a link. Nobody else is in the LAN, so that no address
+// waits until it is known to be free.
+func give(link netlink.Link, addrs []netip.Prefix) error {
+	for _, p := range addrs {
+		a := &netlink.Addr{IPNet: ipNet(p)}
+		if p.Addr().Is6() {
+			a.Flags = unix.IFA_F_NODAD
+		}
+		if err := netlink.AddrReplace(link, a); err != nil {
+			return fmt.Errorf("address %s: %w", p, err)
+		}
+	}
+	return nil
+}
+
 // Up makes the bridge and the namespaces of nodes 1 to n. What exists is kept.
 func (l LAN) Up(n int) error {
-	bridge, err := ensureBridge(l.bridge(), netip.PrefixFrom(l.Host(), 24))
+	bridge, err := ensureBridge(l.bridge(), l.addresses(l.Host()))
 	if err != nil {
 		return fmt.Errorf("bridge %s: %w", l.bridge(), err)
 	}
@@ -61,7 +93,7 @@ func (l LAN) Up(n int) error {
 	return nil
 }
 
-func ensureBridge(name string, addr netip.Prefix) (netlink.Link, error) {
+func ensureBridge(name string, addrs []netip.Prefix) (netlink.Link, error) {
 	link, err := netlink.LinkByName(name)
 	var missing netlink.LinkNotFoundError
 	if errors.As(err, &missing) {
@@ -73,7 +105,7 @@ func ensureBridge(name string, addr netip.Prefix) (netlink.Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := netlink.AddrReplace(link, &netlink.Addr{IPNet: ipNet(addr)}); err != nil {
+	if err := give(link, addrs); err != nil {
 		return nil, err
 	}
 	return link, netlink.LinkSetUp(link)
@@ -108,21 +140,24 @@ func (l LAN) node(bridge netlink.Link, i int) error {
 		return err
 	}
 	return within(f, func() error {
-		for name, addr := range map[string]netip.Prefix{"lo": {}, "eth0": netip.PrefixFrom(l.Node(i), 24)} {
+		for name, addrs := range map[string][]netip.Prefix{"lo": nil, "eth0": l.addresses(l.Node(i))} {
 			link, err := netlink.LinkByName(name)
 			if err != nil {
 				return err
 			}
-			if addr.IsValid() {
-				if err := netlink.AddrReplace(link, &netlink.Addr{IPNet: ipNet(addr)}); err != nil {
-					return err
-				}
+			if err := give(link, addrs); err != nil {
+				return err
 			}
 			if err := netlink.LinkSetUp(link); err != nil {
 				return err
 			}
 		}
-		return netlink.RouteReplace(&netlink.Route{Gw: l.Host().AsSlice()})
+		for _, p := range l.addresses(l.Host()) {
+			if err := netlink.RouteReplace(&netlink.Route{Gw: p.Addr().AsSlice()}); err != nil {
+				return fmt.Errorf("route by %s: %w", p.Addr(), err)
+			}
+		}
+		return nil
 	})
 }
 

@@ -40,6 +40,15 @@ func nodeParts(l layout.Layout, c *node.Config, flags *kubeletFlags, api *rest.C
 	if err != nil {
 		return nil, fmt.Errorf("%s: ip: %w", l.NodeConfig(), err)
 	}
+	v4, v6 := families(podCIDRs)
+	ips := []netip.Addr{ip}
+	if v4 && v6 {
+		if other, ok := network.OtherFamily(ip); ok {
+			ips = append(ips, other)
+		} else {
+			slog.Warn("the cluster has two address families, and the node's link but one address", "ip", ip)
+		}
+	}
 	kube, err := kubernetes.NewForConfig(api)
 	if err != nil {
 		return nil, err
@@ -85,15 +94,14 @@ func nodeParts(l layout.Layout, c *node.Config, flags *kubeletFlags, api *rest.C
 		}
 	}
 	kubeletConfig := kubelet.Config{
-		Client: kube, NodeName: c.Name, NodeIPs: []string{c.IP},
+		Client: kube, NodeName: c.Name, NodeIPs: texts(ips),
 		Paths: kubelet.Paths{Root: l.Kubelet(), PodLogs: l.PodLogs(), ContainerLogs: l.ContainerLogs(), Logs: l.Path("var/log"),
 			Manifests: l.Manifests(), CgroupRoot: l.CgroupRoot()},
 		Kubelet: conf, Taints: append(slices.Clone(c.Registration.Taints), flags.taints...), NodeLabels: flags.labels, Version: version.Version,
 		GetCertificate: serving.get, CredentialFiles: credentialFiles(l), CredentialProviders: flags.providers, CredentialPlugins: flags.plugins,
 	}
-	v4, v6 := families(podCIDRs)
 	proxyConfig, err := proxy.Config{
-		Client: kube, NodeName: c.Name, Mode: proxy.Mode(c.ProxyMode), ClusterCIDRs: podCIDRs, IPv4: v4, IPv6: v6, NodeIPs: []netip.Addr{ip},
+		Client: kube, NodeName: c.Name, Mode: proxy.Mode(c.ProxyMode), ClusterCIDRs: podCIDRs, IPv4: v4, IPv6: v6, NodeIPs: ips,
 		HealthzAddress: "0.0.0.0:10256", MetricsAddress: "127.0.0.1:10249", Log: slog.Default().With("part", "proxy"),
 	}.With([]byte(c.Proxy))
 	if err != nil {
@@ -173,7 +181,7 @@ func nodeParts(l layout.Layout, c *node.Config, flags *kubeletFlags, api *rest.C
 	}
 	if !c.Cluster.DNS.Disabled {
 		parts = append(parts, part{"dns", false, after(wait, func(ctx context.Context) error {
-			s, err := dns.New(dns.Config{Client: api, Domain: c.Cluster.Networking.DNSDomain, Addresses: []netip.Addr{ip},
+			s, err := dns.New(dns.Config{Client: api, Domain: c.Cluster.Networking.DNSDomain, Addresses: ips,
 				Log: slog.Default().With("part", "dns")})
 			if err != nil {
 				return err
@@ -182,6 +190,14 @@ func nodeParts(l layout.Layout, c *node.Config, flags *kubeletFlags, api *rest.C
 		})})
 	}
 	return parts, nil
+}
+
+func texts(ips []netip.Addr) []string {
+	out := make([]string, len(ips))
+	for i, ip := range ips {
+		out[i] = ip.String()
+	}
+	return out
 }
 
 // runPolicy guards the node's pods.

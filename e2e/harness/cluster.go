@@ -114,6 +114,16 @@ nodeRegistration:
 
 func (c *Cluster) configuration() string { return filepath.Join(c.Root, "etc/skiff/e2e.yaml") }
 
+// Configure adds a document to what the nodes run with.
+func (c *Cluster) Configure(document string) error {
+	f, err := os.OpenFile(c.configuration(), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString("---\n" + document)
+	return errors.Join(err, f.Close())
+}
+
 // Up starts the nodes and returns when they are Ready.
 func (c *Cluster) Up() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
