@@ -46,7 +46,7 @@ func (s *Server) filters(next http.Handler) http.Handler {
 		h = s.auditor.Wrap(h)
 	}
 	if s.tracing != nil {
-		h = s.tracing.Wrap(h)
+		h = s.withTracing(h)
 	}
 	h = s.withAuthentication(h)
 	h = s.withDeadline(h)
@@ -171,6 +171,21 @@ func (s *Server) withAuthentication(next http.Handler) http.Handler {
 		// Credentials are of no use behind this point, and must not be passed on.
 		r.Header.Del("Authorization")
 		next.ServeHTTP(w, r)
+	})
+}
+
+// withTracing makes a span of each request.
+func (s *Server) withTracing(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, end := s.tracing.Request(r)
+		defer func() {
+			code := http.StatusOK
+			if rec, ok := w.(interface{ code() int }); ok {
+				code = rec.code()
+			}
+			end(code)
+		}()
+		next.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
 

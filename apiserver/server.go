@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -491,6 +492,8 @@ func (s *Server) serve(ctx context.Context) error {
 	server := &http.Server{
 		Handler: s.handler, TLSConfig: tlsConfig, ReadHeaderTimeout: 32 * time.Second, IdleTimeout: 90 * time.Second,
 		MaxHeaderBytes: 1 << 20, BaseContext: func(net.Listener) context.Context { return ctx },
+		// What scanners and broken clients do is of interest to who looks for it.
+		ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
 	}
 	if err := http2.ConfigureServer(server, &http2.Server{MaxConcurrentStreams: 250, IdleTimeout: 90 * time.Second, MaxReadFrameSize: 1 << 20}); err != nil {
 		return err

@@ -139,6 +139,9 @@ func TestTracing(t *testing.T) {
 	if root == nil || fmt.Sprintf("%x", root.ParentSpanId) != "b7ad6b7169203331" || root.Kind != tracev1.Span_SPAN_KIND_SERVER {
 		t.Fatalf("no span of the request below the client's in %v", got)
 	}
+	if !strings.Contains(fmt.Sprint(root.Attributes), "http.response.status_code") || !strings.Contains(fmt.Sprint(root.Attributes), "int_value:201") {
+		t.Errorf("its answer is not told: %v", root.Attributes)
+	}
 	for _, name := range []string{"Call validating webhook", "Create etcd3"} {
 		if sp := got[name]; sp == nil || string(sp.ParentSpanId) != string(root.SpanId) {
 			t.Errorf("%s is not below the request: %v", name, sp)

@@ -251,8 +251,8 @@ func (o *apiserverFlags) kubeletTLS(f *pflag.FlagSet, ca, cert, key string, sign
 // server's rights would be used there (CVE-2022-3294).
 func isNode(s tls.ConnectionState) error {
 	if len(s.PeerCertificates) == 0 || !slices.Contains(s.PeerCertificates[0].Subject.Organization, user.NodesGroup) {
-		return fmt.Errorf("the certificate of %s is not a node's: its organization has no %s; "+
-			"where kubelets' certificates are made otherwise, name their authority with --kubelet-certificate-authority", s.ServerName, user.NodesGroup)
+		return fmt.Errorf("the certificate that was shown is not a node's: its organization has no %s; "+
+			"where kubelets' certificates are made otherwise, name their authority with --kubelet-certificate-authority", user.NodesGroup)
 	}
 	return nil
 }
