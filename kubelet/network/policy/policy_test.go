@@ -2,10 +2,12 @@ package policy
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,6 +18,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/knftables"
 )
 
@@ -129,10 +132,16 @@ func rulesFor(s *state, mapName, ip string) []string {
 	return out
 }
 
-// TestPackets sends packets between two namespaces through one with the rules.
-//
-// Covers: net.policy
-func TestPackets(t *testing.T) {
+// world is a client and a server, each in a namespace of its own, behind one with
+// the rules, which is that of the test's thread.
+type world struct {
+	router, client, server netns.NsHandle
+	nft                    knftables.Interface
+	before                 *state
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
 	}
@@ -165,11 +174,51 @@ func TestPackets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := input{node: "n1", pods: []*v1.Pod{
+	return &world{router: router, client: client, server: server, nft: nft}
+}
+
+// apply brings the rules to what the objects say.
+func (w *world) apply(t *testing.T, in input) {
+	t.Helper()
+	next, err := compute(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx := w.nft.NewTransaction()
+	write(tx, w.before, next)
+	if tx.NumOperations() > 0 {
+		if err := w.nft.Run(context.Background(), tx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.before = next
+}
+
+// open tells whether the client gets a connection.
+func (w *world) open(t *testing.T, address string) (err error) {
+	t.Helper()
+	within(t, w.router, w.client, func() {
+		var c net.Conn
+		if c, err = net.DialTimeout("tcp", address, 300*time.Millisecond); err == nil {
+			c.Close()
+		}
+	})
+	return err
+}
+
+// twoPods are a server and a client of the same namespace.
+func twoPods(policies ...*networkingv1.NetworkPolicy) input {
+	return input{node: "n1", policies: policies, pods: []*v1.Pod{
 		makePod("a", "server", "n1", "10.0.1.2", map[string]string{"app": "server"}),
 		makePod("a", "client", "n1", "10.0.0.2", map[string]string{"app": "client"}),
 	}, namespaces: []*v1.Namespace{{ObjectMeta: metav1.ObjectMeta{Name: "a"}}}}
-	var before *state
+}
+
+// TestPackets sends packets between two namespaces through one with the rules.
+//
+// Covers: net.policy
+func TestPackets(t *testing.T) {
+	w := newWorld(t)
 	for _, tc := range []struct {
 		name         string
 		policies     []*networkingv1.NetworkPolicy
@@ -192,31 +241,144 @@ func TestPackets(t *testing.T) {
 			s.PolicyTypes = []networkingv1.PolicyType{networkingv1.PolicyTypeEgress}
 			s.Egress = []networkingv1.NetworkPolicyEgressRule{{Ports: []networkingv1.NetworkPolicyPort{port(intstr.FromString("web"))}}}
 		})}, web: true},
+		{name: "a range with an exception that the client is in", policies: []*networkingv1.NetworkPolicy{makePolicy(func(s *networkingv1.NetworkPolicySpec) {
+			s.Ingress = []networkingv1.NetworkPolicyIngressRule{{From: []networkingv1.NetworkPolicyPeer{{IPBlock: &networkingv1.IPBlock{CIDR: "10.0.0.0/8", Except: []string{"10.9.0.0/16", "10.0.0.0/24"}}}}}}
+		})}},
+		{name: "a range with an exception that it is not in", policies: []*networkingv1.NetworkPolicy{makePolicy(func(s *networkingv1.NetworkPolicySpec) {
+			s.Ingress = []networkingv1.NetworkPolicyIngressRule{{From: []networkingv1.NetworkPolicyPeer{{IPBlock: &networkingv1.IPBlock{CIDR: "10.0.0.0/8", Except: []string{"10.9.0.0/16", "10.0.0.64/26"}}}}}}
+		})}, web: true, metrics: true},
+		{name: "a range of ports", policies: []*networkingv1.NetworkPolicy{makePolicy(func(s *networkingv1.NetworkPolicySpec) {
+			p := port(intstr.FromInt32(9000))
+			p.EndPort = ptr.To[int32](9100)
+			s.Ingress = []networkingv1.NetworkPolicyIngressRule{{Ports: []networkingv1.NetworkPolicyPort{p}}}
+		})}, metrics: true},
+		{name: "other protocols", policies: []*networkingv1.NetworkPolicy{makePolicy(func(s *networkingv1.NetworkPolicySpec) {
+			sctp, udp := port(intstr.FromInt32(8080)), port(intstr.FromInt32(8080))
+			sctp.Protocol, udp.Protocol = ptr.To(v1.ProtocolSCTP), ptr.To(v1.ProtocolUDP)
+			every := networkingv1.NetworkPolicyPort{Protocol: ptr.To(v1.ProtocolSCTP)}
+			s.Ingress = []networkingv1.NetworkPolicyIngressRule{{Ports: []networkingv1.NetworkPolicyPort{sctp, udp, every}}}
+		})}},
+		{name: "two policies add up", policies: []*networkingv1.NetworkPolicy{
+			makePolicy(func(*networkingv1.NetworkPolicySpec) {}),
+			makePolicy(func(s *networkingv1.NetworkPolicySpec) {
+				s.Ingress = []networkingv1.NetworkPolicyIngressRule{{Ports: []networkingv1.NetworkPolicyPort{port(intstr.FromInt32(9090))}}}
+			}),
+		}, metrics: true},
+		{name: "the client may go to a range by one port", policies: []*networkingv1.NetworkPolicy{makePolicy(func(s *networkingv1.NetworkPolicySpec) {
+			s.PodSelector = *podsLike(map[string]string{"app": "client"})
+			s.PolicyTypes = []networkingv1.PolicyType{networkingv1.PolicyTypeEgress}
+			s.Egress = []networkingv1.NetworkPolicyEgressRule{{
+				To:    []networkingv1.NetworkPolicyPeer{{IPBlock: &networkingv1.IPBlock{CIDR: "10.0.1.0/24"}}},
+				Ports: []networkingv1.NetworkPolicyPort{port(intstr.FromInt32(9090))},
+			}}
+		})}, metrics: true},
 		{name: "no policy again", web: true, metrics: true},
 	} {
-		in.policies = tc.policies
-		next, err := compute(in)
+		w.apply(t, twoPods(tc.policies...))
+		for address, want := range map[string]bool{"10.0.1.2:8080": tc.web, "10.0.1.2:9090": tc.metrics} {
+			if err := w.open(t, address); (err == nil) != want {
+				t.Errorf("%s: connection to %s: %v, want open %v", tc.name, address, err, want)
+			}
+		}
+	}
+}
+
+// TestUpdatesLeaveNoGap changes the policies while the client asks all the time:
+// what all of them allow is never refused, what none allows never open.
+func TestUpdatesLeaveNoGap(t *testing.T) {
+	w := newWorld(t)
+	// Datagrams tell a packet that is lost from one that is late: nobody sends them
+	// again.
+	within(t, w.router, w.server, func() {
+		c, err := net.ListenPacket("udp", ":53")
 		if err != nil {
 			t.Fatal(err)
 		}
-		tx := nft.NewTransaction()
-		write(tx, before, next)
-		if err := nft.Run(context.Background(), tx); err != nil {
-			t.Fatalf("%s: %v", tc.name, err)
-		}
-		before = next
-		for address, want := range map[string]bool{"10.0.1.2:8080": tc.web, "10.0.1.2:9090": tc.metrics} {
-			within(t, router, client, func() {
-				c, err := net.DialTimeout("tcp", address, 300*time.Millisecond)
-				if err == nil {
-					c.Close()
+		t.Cleanup(func() { c.Close() })
+		go func() {
+			b := make([]byte, 16)
+			for {
+				n, from, err := c.ReadFrom(b)
+				if err != nil {
+					return
 				}
-				if (err == nil) != want {
-					t.Errorf("%s: connection to %s: %v, want open %v", tc.name, address, err, want)
-				}
+				_, _ = c.WriteTo(b[:n], from) // who asked may be gone
+			}
+		}()
+	})
+	// Each lets the client in by that port alone, in another way.
+	client := []networkingv1.NetworkPolicyPeer{{PodSelector: podsLike(map[string]string{"app": "client"})}}
+	block := []networkingv1.NetworkPolicyPeer{{IPBlock: &networkingv1.IPBlock{CIDR: "10.0.0.0/24"}}}
+	var ways [][]*networkingv1.NetworkPolicy
+	for _, from := range [][]networkingv1.NetworkPolicyPeer{nil, client, block} {
+		for _, number := range []intstr.IntOrString{intstr.FromInt32(53), intstr.FromString("dns")} {
+			p := port(number)
+			p.Protocol = ptr.To(v1.ProtocolUDP)
+			way := makePolicy(func(s *networkingv1.NetworkPolicySpec) {
+				s.Ingress = []networkingv1.NetworkPolicyIngressRule{{From: from, Ports: []networkingv1.NetworkPolicyPort{p}}}
 			})
+			closed := makePolicy(func(*networkingv1.NetworkPolicySpec) {})
+			closed.Name = "closed"
+			ways = append(ways, []*networkingv1.NetworkPolicy{way}, []*networkingv1.NetworkPolicy{closed, way})
 		}
 	}
+	w.apply(t, twoPods(ways[0]...))
+	stop := make(chan struct{})
+	var asking sync.WaitGroup
+	for what, ask := range map[string]func() error{
+		"a datagram that all allow": func() error {
+			c, err := net.Dial("udp", "10.0.1.2:53")
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+				return err
+			}
+			if _, err := c.Write([]byte("hello")); err != nil {
+				return err
+			}
+			_, err = c.Read(make([]byte, 16))
+			return err
+		},
+		"a connection that none allows": func() error {
+			c, err := net.DialTimeout("tcp", "10.0.1.2:9090", 20*time.Millisecond)
+			if err == nil {
+				c.Close()
+				return errors.New("it is open")
+			}
+			return nil
+		},
+	} {
+		asking.Go(func() {
+			runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+			if err := netns.Set(w.client); err != nil {
+				t.Error(err)
+				return
+			}
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					if n == 0 {
+						t.Errorf("%s: never asked", what)
+					}
+					return
+				default:
+				}
+				if err := ask(); err != nil {
+					t.Errorf("%s, after %d: %v", what, n, err)
+					return
+				}
+			}
+		})
+	}
+	for range 3 {
+		for _, way := range ways {
+			w.apply(t, twoPods(way...))
+		}
+	}
+	close(stop)
+	asking.Wait()
 }
 
 func must(t *testing.T, f func() (netns.NsHandle, error)) netns.NsHandle {
