@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"testing"
@@ -189,29 +190,43 @@ func (h *host) pod(id string, ports ...PortMapping) (space, netip.Addr) {
 }
 
 func TestPodsTalk(t *testing.T) {
+	for _, backend := range []Backend{VXLAN, HostGateway} {
+		t.Run(string(backend), func(t *testing.T) { podsTalk(t, backend) })
+	}
+}
+
+func podsTalk(t *testing.T, backend Backend) {
 	a, b := twoHosts(t)
 	nodes := []*v1.Node{node("a", a), node("b", b)}
 	for _, h := range []*host{a, b} {
 		self, peers := plan(map[*host]string{a: "a", b: "b"}[h], nodes)
-		o, err := NewOverlay(OverlayConfig{NodeName: "x", Nodes: noNodes{}, Network: h.net})
+		o, err := NewOverlay(OverlayConfig{NodeName: "x", Nodes: noNodes{}, Network: h.net, Backend: backend})
 		if err != nil {
 			t.Fatal(err)
 		}
 		h.in(func() error {
-			link, err := o.device(self)
-			if err != nil {
-				return err
+			// Twice: nothing may be in its own way.
+			for range 2 {
+				if backend == HostGateway {
+					if err := syncGateways(self, peers); err != nil {
+						return err
+					}
+					continue
+				}
+				link, err := o.device(self)
+				if err != nil {
+					return err
+				}
+				if err := syncVXLAN(link, peers); err != nil {
+					return err
+				}
 			}
-			if err := syncVXLAN(link, peers); err != nil {
-				return err
-			}
-			// Once more: nothing may be in its own way.
-			if link, err = o.device(self); err != nil {
-				return err
-			}
-			return syncVXLAN(link, peers)
+			return nil
 		})
 	}
+	// A node's packets to another's pods come from the overlay's address, where
+	// there is one.
+	farNode := map[Backend]netip.Addr{VXLAN: b.cidr.Addr(), HostGateway: b.ip}[backend]
 	first, firstIP := a.pod("first0123456789", PortMapping{Protocol: TCP, HostPort: 8081, ContainerPort: 80})
 	second, secondIP := a.pod("second0123456789")
 	far, farIP := b.pod("far0123456789")
@@ -229,7 +244,7 @@ func TestPodsTalk(t *testing.T) {
 		{"pod to pod on another node", far, net.JoinHostPort(firstIP.String(), "80"), farIP.String()},
 		{"pod to itself", first, net.JoinHostPort(firstIP.String(), "80"), firstIP.String()},
 		{"node to its pod", a.space, net.JoinHostPort(firstIP.String(), "80"), gateway(a.cidr).String()},
-		{"node to a pod of another", b.space, net.JoinHostPort(firstIP.String(), "80"), b.cidr.Addr().String()},
+		{"node to a pod of another", b.space, net.JoinHostPort(firstIP.String(), "80"), farNode.String()},
 		{"pod to its node", first, "10.99.0.1:9000", firstIP.String()},
 		{"pod to another node is masqueraded", first, "10.99.0.2:9000", a.ip.String()},
 		{"host port from another node", b.space, "10.99.0.1:8081", b.ip.String()},
@@ -242,6 +257,25 @@ func TestPodsTalk(t *testing.T) {
 				t.Errorf("came from %q, %v, want %s", got, err, tc.want)
 			}
 		})
+	}
+	// Another program flushes the host's rules; they are made again, host ports too.
+	a.in(func() error {
+		for _, table := range []string{"nat", "filter"} {
+			if err := exec.Command("iptables", "-t", table, "-F").Run(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if _, err := b.ask("10.99.0.1:8081"); err == nil {
+		t.Error("a host port without rules answers")
+	}
+	a.in(a.net.Repair)
+	if got, err := b.ask("10.99.0.1:8081"); err != nil || got != b.ip.String() {
+		t.Errorf("after the repair the host port is asked from %q, %v, want %s", got, err, b.ip)
+	}
+	if got, err := first.ask("10.99.0.2:9000"); err != nil || got != a.ip.String() {
+		t.Errorf("after the repair a pod comes to another node from %q, %v, want %s", got, err, a.ip)
 	}
 	// A new process finds the addresses in use, and frees what is of no pod.
 	a.open()

@@ -44,7 +44,7 @@ type OverlayConfig struct {
 	VNI    int
 	Port   int
 	// Resync is how often the kernel's state is compared with the wanted one
-	// without a cause. Default one minute.
+	// without a cause, and what others broke made again. Default half a minute.
 	Resync time.Duration
 }
 
@@ -75,7 +75,7 @@ func NewOverlay(cfg OverlayConfig) (*Overlay, error) {
 		cfg.Port = 8472
 	}
 	if cfg.Resync == 0 {
-		cfg.Resync = time.Minute
+		cfg.Resync = 30 * time.Second
 	}
 	return &Overlay{cfg: cfg, changed: make(chan struct{}, 1)}, nil
 }
@@ -97,7 +97,7 @@ func (o *Overlay) Run(ctx context.Context) error {
 			// Nodes report every few seconds; only their place in the network counts.
 			a, okA := before.(*v1.Node)
 			b, okB := after.(*v1.Node)
-			if !okA || !okB || !slices.Equal(a.Spec.PodCIDRs, b.Spec.PodCIDRs) || nodeIP(a) != nodeIP(b) {
+			if !okA || !okB || !slices.Equal(a.Spec.PodCIDRs, b.Spec.PodCIDRs) || !slices.Equal(nodeIPs(a), nodeIPs(b)) {
 				wake()
 			}
 		},
@@ -142,7 +142,7 @@ func (o *Overlay) sync(ctx context.Context) error {
 		return nil // this node has not been given its place yet
 	}
 	if o.cfg.Network != nil {
-		if err := o.cfg.Network.SetPodCIDRs(ctx, self.CIDRs); err != nil {
+		if err := errors.Join(o.cfg.Network.SetPodCIDRs(ctx, self.CIDRs), o.cfg.Network.Repair()); err != nil {
 			return err
 		}
 	}
@@ -161,12 +161,24 @@ type place struct {
 	IP    netip.Addr
 	CIDRs []netip.Prefix
 	MAC   net.HardwareAddr
+	// IPs are all of the node's addresses, IP the first.
+	IPs []netip.Addr
+}
+
+// address is the first of a family.
+func (p place) address(v6 bool) (netip.Addr, bool) {
+	for _, ip := range p.IPs {
+		if ip.Is6() == v6 {
+			return ip, true
+		}
+	}
+	return netip.Addr{}, false
 }
 
 // plan reads the places of this node and of all others from the nodes.
 func plan(name string, nodes []*v1.Node) (self place, peers []place) {
 	for _, n := range nodes {
-		p := place{IP: nodeIP(n)}
+		p := place{IP: nodeIP(n), IPs: nodeIPs(n)}
 		for _, text := range n.Spec.PodCIDRs {
 			if c, err := netip.ParsePrefix(text); err == nil {
 				p.CIDRs = append(p.CIDRs, c.Masked())
@@ -186,13 +198,21 @@ func plan(name string, nodes []*v1.Node) (self place, peers []place) {
 	return self, peers
 }
 
-func nodeIP(n *v1.Node) netip.Addr {
+func nodeIPs(n *v1.Node) []netip.Addr {
+	var out []netip.Addr
 	for _, a := range n.Status.Addresses {
 		if a.Type == v1.NodeInternalIP {
 			if ip, err := netip.ParseAddr(a.Address); err == nil {
-				return ip
+				out = append(out, ip)
 			}
 		}
+	}
+	return out
+}
+
+func nodeIP(n *v1.Node) netip.Addr {
+	if ips := nodeIPs(n); len(ips) > 0 {
+		return ips[0]
 	}
 	return netip.Addr{}
 }
@@ -356,11 +376,13 @@ func syncGateways(self place, peers []place) error {
 	want := make(map[netip.Prefix]bool)
 	for _, p := range peers {
 		for _, c := range p.CIDRs {
-			if c.Addr().Is6() != p.IP.Is6() {
+			gw, ok := p.address(c.Addr().Is6())
+			if !ok {
+				errs = append(errs, fmt.Errorf("node %s has no address to route %s by: host-gw needs one of the same family", p.IP, c))
 				continue
 			}
 			want[c] = true
-			route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(c), Gw: p.IP.AsSlice(), Protocol: gatewayProtocol}
+			route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(c), Gw: gw.AsSlice(), Protocol: gatewayProtocol}
 			if err := netlink.RouteReplace(route); err != nil {
 				errs = append(errs, fmt.Errorf("route to %s: %w; host-gw needs all nodes on one link", c, err))
 			}

@@ -104,6 +104,16 @@ func (n *PointToPoint) prepare(cidrs []netip.Prefix) error {
 	return n.rules.prepare(cidrs, n.cfg.ClusterCIDRs, !n.cfg.NoMasquerade)
 }
 
+// Repair makes the host's rules again where another program has flushed them.
+func (n *PointToPoint) Repair() error {
+	cidrs := n.podCIDRs()
+	whole, err := n.rules.intact(cidrs, n.cfg.ClusterCIDRs, !n.cfg.NoMasquerade)
+	if err != nil || whole {
+		return err
+	}
+	return errors.Join(n.prepare(cidrs), n.rules.reopen())
+}
+
 // Status implements Plugin.
 func (n *PointToPoint) Status(context.Context) error {
 	if len(n.podCIDRs()) == 0 {

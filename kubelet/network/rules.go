@@ -65,6 +65,46 @@ func ensureChain(t *iptables.IPTables, table, chain string) error {
 	return t.NewChain(table, chain)
 }
 
+// rule is one rule of a chain.
+type rule struct {
+	table, chain string
+	spec         []string
+}
+
+// own are the rules of our chains for the pod CIDRs.
+func own(cidr netip.Prefix, cluster []netip.Prefix, masquerade bool) []rule {
+	multicast := "224.0.0.0/4"
+	if cidr.Addr().Is6() {
+		multicast = "ff00::/8"
+	}
+	var out []rule
+	if masquerade {
+		out = append(out, rule{"nat", chainMasquerade, []string{"-d", cidr.String(), "-j", "RETURN"}})
+		for _, c := range cluster {
+			if c.Addr().Is6() == cidr.Addr().Is6() {
+				out = append(out, rule{"nat", chainMasquerade, []string{"-d", c.Masked().String(), "-j", "RETURN"}})
+			}
+		}
+		out = append(out, rule{"nat", chainMasquerade, []string{"!", "-d", multicast, "-j", "MASQUERADE", "--random-fully"}})
+	}
+	for _, side := range []string{"-s", "-d"} {
+		out = append(out, rule{"filter", chainForward, []string{side, cidr.String(), "-j", "ACCEPT"}})
+	}
+	return out
+}
+
+// jumps lead from the kernel's chains to ours.
+func jumps(cidr netip.Prefix) []rule {
+	local := []string{"-m", "addrtype", "--dst-type", "LOCAL", "-m", "comment", "--comment", "skiff host ports", "-j", chainHostPorts}
+	return []rule{
+		{"nat", "POSTROUTING", []string{"-m", "comment", "--comment", "skiff host ports", "-j", chainPortsMasq}},
+		{"nat", "POSTROUTING", []string{"-s", cidr.String(), "-m", "comment", "--comment", "skiff pods to the outside", "-j", chainMasquerade}},
+		{"nat", "PREROUTING", local},
+		{"nat", "OUTPUT", local},
+		{"filter", "FORWARD", []string{"-m", "comment", "--comment", "skiff pods", "-j", chainForward}},
+	}
+}
+
 // prepare makes the chains and the masquerading for the given pod CIDRs.
 func (r *rules) prepare(cidrs, cluster []netip.Prefix, masquerade bool) error {
 	r.mu.Lock()
@@ -81,48 +121,16 @@ func (r *rules) prepare(cidrs, cluster []netip.Prefix, masquerade bool) error {
 				return fmt.Errorf("iptables chain %s: %w", c.chain, err)
 			}
 		}
-		multicast := "224.0.0.0/4"
-		if cidr.Addr().Is6() {
-			multicast = "ff00::/8"
-		}
-		want := [][]string{{"-d", cidr.String(), "-j", "RETURN"}}
-		for _, c := range cluster {
-			if c.Addr().Is6() == cidr.Addr().Is6() {
-				want = append(want, []string{"-d", c.Masked().String(), "-j", "RETURN"})
-			}
-		}
-		want = append(want, []string{"!", "-d", multicast, "-j", "MASQUERADE", "--random-fully"})
-		if !masquerade {
-			want = nil
-		}
-		if err := t.ClearChain("nat", chainMasquerade); err != nil {
+		if err := errors.Join(t.ClearChain("nat", chainMasquerade), t.ClearChain("filter", chainForward)); err != nil {
 			return err
 		}
-		for _, rule := range want {
-			if err := t.Append("nat", chainMasquerade, rule...); err != nil {
-				return fmt.Errorf("masquerade: %w", err)
+		for _, o := range own(cidr, cluster, masquerade) {
+			if err := t.Append(o.table, o.chain, o.spec...); err != nil {
+				return fmt.Errorf("iptables chain %s: %w", o.chain, err)
 			}
 		}
-		if err := t.ClearChain("filter", chainForward); err != nil {
-			return err
-		}
-		for _, side := range []string{"-s", "-d"} {
-			if err := t.Append("filter", chainForward, side, cidr.String(), "-j", "ACCEPT"); err != nil {
-				return fmt.Errorf("forward: %w", err)
-			}
-		}
-		local := []string{"-m", "addrtype", "--dst-type", "LOCAL", "-m", "comment", "--comment", "skiff host ports", "-j", chainHostPorts}
-		for _, j := range []struct {
-			table, chain string
-			rule         []string
-		}{
-			{"nat", "POSTROUTING", []string{"-m", "comment", "--comment", "skiff host ports", "-j", chainPortsMasq}},
-			{"nat", "POSTROUTING", []string{"-s", cidr.String(), "-m", "comment", "--comment", "skiff pods to the outside", "-j", chainMasquerade}},
-			{"nat", "PREROUTING", local},
-			{"nat", "OUTPUT", local},
-			{"filter", "FORWARD", []string{"-m", "comment", "--comment", "skiff pods", "-j", chainForward}},
-		} {
-			if err := t.AppendUnique(j.table, j.chain, j.rule...); err != nil {
+		for _, j := range jumps(cidr) {
+			if err := t.AppendUnique(j.table, j.chain, j.spec...); err != nil {
 				return fmt.Errorf("iptables chain %s: %w", j.chain, err)
 			}
 		}
@@ -135,6 +143,13 @@ func (r *rules) prepare(cidrs, cluster []netip.Prefix, masquerade bool) error {
 	return nil
 }
 
+// guard are the rules that keep the host's loopback to itself.
+func guard() (drop, jump rule) {
+	return rule{"filter", chainFirewall, []string{"!", "-s", "127.0.0.0/8", "-d", "127.0.0.0/8",
+			"-m", "conntrack", "!", "--ctstate", "RELATED,ESTABLISHED,DNAT", "-j", "DROP"}},
+		rule{"filter", "INPUT", []string{"-m", "comment", "--comment", "skiff keeps the loopback to the host", "-j", chainFirewall}}
+}
+
 // openLoopback lets the host itself reach host ports by its 127.0.0.1. The
 // kernel setting for that would also let pods and neighbours reach what listens
 // there for the host alone (CVE-2020-8558), so that is refused first.
@@ -142,15 +157,57 @@ func openLoopback(t *iptables.IPTables) error {
 	if err := ensureChain(t, "filter", chainFirewall); err != nil {
 		return fmt.Errorf("iptables chain %s: %w", chainFirewall, err)
 	}
-	if err := t.AppendUnique("filter", chainFirewall, "!", "-s", "127.0.0.0/8", "-d", "127.0.0.0/8",
-		"-m", "conntrack", "!", "--ctstate", "RELATED,ESTABLISHED,DNAT", "-j", "DROP"); err != nil {
+	drop, jump := guard()
+	if err := t.AppendUnique(drop.table, drop.chain, drop.spec...); err != nil {
 		return fmt.Errorf("keep the loopback to the host: %w", err)
 	}
 	// Before rules that accept.
-	if err := t.InsertUnique("filter", "INPUT", 1, "-m", "comment", "--comment", "skiff keeps the loopback to the host", "-j", chainFirewall); err != nil {
+	if err := t.InsertUnique(jump.table, jump.chain, 1, jump.spec...); err != nil {
 		return fmt.Errorf("iptables chain %s: %w", chainFirewall, err)
 	}
 	return setSysctl("net/ipv4/conf/all/route_localnet", "1")
+}
+
+// intact tells whether the rules are still there: another program may have flushed
+// them.
+func (r *rules) intact(cidrs, cluster []netip.Prefix, masquerade bool) (bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, cidr := range cidrs {
+		t, err := r.table(familyOf(cidr.Addr()))
+		if err != nil {
+			return false, err
+		}
+		want := append(own(cidr, cluster, masquerade), jumps(cidr)...)
+		if cidr.Addr().Is4() {
+			drop, jump := guard()
+			want = append(want, drop, jump)
+		}
+		for _, o := range want {
+			// A chain that is gone is an error to the program, and a flush to us.
+			if ok, err := t.Exists(o.table, o.chain, o.spec...); err != nil || !ok {
+				return false, nil
+			}
+		}
+	}
+	return true, nil
+}
+
+// reopen makes the rules of every open port again.
+func (r *rules) reopen() error {
+	var errs []error
+	for _, id := range r.owners() {
+		data, err := os.ReadFile(filepath.Join(r.dir, id))
+		if err != nil {
+			continue // closed meanwhile
+		}
+		var rec portRecord
+		if err := json.Unmarshal(data, &rec); err != nil {
+			continue // cut short by a crash, before any rule was made
+		}
+		errs = append(errs, r.open(id, rec.IPs, rec.Mappings))
+	}
+	return errors.Join(errs...)
 }
 
 // portRecord is what is open for one pod.
