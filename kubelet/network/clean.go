@@ -26,14 +26,32 @@ func Clean() error {
 		return errors.Join(append(errs, err)...)
 	}
 	for _, link := range links {
-		name := link.Attrs().Name
-		if name == "skiff.1" || strings.HasPrefix(name, "veth") && link.Type() == "veth" {
+		if link.Attrs().Name == "skiff.1" || isPodLink(link) {
 			if err := netlink.LinkDel(link); err != nil && !isGone(err) {
 				errs = append(errs, err)
 			}
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// isPodLink tells a pod's link from those of other programs, which also call theirs
+// veth and something: ours is on no bridge and has the pods' gateway as its only
+// host.
+func isPodLink(link netlink.Link) bool {
+	if link.Type() != "veth" || !strings.HasPrefix(link.Attrs().Name, "veth") || link.Attrs().MasterIndex != 0 {
+		return false
+	}
+	addrs, err := netlink.AddrList(link, netlink.FAMILY_ALL)
+	if err != nil {
+		return false
+	}
+	for _, a := range addrs {
+		if ones, bits := a.Mask.Size(); ones == bits {
+			return true
+		}
+	}
+	return false
 }
 
 // cleanTable takes the jumps to our chains out of the others, then the chains.

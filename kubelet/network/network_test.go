@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -378,4 +379,45 @@ func TestCNIConfiguration(t *testing.T) {
 	if err := c.Teardown(t.Context(), pod); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestClean takes away what is ours, and nothing of other programs.
+func TestClean(t *testing.T) {
+	a, _ := twoHosts(t)
+	a.pod("first0123456789", PortMapping{Protocol: TCP, HostPort: 8081, ContainerPort: 80})
+	link := func(name string) *netlink.LinkAttrs {
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name = name
+		return &attrs
+	}
+	a.in(func() error {
+		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: *link("docker0")}); err != nil {
+			return err
+		}
+		bridge, err := netlink.LinkByName("docker0")
+		if err != nil {
+			return err
+		}
+		for name, master := range map[string]int{"vetha1b2c3d": bridge.Attrs().Index, "vethother": 0} {
+			attrs := link(name)
+			attrs.MasterIndex = master
+			if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: *attrs, PeerName: "p" + name[4:]}); err != nil {
+				return err
+			}
+		}
+		return exec.Command("iptables", "-t", "nat", "-A", "POSTROUTING", "-s", "192.0.2.0/24", "-j", "MASQUERADE").Run()
+	})
+	a.in(Clean)
+	a.in(func() error {
+		for name, want := range map[string]bool{"docker0": true, "vetha1b2c3d": true, "vethother": true, "up0": true, hostLink("first0123456789"): false} {
+			if _, err := netlink.LinkByName(name); (err == nil) != want {
+				t.Errorf("link %s: %v, want it there: %v", name, err, want)
+			}
+		}
+		out, err := exec.Command("iptables-save").Output()
+		if strings.Contains(string(out), "SKIFF") || !strings.Contains(string(out), "192.0.2.0/24") {
+			t.Errorf("the rules after the clean-up:\n%s", out)
+		}
+		return err
+	})
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/nftables"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	coreinformers "k8s.io/client-go/informers/core/v1"
@@ -34,7 +35,10 @@ type Config struct {
 	NFT knftables.Interface
 	// Settle is how long changes are gathered before they are written. Default 50 ms.
 	Settle time.Duration
-	// Resync is how often the whole table is written anew, to repair what
+	// Check is how often the table is looked for, and written anew where others
+	// flushed it. Default 10 seconds: without it every pod is open.
+	Check time.Duration
+	// Resync is how often the whole table is written anew, to repair what else
 	// others broke. Default 10 minutes.
 	Resync time.Duration
 }
@@ -53,6 +57,9 @@ func New(cfg Config) (*Enforcer, error) {
 	}
 	if cfg.Settle == 0 {
 		cfg.Settle = 50 * time.Millisecond
+	}
+	if cfg.Check == 0 {
+		cfg.Check = 10 * time.Second
 	}
 	if cfg.Resync == 0 {
 		cfg.Resync = 10 * time.Minute
@@ -86,6 +93,8 @@ func (e *Enforcer) Run(ctx context.Context) error {
 	if !cache.WaitForCacheSync(ctx.Done(), synced...) {
 		return nil
 	}
+	check := time.NewTicker(e.cfg.Check)
+	defer check.Stop()
 	resync := time.NewTicker(e.cfg.Resync)
 	defer resync.Stop()
 	retry := time.NewTimer(0)
@@ -100,6 +109,16 @@ func (e *Enforcer) Run(ctx context.Context) error {
 				return nil
 			case <-time.After(e.cfg.Settle):
 			}
+		case <-check.C:
+			ok, err := intact()
+			if err != nil {
+				log.Error(err, "Could not look for the rules of the NetworkPolicies")
+			}
+			if ok {
+				continue
+			}
+			log.Info("The rules of the NetworkPolicies are gone; they are written again")
+			e.written = nil
 		case <-resync.C:
 			e.written = nil
 		case <-retry.C:
@@ -109,6 +128,17 @@ func (e *Enforcer) Run(ctx context.Context) error {
 			retry.Reset(2 * time.Second)
 		}
 	}
+}
+
+// intact tells whether the chain that every packet passes is there. It asks the
+// kernel itself: the nft program would read all sets to list a chain.
+func intact() (bool, error) {
+	kernel, err := nftables.New()
+	if err != nil {
+		return false, err
+	}
+	rules, err := kernel.GetRules(&nftables.Table{Name: Table, Family: nftables.TableFamilyINet}, &nftables.Chain{Name: forwardChain})
+	return len(rules) > 0, err
 }
 
 func (e *Enforcer) handler() cache.ResourceEventHandler {

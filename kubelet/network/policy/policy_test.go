@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"os/exec"
 	"runtime"
 	"strings"
 	"sync"
@@ -18,6 +19,8 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/knftables"
 )
@@ -379,6 +382,65 @@ func TestUpdatesLeaveNoGap(t *testing.T) {
 	}
 	close(stop)
 	asking.Wait()
+}
+
+// TestRepair flushes the rules under a running enforcer.
+func TestRepair(t *testing.T) {
+	w := newWorld(t)
+	objects := twoPods(makePolicy(func(*networkingv1.NetworkPolicySpec) {}))
+	client := fake.NewClientset()
+	f := informers.NewSharedInformerFactory(client, 0)
+	e, err := New(Config{
+		NodeName: "n1", Pods: f.Core().V1().Pods(), Namespaces: f.Core().V1().Namespaces(), Policies: f.Networking().V1().NetworkPolicies(), Check: 10 * time.Millisecond,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for _, p := range objects.pods {
+		if _, err := client.CoreV1().Pods(p.Namespace).Create(ctx, p, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, np := range objects.policies {
+		if _, err := client.NetworkingV1().NetworkPolicies(np.Namespace).Create(ctx, np, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.Core().V1().Pods().Informer()
+	f.Core().V1().Namespaces().Informer()
+	f.Networking().V1().NetworkPolicies().Informer()
+	f.StartWithContext(ctx)
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		if err := netns.Set(w.router); err != nil {
+			done <- err
+			return
+		}
+		done <- e.Run(ctx)
+	}()
+	closed := func(when string) {
+		t.Helper()
+		for end := time.Now().Add(30 * time.Second); w.open(t, "10.0.1.2:8080") == nil; {
+			if time.Now().After(end) {
+				t.Fatalf("%s: the server stays open", when)
+			}
+		}
+	}
+	closed("at first")
+	for _, flush := range [][]string{{"flush", "ruleset"}, {"flush", "table", "inet", Table}, {"delete", "table", "inet", Table}} {
+		if out, err := exec.Command("nft", flush...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		closed("after nft " + strings.Join(flush, " "))
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	f.Shutdown()
 }
 
 func must(t *testing.T, f func() (netns.NsHandle, error)) netns.NsHandle {
