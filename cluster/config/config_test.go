@@ -114,6 +114,7 @@ func TestCheck(t *testing.T) {
 		"old":              {"apiVersion: kubeadm.k8s.io/v1beta3\nkind: InitConfiguration\n", "skiff config migrate"},
 		"unknown field":    {"apiVersion: kubeadm.k8s.io/v1beta4\nkind: ResetConfiguration\nnonsense: 1\n", "nonsense"},
 		"bad token":        {"apiVersion: kubeadm.k8s.io/v1beta4\nkind: InitConfiguration\nbootstrapTokens: [{token: short}]\n", "bootstrapTokens[0].token"},
+		"pod backend":      {"apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\nnetworking: {podBackend: tunnel}\n", "networking.podBackend"},
 		"bad subnet":       {"apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\nnetworking: {podSubnet: nowhere}\n", "networking.podSubnet"},
 		"join without how": {"apiVersion: kubeadm.k8s.io/v1beta4\nkind: JoinConfiguration\n", "discovery"},
 	} {

@@ -127,7 +127,17 @@ type Networking struct {
 	ServiceSubnet string `json:"serviceSubnet,omitempty"`
 	PodSubnet     string `json:"podSubnet,omitempty"`
 	DNSDomain     string `json:"dnsDomain,omitempty"`
+	// PodBackend is not kubeadm's: how packets between pods of two nodes travel.
+	// vxlan, the default, works wherever the nodes reach each other; host-gw routes
+	// them as they are, and needs all nodes on one link.
+	PodBackend string `json:"podBackend,omitempty"`
 }
+
+// The pod backends.
+const (
+	BackendVXLAN       = "vxlan"
+	BackendHostGateway = "host-gw"
+)
 
 // APIEndpoint is where this node's API server listens.
 type APIEndpoint struct {

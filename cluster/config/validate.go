@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -57,6 +58,9 @@ func ValidateCluster(c *Cluster) field.ErrorList {
 	}
 	for _, msg := range validation.IsDNS1123Subdomain(c.Networking.DNSDomain) {
 		errs = append(errs, field.Invalid(path.Child("dnsDomain"), c.Networking.DNSDomain, msg))
+	}
+	if known := []string{BackendVXLAN, BackendHostGateway}; c.Networking.PodBackend != "" && !slices.Contains(known, c.Networking.PodBackend) {
+		errs = append(errs, field.NotSupported(path.Child("podBackend"), c.Networking.PodBackend, known))
 	}
 	if e := c.ControlPlaneEndpoint; e != "" {
 		if _, _, err := SplitEndpoint(e, DefaultBindPort); err != nil {

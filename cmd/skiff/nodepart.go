@@ -53,7 +53,8 @@ func nodeParts(l layout.Layout, c *node.Config, flags *kubeletFlags, api *rest.C
 	if err != nil {
 		return nil, err
 	}
-	ptp, err := network.New(network.Config{StateDir: filepath.Join(l.State(), "network"), ClusterCIDRs: podCIDRs, Overhead: 50})
+	backend := network.Backend(c.Cluster.Networking.PodBackend)
+	ptp, err := network.New(network.Config{StateDir: filepath.Join(l.State(), "network"), ClusterCIDRs: podCIDRs, Overhead: backend.Overhead(ip)})
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +152,7 @@ func nodeParts(l layout.Layout, c *node.Config, flags *kubeletFlags, api *rest.C
 			part{"kubelet", true, after(runtime.Ready(), after(wait, kl.Run))},
 			part{"overlay", false, after(wait, func(ctx context.Context) error {
 				f := informers.NewSharedInformerFactory(kube, 0)
-				o, err := network.NewOverlay(network.OverlayConfig{NodeName: c.Name, Nodes: f.Core().V1().Nodes(), Network: ptp})
+				o, err := network.NewOverlay(network.OverlayConfig{NodeName: c.Name, Nodes: f.Core().V1().Nodes(), Network: ptp, Backend: backend})
 				if err != nil {
 					return err
 				}

@@ -200,30 +200,14 @@ func podsTalk(t *testing.T, backend Backend) {
 	a, b := twoHosts(t)
 	nodes := []*v1.Node{node("a", a), node("b", b)}
 	for _, h := range []*host{a, b} {
-		self, peers := plan(map[*host]string{a: "a", b: "b"}[h], nodes)
-		o, err := NewOverlay(OverlayConfig{NodeName: "x", Nodes: noNodes{}, Network: h.net, Backend: backend})
-		if err != nil {
-			t.Fatal(err)
-		}
-		h.in(func() error {
-			// Twice: nothing may be in its own way.
-			for range 2 {
-				if backend == HostGateway {
-					if err := syncGateways(self, peers); err != nil {
-						return err
-					}
-					continue
-				}
-				link, err := o.device(self)
-				if err != nil {
-					return err
-				}
-				if err := syncVXLAN(link, peers); err != nil {
-					return err
-				}
+		// What the other backend left is no second way.
+		for _, each := range []Backend{map[Backend]Backend{VXLAN: HostGateway, HostGateway: VXLAN}[backend], backend, backend} {
+			o, err := NewOverlay(OverlayConfig{NodeName: map[*host]string{a: "a", b: "b"}[h], Nodes: someNodes(nodes), Network: h.net, Backend: each})
+			if err != nil {
+				t.Fatal(err)
 			}
-			return nil
-		})
+			h.in(func() error { return o.sync(context.Background()) })
+		}
 	}
 	// A node's packets to another's pods come from the overlay's address, where
 	// there is one.
@@ -420,4 +404,89 @@ func TestClean(t *testing.T) {
 		}
 		return err
 	})
+}
+
+// TestBandwidth sends more than the limit lets through at once, each way: a
+// limiter may be late, but never early.
+func TestBandwidth(t *testing.T) {
+	const bytesPerSecond, sent = 256 << 10, 384 << 10
+	for name, limit := range map[string]Bandwidth{"ingress": {Ingress: 8 * bytesPerSecond}, "egress": {Egress: 8 * bytesPerSecond}} {
+		t.Run(name, func(t *testing.T) {
+			a, _ := twoHosts(t)
+			limited := newSpace(t)
+			var r Result
+			err := a.try(func() (err error) {
+				r, err = a.net.Setup(context.Background(), Pod{ID: "limited0123456789", Namespace: "default", Name: "p", NetNSPath: limited.path, Bandwidth: limit})
+				return err
+			})
+			if err != nil && strings.Contains(err.Error(), "the kernel needs") {
+				t.Skip(err)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			var l net.Listener
+			limited.in(func() (err error) {
+				l, err = net.Listen("tcp", ":80")
+				return err
+			})
+			defer l.Close()
+			go func() {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				defer c.Close()
+				// Back comes as much as came; the test sees when it is less.
+				data, _ := io.ReadAll(io.LimitReader(c, sent))
+				_, _ = c.Write(make([]byte, len(data)))
+			}()
+			a.in(func() error {
+				began := time.Now()
+				c, err := net.DialTimeout("tcp", net.JoinHostPort(r.IPs[0].String(), "80"), 5*time.Second)
+				if err != nil {
+					return err
+				}
+				defer c.Close()
+				if err := c.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+					return err
+				}
+				if _, err := c.Write(make([]byte, sent)); err != nil {
+					return err
+				}
+				back, err := io.Copy(io.Discard, c)
+				// A tenth of a second, or 32 KiB, may pass at once.
+				if took := time.Since(began); err != nil || back != sent || took < (sent-64<<10)*time.Second/bytesPerSecond*9/10 {
+					t.Errorf("%d bytes there and %d back in %v, %v", sent, back, took, err)
+				}
+				return nil
+			})
+		})
+	}
+}
+
+// TestMTU leaves room for what the way between nodes adds.
+func TestMTU(t *testing.T) {
+	a, _ := twoHosts(t)
+	a.in(func() error {
+		link, err := netlink.LinkByName("up0")
+		if err != nil {
+			return err
+		}
+		if err := netlink.LinkSetMTU(link, 1400); err != nil {
+			return err
+		}
+		return netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: net.ParseIP("10.99.0.2")})
+	})
+	for backend, want := range map[Backend]int{VXLAN: 1350, HostGateway: 1400} {
+		a.net.cfg.Overhead = backend.Overhead(a.ip)
+		pod, _ := a.pod(strings.ReplaceAll(string(backend), "-", "") + "0123456789")
+		pod.in(func() error {
+			link, err := netlink.LinkByName("eth0")
+			if err == nil && link.Attrs().MTU != want {
+				t.Errorf("%s: a pod's MTU is %d, want %d", backend, link.Attrs().MTU, want)
+			}
+			return err
+		})
+	}
 }

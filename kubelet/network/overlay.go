@@ -29,6 +29,18 @@ const (
 	HostGateway Backend = "host-gw"
 )
 
+// Overhead is how many bytes the backend adds to a packet between nodes whose
+// addresses are of the family of ip. The zero value is VXLAN.
+func (b Backend) Overhead(ip netip.Addr) int {
+	switch {
+	case b == HostGateway:
+		return 0
+	case ip.Is6():
+		return 70
+	}
+	return 50
+}
+
 // OverlayConfig configures an Overlay.
 type OverlayConfig struct {
 	// NodeName is this node's.
@@ -147,13 +159,26 @@ func (o *Overlay) sync(ctx context.Context) error {
 		}
 	}
 	if o.cfg.Backend == HostGateway {
-		return syncGateways(self, peers)
+		return errors.Join(syncGateways(self, peers), o.removeDevice())
 	}
 	link, err := o.device(self)
 	if err != nil {
 		return err
 	}
-	return syncVXLAN(link, peers)
+	return errors.Join(syncVXLAN(link, peers), dropGateways(nil))
+}
+
+// removeDevice takes away what the VXLAN backend made: its routes would be another
+// way to the same pods.
+func (o *Overlay) removeDevice() error {
+	link, err := netlink.LinkByName(o.cfg.Device)
+	if err == nil {
+		err = netlink.LinkDel(link)
+	}
+	if err != nil && !isGone(err) {
+		return fmt.Errorf("remove the device %s: %w", o.cfg.Device, err)
+	}
+	return nil
 }
 
 // place is a node's place in the network.
@@ -253,7 +278,7 @@ func (o *Overlay) device(self place) (netlink.Link, error) {
 		return nil, err
 	}
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.HardwareAddr, attrs.MTU = o.cfg.Device, self.MAC, under.Attrs().MTU-overhead(self.IP)
+	attrs.Name, attrs.HardwareAddr, attrs.MTU = o.cfg.Device, self.MAC, under.Attrs().MTU-VXLAN.Overhead(self.IP)
 	want := &netlink.Vxlan{
 		LinkAttrs: attrs, VxlanId: o.cfg.VNI, VtepDevIndex: under.Attrs().Index, SrcAddr: self.IP.AsSlice(), Port: o.cfg.Port,
 	}
@@ -298,13 +323,6 @@ func (o *Overlay) device(self place) (netlink.Link, error) {
 		return nil, fmt.Errorf("raise %s: %w", o.cfg.Device, err)
 	}
 	return link, nil
-}
-
-func overhead(ip netip.Addr) int {
-	if ip.Is6() {
-		return 70
-	}
-	return 50
 }
 
 // syncVXLAN makes the device's forwarding entries, neighbours and routes those
@@ -388,6 +406,12 @@ func syncGateways(self place, peers []place) error {
 			}
 		}
 	}
+	return errors.Join(append(errs, dropGateways(want))...)
+}
+
+// dropGateways removes the routes of the host-gw backend that are not wanted.
+func dropGateways(want map[netip.Prefix]bool) error {
+	var errs []error
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		routes, err := netlink.RouteListFiltered(family, &netlink.Route{Protocol: gatewayProtocol}, netlink.RT_FILTER_PROTOCOL)
 		errs = append(errs, err)

@@ -376,7 +376,8 @@ func limitBandwidth(name string, b Bandwidth) error {
 		rate := b.Ingress / 8
 		err := netlink.QdiscReplace(&netlink.Tbf{
 			QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT},
-			Rate:       rate, Buffer: burst(rate), Limit: uint32(min(rate/4+uint64(burst(rate)), 1<<30)),
+			// The kernel wants the buffer as the time that it takes to send.
+			Rate: rate, Buffer: netlink.Xmittime(rate, burst(rate)), Limit: uint32(min(rate/4+uint64(burst(rate)), 1<<30)),
 		})
 		if err != nil {
 			return fmt.Errorf("shape to %s bit/s: %w; the kernel needs sch_tbf", strconv.FormatUint(b.Ingress, 10), err)
