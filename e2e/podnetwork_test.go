@@ -173,3 +173,16 @@ spec: {podSelector: {matchLabels: {app: peer}}, policyTypes: [Ingress], ingress:
 		reaches(ips[1], true)
 	}
 }
+
+// TestHostGateway is a cluster whose nodes route pods' packets as they are.
+//
+// Covers: net.host-gw
+func TestHostGateway(t *testing.T) {
+	c := prepare(t)
+	if err := c.Configure("apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\nnetworking: {podBackend: host-gw}\n"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.remove(t) })
+	c.up(t)
+	serviceAcrossNodes(c.space(t, "e2e-host-gateway"))
+}
