@@ -90,7 +90,9 @@ spec: {clusterIP: None, ipFamilyPolicy: RequireDualStack, selector: {app: peer},
 		services[name] = addresses("service/"+name, ".spec.clusterIPs[*]")
 		families("Service "+name, services[name], six...)
 	}
-	url := func(ip netip.Addr, port string) string { return "http://" + net.JoinHostPort(ip.String(), port) + "/hostname" }
+	url := func(ip netip.Addr, port string) string {
+		return "http://" + net.JoinHostPort(ip.String(), port) + "/hostname"
+	}
 	for from := range peers {
 		for to, ips := range peers {
 			for _, ip := range ips {
