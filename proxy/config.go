@@ -60,9 +60,9 @@ type Config struct {
 	// LocalhostNodePorts lets node ports answer on 127.0.0.1; default true in
 	// iptables mode.
 	LocalhostNodePorts *bool
-	// MinSyncPeriod is the least time between two writes (default 100 ms: the
-	// first change of a quiet time is written at once); SyncPeriod is how often
-	// the rules are checked and written whole (default 30 s).
+	// MinSyncPeriod is the least time between two writes (default: as long as the
+	// last one took); SyncPeriod is how often the rules are checked, and written
+	// whole where they are not there (default 30 s).
 	MinSyncPeriod, SyncPeriod time.Duration
 	// HealthzAddress is the address of /healthz and /livez, such as
 	// "0.0.0.0:10256"; empty for none. MetricsAddress likewise.
@@ -111,9 +111,6 @@ func (c Config) complete() (Config, error) {
 	if c.LocalhostNodePorts == nil {
 		yes := true
 		c.LocalhostNodePorts = &yes
-	}
-	if c.MinSyncPeriod == 0 {
-		c.MinSyncPeriod = 100 * time.Millisecond
 	}
 	if c.SyncPeriod == 0 {
 		c.SyncPeriod = 30 * time.Second

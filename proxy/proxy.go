@@ -268,7 +268,20 @@ func (p *Proxy) setZone(zone string) {
 	}
 }
 
-// loop writes what changed, at most once in MinSyncPeriod, and checks the rules
+// leastPause is the least time between two writes where none is configured.
+const leastPause = 10 * time.Millisecond
+
+// pause is the time from one write to the next. Where none is configured it is as
+// long as the write took, so that writing takes half of the time at most: one
+// change is written at once, and many wait for one another.
+func (c *Config) pause(took time.Duration) time.Duration {
+	if c.MinSyncPeriod > 0 {
+		return c.MinSyncPeriod
+	}
+	return min(max(took, leastPause), c.SyncPeriod)
+}
+
+// loop writes what changed, with a pause between writes, and checks the rules
 // every SyncPeriod.
 func (p *Proxy) loop(ctx context.Context) {
 	check := time.NewTicker(p.cfg.SyncPeriod)
@@ -276,7 +289,9 @@ func (p *Proxy) loop(ctx context.Context) {
 	var retry <-chan time.Time
 	left := false
 	for {
+		began := time.Now()
 		err := p.sync(ctx)
+		pause := p.cfg.pause(time.Since(began))
 		if err == nil && !left {
 			// Only now, so that Services answer all the while.
 			if err := p.leave(); err != nil {
@@ -287,12 +302,12 @@ func (p *Proxy) loop(ctx context.Context) {
 		retry = nil
 		if err != nil && ctx.Err() == nil {
 			p.cfg.Log.Error("service rules could not be written; they are written again", "err", err)
-			retry = time.After(max(time.Second, p.cfg.MinSyncPeriod))
+			retry = time.After(max(time.Second, pause))
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(p.cfg.MinSyncPeriod):
+		case <-time.After(pause):
 		}
 		select {
 		case <-ctx.Done():

@@ -255,3 +255,17 @@ func TestIPVS(t *testing.T) {
 		t.Errorf("mode %s, error %v, log %q", c.Mode, err, log.String())
 	}
 }
+
+func TestPause(t *testing.T) {
+	for name, tc := range map[string]struct{ least, took, want time.Duration }{
+		"configured":     {time.Second, time.Minute, time.Second},
+		"a short one":    {0, time.Millisecond, leastPause},
+		"a long one":     {0, 2 * time.Second, 2 * time.Second},
+		"an endless one": {0, time.Hour, 30 * time.Second},
+	} {
+		c := Config{MinSyncPeriod: tc.least, SyncPeriod: 30 * time.Second}
+		if got := c.pause(tc.took); got != tc.want {
+			t.Errorf("%s: %v, want %v", name, got, tc.want)
+		}
+	}
+}
