@@ -2,6 +2,7 @@ package state
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -86,5 +87,55 @@ func TestTableCountsChanges(t *testing.T) {
 	set(a, nil, false)
 	if table.Len() != 1 {
 		t.Errorf("%d services, want 1", table.Len())
+	}
+}
+
+// TestSince names what changed after a version, until that is too long ago.
+func TestSince(t *testing.T) {
+	table := NewTable()
+	name := func(n int) types.NamespacedName {
+		return types.NamespacedName{Namespace: "ns", Name: fmt.Sprintf("s%05d", n)}
+	}
+	set := func(n int, port uint16) {
+		table.Set(name(n), []Port{{Name: PortName{NamespacedName: name(n)}, Port: port}})
+	}
+	set(2, 1)
+	set(1, 1)
+	before := table.Version()
+	if names, ok := table.Since(before); !ok || len(names) != 0 {
+		t.Errorf("nothing has changed: %v, %v", names, ok)
+	}
+	set(3, 1)
+	set(1, 2)
+	set(3, 2)
+	table.Set(name(2), nil)
+	table.Set(name(9), nil) // it was never there
+	want := []types.NamespacedName{name(3), name(1), name(2)}
+	if names, ok := table.Since(before); !ok || !slices.Equal(names, want) {
+		t.Errorf("changed are %v, %v, want %v", names, ok, want)
+	}
+	order := func() (out []string) {
+		table.Each(func(p *Port, _ uint64) { out = append(out, p.Name.Name) })
+		return out
+	}
+	if got := order(); !slices.Equal(got, []string{"s00001", "s00003"}) {
+		t.Errorf("the order is %v", got)
+	}
+	set(0, 1)
+	set(2, 1)
+	if got := order(); !slices.Equal(got, []string{"s00000", "s00001", "s00002", "s00003"}) {
+		t.Errorf("the order after two more is %v", got)
+	}
+	if table.Of(name(2)) == nil || table.Of(name(9)) != nil {
+		t.Error("Of does not tell who is there")
+	}
+	for n := range 3 * journaled {
+		set(4, uint16(n%2))
+	}
+	if names, ok := table.Since(before); ok {
+		t.Errorf("so long ago only %v changed", names)
+	}
+	if names, ok := table.Since(table.Version() - 5); !ok || !slices.Equal(names, []types.NamespacedName{name(4)}) {
+		t.Errorf("lately changed %v, %v", names, ok)
 	}
 }
