@@ -18,6 +18,7 @@ import (
 	"skiff/kubelet/nodestatus"
 	"skiff/kubelet/pluginwatch"
 	"skiff/kubelet/server"
+	"skiff/kubelet/shutdown"
 	"skiff/kubelet/stats"
 	"skiff/kubelet/status"
 	"skiff/kubelet/userns"
@@ -113,6 +114,18 @@ func (k *Kubelet) volumeImage(ctx context.Context, r *volume.Request) (string, e
 		return "", fmt.Errorf("%w: %s", err, message)
 	}
 	return ref, nil
+}
+
+// buildGuard makes what waits for the machine's shutdown.
+func (k *Kubelet) buildGuard() error {
+	groups := shutdown.Groups(k.cfg.Kubelet)
+	var err error
+	k.guard, err = shutdown.New(shutdown.Config{
+		Groups: groups, Bus: k.cfg.Bus, ConfDir: k.cfg.LogindConfDir,
+		End: func(ctx context.Context) { k.endForShutdown(ctx, groups) },
+		Off: func() { k.setShutdown(false) },
+	})
+	return err
 }
 
 func (k *Kubelet) buildNode() error {

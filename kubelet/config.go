@@ -1,12 +1,14 @@
 package kubelet
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 
+	"github.com/godbus/dbus/v5"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 	internalapi "k8s.io/cri-api/pkg/apis"
@@ -73,6 +75,10 @@ type Config struct {
 	Machine *topology.Machine
 	// DisableCgroups keeps the kubelet from making cgroups.
 	DisableCgroups bool
+	// Bus reaches the bus on which logind tells of shutdowns, and LogindConfDir is
+	// the folder of its further configuration; nil and empty are the machine's.
+	Bus           func(context.Context) (*dbus.Conn, error)
+	LogindConfDir string
 	// Mounter is the machine's; nil means the real one.
 	Mounter mount.Interface
 	// shareMounts lets containers mount for the node: the mounts are real.

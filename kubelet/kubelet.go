@@ -48,6 +48,7 @@ import (
 	"skiff/kubelet/probes"
 	"skiff/kubelet/resources"
 	"skiff/kubelet/server"
+	"skiff/kubelet/shutdown"
 	"skiff/kubelet/stats"
 	"skiff/kubelet/status"
 	"skiff/kubelet/tokens"
@@ -93,6 +94,7 @@ type Kubelet struct {
 	allocation   *allocation.Store
 	csi          *csi.Plugin
 	csiNode      *csinode.Manager
+	guard        *shutdown.Guard
 	// nodeUID is of the node's object that was seen last.
 	nodeUID atomic.Pointer[types.UID]
 
@@ -124,7 +126,7 @@ func New(cfg Config) (*Kubelet, error) {
 	if err := k.measure(); err != nil {
 		return nil, fmt.Errorf("kubelet: %w", err)
 	}
-	for _, build := range []func() error{k.buildPods, k.buildFactory, k.buildVolumes, k.buildUsers, k.buildAllocation, k.buildPlugins, k.buildNode, k.buildServer} {
+	for _, build := range []func() error{k.buildPods, k.buildFactory, k.buildVolumes, k.buildUsers, k.buildAllocation, k.buildPlugins, k.buildNode, k.buildServer, k.buildGuard} {
 		if err := build(); err != nil {
 			return nil, fmt.Errorf("kubelet: %w", err)
 		}
@@ -271,6 +273,7 @@ func (k *Kubelet) Run(ctx context.Context) error {
 		{"garbage collection", k.collect}, {"eviction", k.eviction.Run}, {"orphans", k.cleanOrphans},
 		{"device plugins", k.devices.Run}, {"plugin watcher", k.plugins.Run}, {"pod resources", k.podResources.Run}, {"CPUs", k.keepCPUs}, {"resource claims", k.claims.Run},
 		{"CSI node", k.csiNode.Run}, {"CSI", k.csi.Run}, {"volumes", k.volumes.Run},
+		{"shutdown guard", k.guard.Run},
 	}
 	if *k.cfg.Kubelet.EnableServer {
 		parts = append(parts, part{"server", k.server.Run})

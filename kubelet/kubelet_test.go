@@ -29,6 +29,7 @@ type harness struct {
 	t       *testing.T
 	client  *fake.Clientset
 	runtime *critest.Runtime
+	kubelet *Kubelet
 	root    string
 	cancel  context.CancelFunc
 	done    chan struct{}
@@ -75,6 +76,7 @@ func (h *harness) runWith(change func(*Config)) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
+	h.kubelet = k
 	k.cfg.Kubelet.HealthzPort = ptr.To[int32](0)
 	ctx, cancel := context.WithCancel(context.Background())
 	h.cancel, h.done = cancel, make(chan struct{})

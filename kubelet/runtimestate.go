@@ -13,7 +13,6 @@ import (
 	"k8s.io/utils/ptr"
 
 	"skiff/kubelet/nodestatus"
-	"skiff/kubelet/resources"
 	"skiff/kubelet/status"
 )
 
@@ -185,8 +184,6 @@ func (k *Kubelet) nodeImages(ctx context.Context) []v1.ContainerImage {
 	}
 	return out
 }
-
-func isCritical(pod *v1.Pod) bool { return resources.IsCritical(pod) }
 
 func shutdownFailure() *status.Failure {
 	return &status.Failure{Reason: "Terminated", Message: "Pod was terminated in response to imminent node shutdown.", Condition: &v1.PodCondition{

@@ -12,6 +12,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"skiff/kubelet/podstate"
+	"skiff/kubelet/shutdown"
 )
 
 // terminate ends what runs of a pod.
@@ -223,45 +224,44 @@ func (k *Kubelet) cleanOnce(ctx context.Context) {
 	}
 }
 
-// GracefulShutdown ends all pods, the critical ones last, each group within
-// its time. New pods are refused from now on.
-func (k *Kubelet) GracefulShutdown(ctx context.Context) error {
-	k.mu.Lock()
-	k.shutdown = true
-	k.mu.Unlock()
-	k.node.Poke()
-	critical := k.cfg.Kubelet.ShutdownGracePeriodCriticalPods.Duration
-	total := k.cfg.Kubelet.ShutdownGracePeriod.Duration
-	for _, group := range []struct {
-		critical bool
-		time     time.Duration
-	}{{false, total - critical}, {true, critical}} {
-		var waits []<-chan struct{}
-		for _, pod := range k.ActivePods() {
-			if isCritical(pod) != group.critical {
-				continue
-			}
-			grace := int64(group.time / time.Second)
-			if g := pod.Spec.TerminationGracePeriodSeconds; g != nil {
-				grace = min(grace, *g)
-			}
-			waits = append(waits, k.KillPod(pod.UID, shutdownFailure(), &grace))
-		}
-		limit := time.NewTimer(group.time)
-		for _, done := range waits {
+// endForShutdown ends all pods, one group after the other, each within its time.
+// New pods are refused from now on.
+func (k *Kubelet) endForShutdown(ctx context.Context, groups []shutdown.Group) {
+	k.setShutdown(true)
+	for i, pods := range shutdown.Of(groups, k.ActivePods()) {
+		limit := time.NewTimer(groups[i].Time)
+		for _, done := range k.killAll(groups[i], pods) {
 			select {
 			case <-done:
 				continue
 			case <-limit.C:
+				klog.FromContext(ctx).Info("Not all pods of a group ended in its time before the machine shuts down", "priority", groups[i].Priority, "pods", len(pods), "time", groups[i].Time)
 			case <-ctx.Done():
-				limit.Stop()
-				return ctx.Err()
 			}
 			break
 		}
 		limit.Stop()
+		if ctx.Err() != nil {
+			return
+		}
 	}
-	return nil
+}
+
+func (k *Kubelet) killAll(g shutdown.Group, pods []*v1.Pod) []<-chan struct{} {
+	var out []<-chan struct{}
+	for _, pod := range pods {
+		grace := shutdown.Grace(g, pod)
+		out = append(out, k.KillPod(pod.UID, shutdownFailure(), &grace))
+	}
+	return out
+}
+
+// setShutdown tells the node's readers and new pods that it shuts down, or not.
+func (k *Kubelet) setShutdown(down bool) {
+	k.mu.Lock()
+	k.shutdown = down
+	k.mu.Unlock()
+	k.node.Poke()
 }
 
 func (k *Kubelet) shuttingDown() bool {

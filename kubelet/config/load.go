@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
 	"sigs.k8s.io/yaml"
@@ -125,6 +126,17 @@ func Validate(c *kubeletv1beta1.KubeletConfiguration) error {
 	}
 	if c.CgroupDriver != "cgroupfs" && c.CgroupDriver != "systemd" {
 		bad("cgroupDriver %q: want cgroupfs or systemd", c.CgroupDriver)
+	}
+	for _, p := range []struct {
+		name string
+		time time.Duration
+	}{{"shutdownGracePeriod", c.ShutdownGracePeriod.Duration}, {"shutdownGracePeriodCriticalPods", c.ShutdownGracePeriodCriticalPods.Duration}} {
+		if p.time < 0 || p.time > 0 && p.time < time.Second {
+			bad("%s %v must be either zero or otherwise >= 1 sec", p.name, p.time)
+		}
+	}
+	if len(c.ShutdownGracePeriodByPodPriority) > 0 && (c.ShutdownGracePeriod.Duration != 0 || c.ShutdownGracePeriodCriticalPods.Duration != 0) {
+		bad("Cannot specify both shutdownGracePeriodByPodPriority and shutdownGracePeriod at the same time")
 	}
 	if c.ShutdownGracePeriodCriticalPods.Duration > c.ShutdownGracePeriod.Duration {
 		bad("shutdownGracePeriodCriticalPods %v must be <= shutdownGracePeriod %v", c.ShutdownGracePeriodCriticalPods.Duration, c.ShutdownGracePeriod.Duration)
