@@ -19,7 +19,7 @@ FUZZ_SECONDS ?= 30
 # Where `make up` puts the cluster; empty is the machine itself.
 ROOT ?=
 
-.PHONY: help build deps test-deps up down reset kubectl test unit race e2e test-vm chaos fuzz lint bench bench-stores images clean
+.PHONY: help build deps test-deps up down reset kubectl test unit race e2e e2e-containerd test-vm chaos fuzz lint bench bench-stores images clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -67,6 +67,14 @@ fuzz: ## feed each decoder FUZZ_SECONDS (30) of what nobody should send; the uni
 e2e: build ## drive real clusters with the kubectl in PATH, or else with our own
 	@command -v kubectl >/dev/null || $(MAKE) kubectl
 	./scripts/e2e
+
+# Cases that need a second node, or skiff's own pod network or image store, are left out.
+CONTAINERD_CASES ?= pod-from-registry|pod-logs-exec-copy|pod-terminal-attach|pod-port-forward|pod-configmap-secret|pod-restart|pod-probes|pod-graceful-end|deployment-rollout|service-cluster-ip|service-account-in-pod|statefulset-with-volumes|static-pods|kubelet-endpoints|events-and-top|job|cronjob|daemonset
+
+e2e-containerd: build ## the e2e cases of pods on Debian's containerd in place of skiff's own runtime
+	./scripts/install-packages containerd
+	@command -v kubectl >/dev/null || $(MAKE) kubectl
+	PATH="$$PATH:$(CURDIR)/bin" SKIFF_E2E_RUNTIME=containerd SKIFF_E2E=$(CURDIR)/bin/skiff $(GO) test -count=1 -timeout 20m -run 'TestCluster/($(CONTAINERD_CASES))$$' ./e2e
 
 test-vm: build ## run a pod on two nodes in a virtual machine with cgroup v2 (slow: software emulation)
 	$(GO) test -c -o bin/e2e.test ./e2e
