@@ -29,6 +29,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"k8s.io/client-go/util/certificate"
 	"k8s.io/client-go/util/certificate/csr"
+	"k8s.io/client-go/util/connrotation"
 	"k8s.io/client-go/util/keyutil"
 )
 
@@ -157,6 +158,8 @@ func writeKubeconfig(path string, from *rest.Config, pair string) error {
 // Rotator renews one certificate.
 type Rotator struct {
 	manager certificate.Manager
+	// dialer knows the connections that Dial's transport made.
+	dialer *connrotation.Dialer
 }
 
 func newKey() (crypto.Signer, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) }
@@ -199,15 +202,33 @@ func rotator(client func() (kubernetes.Interface, error), store certificate.Stor
 	if err != nil {
 		return nil, fmt.Errorf("certificate %s: %w", name, err)
 	}
-	return &Rotator{manager: m}, nil
+	d := &net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}
+	return &Rotator{manager: m, dialer: connrotation.NewDialer(d.DialContext)}, nil
 }
 
-// Run renews until the context ends.
+// lookPeriod is how soon after a renewal connections are made anew.
+const lookPeriod = time.Second
+
+// Run renews until the context ends. A connection shows the certificate that it
+// was made with to its end, and the server refuses that once it has expired: those
+// made with an old one are closed.
 func (r *Rotator) Run(ctx context.Context) error {
+	last := r.manager.Current()
 	r.manager.Start()
-	<-ctx.Done()
-	r.manager.Stop()
-	return nil
+	defer r.manager.Stop()
+	tick := time.NewTicker(lookPeriod)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if now := r.manager.Current(); now != last {
+			last = now
+			r.dialer.CloseAll()
+		}
+	}
 }
 
 // GetCertificate is for a server's TLS configuration.
@@ -219,7 +240,7 @@ func (r *Rotator) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
 }
 
 // Dial makes a client configuration use the current certificate at each
-// handshake, and new connections once it has changed.
+// handshake, and new connections once it has changed and Run runs.
 func (r *Rotator) Dial(config *rest.Config) (*rest.Config, error) {
 	out := rest.CopyConfig(config)
 	tlsConfig, err := rest.TLSConfigFor(out)
@@ -238,7 +259,7 @@ func (r *Rotator) Dial(config *rest.Config) (*rest.Config, error) {
 	}
 	out.Transport = &http.Transport{
 		Proxy: http.ProxyFromEnvironment, TLSClientConfig: tlsConfig, TLSHandshakeTimeout: 10 * time.Second, MaxIdleConnsPerHost: 25,
-		DialContext: (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext, ForceAttemptHTTP2: true,
+		DialContext: r.dialer.DialContext, ForceAttemptHTTP2: true,
 		IdleConnTimeout: 90 * time.Second,
 	}
 	out.TLSClientConfig = rest.TLSClientConfig{}
