@@ -50,6 +50,9 @@ type Config struct {
 	Probes            *probes.Manager
 	// LogsDir is served below /logs/; empty serves nothing.
 	LogsDir string
+	// CheckpointDir is where checkpoints of containers are written; empty serves
+	// none.
+	CheckpointDir string
 	// Healthy says what keeps the kubelet from working.
 	Healthy func() error
 }
@@ -116,6 +119,15 @@ func (s *Server) routes() http.Handler {
 	if s.cfg.LogsDir != "" && *s.cfg.Kubelet.EnableSystemLogHandler {
 		r.Get("/logs/*", s.logFiles)
 		r.Get("/logs/", s.logFiles)
+	}
+	if s.cfg.CheckpointDir != "" {
+		r.Post("/checkpoint/{namespace}/{pod}/{container}", s.checkpoint)
+	}
+	if *s.cfg.Kubelet.EnableProfilingHandler {
+		profiles(r)
+	}
+	if *s.cfg.Kubelet.EnableDebugFlagsHandler {
+		r.Put("/debug/flags/v", setVerbosity)
 	}
 	return r
 }

@@ -111,11 +111,6 @@ func TestNothingWithoutRights(t *testing.T) {
 	if code, _ := get(t, s, http.MethodGet, "/healthz", "admin"); code != http.StatusOK {
 		t.Errorf("healthz for who may: %d", code)
 	}
-	for _, path := range []string{"/debug/pprof/", "/debug/pprof/profile", "/checkpoint/ns/p/c"} {
-		if code, _ := get(t, s, http.MethodGet, path, "admin"); code != http.StatusNotFound {
-			t.Errorf("%s exists: %d", path, code)
-		}
-	}
 	if k := config.Default(); k.ReadOnlyPort != 0 || *k.Authentication.Anonymous.Enabled {
 		t.Errorf("by default the read-only port is %d, anonymous access is %v", k.ReadOnlyPort, *k.Authentication.Anonymous.Enabled)
 	}
