@@ -19,8 +19,6 @@ import (
 const (
 	// tempPrefix begins the name of what is not whole yet.
 	tempPrefix = "tmp-"
-	// stall is how long a download may bring nothing before it is tried again.
-	stall = 60 * time.Second
 	// tries bounds the tries of one download that make no progress.
 	tries = 5
 )
@@ -51,6 +49,7 @@ func digestOf(data []byte) string {
 type source struct {
 	client *http.Client
 	base   string // URL of the repository's blobs
+	stall  time.Duration
 }
 
 // fetch downloads a blob into the store. What came of an earlier try is kept
@@ -81,7 +80,7 @@ func (s *Store) fetch(ctx context.Context, src *source, digest string, size int6
 			select {
 			case <-ctx.Done():
 				return context.Cause(ctx)
-			case <-time.After(time.Duration(failed) * time.Second):
+			case <-time.After(time.Duration(failed) * s.cfg.RetryPause):
 			}
 		}
 		body, offset, err := src.open(ctx, digest, have)
@@ -197,13 +196,15 @@ func (src *source) open(ctx context.Context, digest string, offset int64) (io.Re
 		cancel(nil)
 		return nil, 0, &httpError{url: url, status: resp.StatusCode}
 	}
-	w := &watchdog{body: resp.Body, cancel: cancel}
-	w.timer = time.AfterFunc(stall, func() { cancel(fmt.Errorf("no data for %s", stall)) })
+	w := &watchdog{ctx: ctx, body: resp.Body, cancel: cancel, stall: src.stall}
+	w.timer = time.AfterFunc(w.stall, func() { cancel(fmt.Errorf("GET %s: no data for %s", url, w.stall)) })
 	return w, offset, nil
 }
 
 // watchdog ends a read that brings nothing for too long.
 type watchdog struct {
+	ctx    context.Context
+	stall  time.Duration
 	body   io.ReadCloser
 	timer  *time.Timer
 	cancel context.CancelCauseFunc
@@ -212,7 +213,10 @@ type watchdog struct {
 func (w *watchdog) Read(p []byte) (int, error) {
 	n, err := w.body.Read(p)
 	if n > 0 {
-		w.timer.Reset(stall)
+		w.timer.Reset(w.stall)
+	}
+	if err != nil && w.ctx.Err() != nil {
+		err = context.Cause(w.ctx)
 	}
 	return n, err
 }

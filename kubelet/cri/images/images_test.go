@@ -77,11 +77,13 @@ type fixture struct {
 	registry string
 	gets     *atomic.Int64
 	broken   *atomic.Int64 // answers to cut short
+	// fault answers in the registry's place where it returns true.
+	fault *atomic.Pointer[func(http.ResponseWriter, *http.Request) bool]
 }
 
 func newFixture(t *testing.T) fixture {
 	t.Helper()
-	f := fixture{gets: new(atomic.Int64), broken: new(atomic.Int64)}
+	f := fixture{gets: new(atomic.Int64), broken: new(atomic.Int64), fault: new(atomic.Pointer[func(http.ResponseWriter, *http.Request) bool])}
 	handler := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/") {
@@ -91,6 +93,9 @@ func newFixture(t *testing.T) fixture {
 				w.Write([]byte("x"))
 				panic(http.ErrAbortHandler)
 			}
+		}
+		if fault := f.fault.Load(); fault != nil && (*fault)(w, r) {
+			return
 		}
 		handler.ServeHTTP(w, r)
 	}))
@@ -103,7 +108,7 @@ func newFixture(t *testing.T) fixture {
 		t.Fatal(err)
 	}
 	var err error
-	if f.store, err = New(Config{Root: filepath.Join(dir, "images"), Registries: filepath.Join(dir, "registries.yaml")}); err != nil {
+	if f.store, err = New(Config{Root: filepath.Join(dir, "images"), Registries: filepath.Join(dir, "registries.yaml"), RetryPause: time.Millisecond}); err != nil {
 		t.Fatal(err)
 	}
 	return f

@@ -127,7 +127,7 @@ func (s *Store) pullFrom(ctx context.Context, e *endpoint, r name.Reference, ful
 	if err != nil {
 		return nil, resolveError(err)
 	}
-	base, err := e.transport()
+	base, err := e.transport(s.cfg.Stall)
 	if err != nil {
 		return nil, err
 	}
@@ -142,11 +142,18 @@ func (s *Store) pullFrom(ctx context.Context, e *endpoint, r name.Reference, ful
 	if _, ok := r.(name.Digest); ok {
 		asked = repo.Digest(r.Identifier())
 	}
-	got, err := remote.Get(asked, remote.WithContext(ctx), remote.WithTransport(rt), remote.WithPlatform(s.cfg.Platform))
+	// What is read whole is small: it may take no longer than a few silences.
+	resolve, cancel := context.WithTimeoutCause(ctx, 5*s.cfg.Stall, fmt.Errorf("the registry did not answer whole within %s", 5*s.cfg.Stall))
+	defer cancel()
+	got, err := remote.Get(asked, remote.WithContext(resolve), remote.WithTransport(rt), remote.WithPlatform(s.cfg.Platform))
 	if err != nil {
+		if ctx.Err() == nil && resolve.Err() != nil {
+			err = context.Cause(resolve)
+		}
 		return nil, resolveError(err)
 	}
 	src := &source{
+		stall:  s.cfg.Stall,
 		client: &http.Client{Transport: rt},
 		base:   fmt.Sprintf("%s://%s/v2/%s/blobs/", e.scheme, e.host, e.repository),
 	}

@@ -199,13 +199,13 @@ func (e *endpoint) authenticator(request authn.Authenticator) authn.Authenticato
 	return request
 }
 
-// transport makes the connection to this endpoint.
-func (e *endpoint) transport() (http.RoundTripper, error) {
+// transport makes the connection to this endpoint, which may be silent for stall.
+func (e *endpoint) transport(stall time.Duration) (http.RoundTripper, error) {
 	t := &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           (&net.Dialer{Timeout: 15 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 		TLSHandshakeTimeout:   15 * time.Second,
-		ResponseHeaderTimeout: 60 * time.Second,
+		ResponseHeaderTimeout: stall,
 		IdleConnTimeout:       30 * time.Second,
 		MaxIdleConnsPerHost:   8,
 		ForceAttemptHTTP2:     true,

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/singleflight"
@@ -32,6 +33,11 @@ type Config struct {
 	// ParallelDownloads bounds the layers of one image that are fetched and
 	// unpacked at a time. Default 3.
 	ParallelDownloads int
+	// Stall is how long a registry may send nothing. Default one minute.
+	Stall time.Duration
+	// RetryPause is the time after a first failed try of a download; it grows with
+	// each. Default one second.
+	RetryPause time.Duration
 	// Pinned names images that are never offered to garbage collection.
 	Pinned []string
 }
@@ -91,6 +97,12 @@ func New(cfg Config) (*Store, error) {
 	}
 	if cfg.ParallelDownloads <= 0 {
 		cfg.ParallelDownloads = 3
+	}
+	if cfg.Stall <= 0 {
+		cfg.Stall = time.Minute
+	}
+	if cfg.RetryPause <= 0 {
+		cfg.RetryPause = time.Second
 	}
 	if cfg.Platform.OS == "" {
 		cfg.Platform = v1.Platform{OS: "linux", Architecture: runtime.GOARCH}
