@@ -327,12 +327,32 @@ func (r *Runtime) ContainerStatus(_ context.Context, id string, verbose bool) (*
 		return nil, err
 	}
 	out := &runtimeapi.ContainerStatusResponse{Status: c.status()}
+	out.Status.Mounts = r.namedImages(out.Status.Mounts)
 	if verbose {
 		c.mu.Lock()
 		out.Info = map[string]string{"info": fmt.Sprintf(`{"sandboxID":%q,"pid":%d}`, c.sandbox.id, c.pid)}
 		c.mu.Unlock()
 	}
 	return out, nil
+}
+
+// namedImages tells mounted images by their digests, as ImageRef does for the
+// container's own.
+func (r *Runtime) namedImages(mounts []*runtimeapi.Mount) []*runtimeapi.Mount {
+	out := slices.Clone(mounts)
+	for i, m := range out {
+		if m.GetImage().GetImage() == "" {
+			continue
+		}
+		image, err := r.images.Get(m.Image.Image)
+		if err != nil || len(image.Digests) == 0 {
+			continue
+		}
+		named := proto.Clone(m).(*runtimeapi.Mount)
+		named.Image.Image = image.Digests[0]
+		out[i] = named
+	}
+	return out
 }
 
 // UpdateContainerResources implements RuntimeService.

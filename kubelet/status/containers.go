@@ -1,10 +1,12 @@
 package status
 
 import (
+	"path"
 	"slices"
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"skiff/kubelet/containers"
 	"skiff/kubelet/podstate"
@@ -71,16 +73,35 @@ func containerStatus(in Input, spec *v1.Container, old *v1.ContainerStatus, isIn
 		// Its devices were given back.
 		out.AllocatedResourcesStatus = old.AllocatedResourcesStatus
 	}
+	var mounted []*runtimeapi.Mount
+	if len(instances) > 0 {
+		mounted = instances[0].Mounts
+	}
 	for _, m := range spec.VolumeMounts {
-		status := v1.VolumeMountStatus{Name: m.Name, MountPath: m.MountPath, ReadOnly: m.ReadOnly}
-		if m.ReadOnly {
-			mode := v1.RecursiveReadOnlyDisabled
-			if m.RecursiveReadOnly != nil {
-				mode = *m.RecursiveReadOnly
-			}
-			status.RecursiveReadOnly = &mode
+		out.VolumeMounts = append(out.VolumeMounts, volumeMount(m, mounted))
+	}
+	return out
+}
+
+// volumeMount reports a mount as the runtime has made it.
+func volumeMount(m v1.VolumeMount, mounted []*runtimeapi.Mount) v1.VolumeMountStatus {
+	out := v1.VolumeMountStatus{Name: m.Name, MountPath: m.MountPath, ReadOnly: m.ReadOnly}
+	var made *runtimeapi.Mount
+	for _, have := range mounted {
+		if path.Clean("/"+have.ContainerPath) == path.Clean("/"+m.MountPath) {
+			made = have
 		}
-		out.VolumeMounts = append(out.VolumeMounts, status)
+	}
+	if m.ReadOnly {
+		// What is asked for where possible is told as what came of it.
+		mode := v1.RecursiveReadOnlyDisabled
+		if made.GetRecursiveReadOnly() || m.RecursiveReadOnly != nil && *m.RecursiveReadOnly == v1.RecursiveReadOnlyEnabled {
+			mode = v1.RecursiveReadOnlyEnabled
+		}
+		out.RecursiveReadOnly = &mode
+	}
+	if ref := made.GetImage().GetImage(); ref != "" {
+		out.VolumeStatus = &v1.VolumeStatus{Image: &v1.ImageVolumeStatus{ImageRef: ref}}
 	}
 	return out
 }
