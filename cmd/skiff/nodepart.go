@@ -8,10 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/spf13/pflag"
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -23,7 +21,6 @@ import (
 	"skiff/controllers/localvolume"
 	"skiff/dns"
 	"skiff/kubelet"
-	"skiff/kubelet/cri"
 	"skiff/kubelet/network"
 	"skiff/kubelet/network/policy"
 	"skiff/proxy"
@@ -53,15 +50,6 @@ func nodeParts(l layout.Layout, c *node.Config, flags *kubeletFlags, api *rest.C
 	if err != nil {
 		return nil, err
 	}
-	backend := network.Backend(c.Cluster.Networking.PodBackend)
-	ptp, err := network.New(network.Config{StateDir: filepath.Join(l.State(), "network"), ClusterCIDRs: podCIDRs, Overhead: backend.Overhead(ip)})
-	if err != nil {
-		return nil, err
-	}
-	cni, err := network.NewCNI(network.CNIConfig{ConfDir: l.CNIConfig(), BinDirs: []string{l.CNIBin()}, CacheDir: filepath.Join(l.State(), "cni")})
-	if err != nil {
-		return nil, err
-	}
 	if err := os.MkdirAll(l.Run(), 0o700); err != nil {
 		return nil, err
 	}
@@ -80,20 +68,6 @@ func nodeParts(l layout.Layout, c *node.Config, flags *kubeletFlags, api *rest.C
 	if err != nil {
 		return nil, err
 	}
-	setCIDRs := func(n *corev1.Node) {
-		var list []netip.Prefix
-		for _, text := range n.Spec.PodCIDRs {
-			if p, err := netip.ParsePrefix(text); err == nil {
-				list = append(list, p)
-			}
-		}
-		if len(list) == 0 {
-			return
-		}
-		if err := ptp.SetPodCIDRs(context.Background(), list); err != nil {
-			slog.Error("the node's pod network could not be prepared", "podCIDRs", n.Spec.PodCIDRs, "err", err)
-		}
-	}
 	kubeletConfig := kubelet.Config{
 		Client: kube, NodeName: c.Name, NodeIPs: texts(ips),
 		Paths: kubelet.Paths{Root: l.Kubelet(), PodLogs: l.PodLogs(), ContainerLogs: l.ContainerLogs(), Logs: l.Path("var/log"),
@@ -108,59 +82,11 @@ func nodeParts(l layout.Layout, c *node.Config, flags *kubeletFlags, api *rest.C
 	if err != nil {
 		return nil, fmt.Errorf("%s: proxy: %w", l.NodeConfig(), err)
 	}
-	after := func(ready <-chan struct{}, run func(context.Context) error) func(context.Context) error {
-		return func(ctx context.Context) error {
-			select {
-			case <-ready:
-				return run(ctx)
-			case <-ctx.Done():
-				return nil
-			}
-		}
-	}
 	var parts []part
 	if e := externalRuntime(l, c, conf); e != (endpoints{}) {
-		// The runtime's own CNI configuration connects its pods.
-		slog.Info("the node uses another container runtime than skiff's", "endpoint", e.runtime, "images", e.images)
-		parts = append(parts, part{"kubelet", true, after(wait, func(ctx context.Context) error {
-			var err error
-			if kubeletConfig.Runtime, kubeletConfig.Images, err = e.connect(ctx); err != nil {
-				return err
-			}
-			kl, err := kubelet.New(kubeletConfig)
-			if err != nil {
-				return err
-			}
-			return kl.Run(ctx)
-		})})
-	} else {
-		runtime, err := cri.New(cri.Config{
-			StateDir: l.CRI(), RunDir: filepath.Join(l.Run(), "pods"), Socket: l.CRISocket(), CgroupRoot: l.CgroupRoot(),
-			Registries: l.Registries(), Network: &network.Auto{CNI: cni, BuiltIn: ptp, Dir: filepath.Join(l.State(), "cni-pods")},
-			SeccompDir: filepath.Join(l.Kubelet(), "seccomp"), CDIDirs: []string{l.Path("etc/cdi"), l.Path("var/run/cdi")}, Version: strings.TrimPrefix(version.Version, "v"),
-		})
-		if err != nil {
-			return nil, err
-		}
-		kubeletConfig.Runtime, kubeletConfig.Images, kubeletConfig.Streaming, kubeletConfig.OnNode = runtime, runtime, runtime.StreamingHandler(), setCIDRs
-		kl, err := kubelet.New(kubeletConfig)
-		if err != nil {
-			return nil, err
-		}
-		parts = append(parts,
-			part{"runtime", true, runtime.Run},
-			part{"kubelet", true, after(runtime.Ready(), after(wait, kl.Run))},
-			part{"overlay", false, after(wait, func(ctx context.Context) error {
-				f := informers.NewSharedInformerFactory(kube, 0)
-				o, err := network.NewOverlay(network.OverlayConfig{NodeName: c.Name, Nodes: f.Core().V1().Nodes(), Network: ptp, Backend: backend})
-				if err != nil {
-					return err
-				}
-				f.Core().V1().Nodes().Informer()
-				f.StartWithContext(ctx)
-				defer f.Shutdown()
-				return o.Run(ctx)
-			})})
+		parts = externalParts(e, kubeletConfig, wait)
+	} else if parts, err = builtInParts(l, kubeletConfig, podCIDRs, network.Backend(c.Cluster.Networking.PodBackend), ip, wait); err != nil {
+		return nil, err
 	}
 	parts = append(parts, part{"serving certificate", false, after(wait, serving.run)})
 	parts = append(parts, part{"local volumes", false, after(wait, func(ctx context.Context) error {

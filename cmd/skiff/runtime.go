@@ -6,8 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/informers"
 	internalapi "k8s.io/cri-api/pkg/apis"
 	criclient "k8s.io/cri-client/pkg"
 	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
@@ -15,6 +20,10 @@ import (
 
 	"skiff/cluster/layout"
 	"skiff/cluster/node"
+	"skiff/cluster/version"
+	"skiff/kubelet"
+	"skiff/kubelet/cri"
+	"skiff/kubelet/network"
 )
 
 // endpoints are where another container runtime than the built-in one listens.
@@ -109,4 +118,91 @@ func (e endpoints) removePods(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// after runs a part once ready is closed.
+func after(ready <-chan struct{}, run func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		select {
+		case <-ready:
+			return run(ctx)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// externalParts are the kubelet on another runtime, whose own CNI configuration
+// connects its pods.
+func externalParts(e endpoints, cfg kubelet.Config, wait <-chan struct{}) []part {
+	slog.Info("the node uses another container runtime than skiff's", "endpoint", e.runtime, "images", e.images)
+	return []part{{"kubelet", true, after(wait, func(ctx context.Context) error {
+		var err error
+		if cfg.Runtime, cfg.Images, err = e.connect(ctx); err != nil {
+			return err
+		}
+		kl, err := kubelet.New(cfg)
+		if err != nil {
+			return err
+		}
+		return kl.Run(ctx)
+	})}}
+}
+
+// builtInParts are the kubelet, skiff's runtime and its pod network, which backend
+// leads between the nodes; ip is this one's address.
+func builtInParts(l layout.Layout, cfg kubelet.Config, podCIDRs []netip.Prefix, backend network.Backend, ip netip.Addr, wait <-chan struct{}) ([]part, error) {
+	ptp, err := network.New(network.Config{StateDir: filepath.Join(l.State(), "network"), ClusterCIDRs: podCIDRs, Overhead: backend.Overhead(ip)})
+	if err != nil {
+		return nil, err
+	}
+	cni, err := network.NewCNI(network.CNIConfig{ConfDir: l.CNIConfig(), BinDirs: []string{l.CNIBin()}, CacheDir: filepath.Join(l.State(), "cni")})
+	if err != nil {
+		return nil, err
+	}
+	runtime, err := cri.New(cri.Config{
+		StateDir: l.CRI(), RunDir: filepath.Join(l.Run(), "pods"), Socket: l.CRISocket(), CgroupRoot: l.CgroupRoot(),
+		Registries: l.Registries(), Network: &network.Auto{CNI: cni, BuiltIn: ptp, Dir: filepath.Join(l.State(), "cni-pods")},
+		SeccompDir: filepath.Join(l.Kubelet(), "seccomp"), CDIDirs: []string{l.Path("etc/cdi"), l.Path("var/run/cdi")}, Version: strings.TrimPrefix(version.Version, "v"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	cfg.Runtime, cfg.Images, cfg.Streaming = runtime, runtime, runtime.StreamingHandler()
+	cfg.OnNode = func(n *corev1.Node) { setPodCIDRs(ptp, n) }
+	kl, err := kubelet.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return []part{
+		{"runtime", true, runtime.Run},
+		{"kubelet", true, after(runtime.Ready(), after(wait, kl.Run))},
+		{"overlay", false, after(wait, func(ctx context.Context) error {
+			f := informers.NewSharedInformerFactory(cfg.Client, 0)
+			o, err := network.NewOverlay(network.OverlayConfig{NodeName: cfg.NodeName, Nodes: f.Core().V1().Nodes(), Network: ptp, Backend: backend})
+			if err != nil {
+				return err
+			}
+			f.Core().V1().Nodes().Informer()
+			f.StartWithContext(ctx)
+			defer f.Shutdown()
+			return o.Run(ctx)
+		})},
+	}, nil
+}
+
+// setPodCIDRs gives the pod network the node's ranges, once it has some.
+func setPodCIDRs(ptp *network.PointToPoint, n *corev1.Node) {
+	var list []netip.Prefix
+	for _, text := range n.Spec.PodCIDRs {
+		if p, err := netip.ParsePrefix(text); err == nil {
+			list = append(list, p)
+		}
+	}
+	if len(list) == 0 {
+		return
+	}
+	if err := ptp.SetPodCIDRs(context.Background(), list); err != nil {
+		slog.Error("the node's pod network could not be prepared", "podCIDRs", n.Spec.PodCIDRs, "err", err)
+	}
 }
