@@ -28,6 +28,7 @@ import (
 	"skiff/apiserver/admission/podnodeselector"
 	"skiff/apiserver/admission/podsecurity"
 	"skiff/apiserver/admission/podtolerationrestriction"
+	"skiff/apiserver/admission/podtopologylabels"
 	"skiff/apiserver/admission/policy"
 	"skiff/apiserver/admission/priority"
 	"skiff/apiserver/admission/resourcequota"
@@ -113,6 +114,9 @@ func entries() []entry {
 		})},
 		{defaultingressclass.Name, true, made(func(d Deps) *defaultingressclass.Plugin {
 			return defaultingressclass.New(d.Informers.Networking().V1().IngressClasses().Lister())
+		})},
+		{podtopologylabels.Name, true, made(func(d Deps) *podtopologylabels.Plugin {
+			return podtopologylabels.New(d.Informers.Core().V1().Nodes().Lister())
 		})},
 		{denyserviceexternalips.Name, false, fixed(denyserviceexternalips.New())},
 		{mutatingpolicy.Name, true, func(d Deps) (admission.Plugin, error) { return mutatingpolicy.New(policies(d)) }},
