@@ -43,7 +43,7 @@ func FuzzFormats(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for format, b := range map[string][]byte{formatJSON: doc, formatYAML: doc, formatProto: proto, formatCBOR: bin} {
+		for format, b := range map[string][]byte{formatJSON: doc, formatProto: proto, formatCBOR: bin} {
 			got := &corev1.Pod{}
 			if _, err := decodeInto(format, b, gvk, got, false); err != nil {
 				t.Errorf("%s of %s: %v", format, doc, err)
