@@ -86,7 +86,7 @@ func inertOfAll() []inert {
 		{name: "min-compatibility-version", why: oneVersion},
 		{name: "log-flush-frequency", why: logged}, {name: "log-json-info-buffer-size", why: logged},
 		{name: "log-json-split-stream", bare: true, why: logged}, {name: "log-text-info-buffer-size", why: logged},
-		{name: "log-text-split-stream", bare: true, why: logged}, {name: "logging-format", only: []string{"text", ""}, why: "skiff logs as text"},
+		{name: "log-text-split-stream", bare: true, why: logged},
 		{name: "vmodule", why: logged}, {name: "logtostderr", bare: true, why: logged}, {name: "alsologtostderr", bare: true, why: logged},
 		{name: "profiling", bare: true, why: oneParty}, {name: "contention-profiling", bare: true, why: notKept},
 	}

@@ -45,7 +45,7 @@ func TestUpstreamCommandLines(t *testing.T) {
 		"a tuned server": `kube-apiserver --allow-privileged --profiling=false --event-ttl=2h --min-request-timeout=300 --watch-cache --default-watch-cache-size=500 --tls-min-version=VersionTLS13
 			--tls-cipher-suites=TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 --api-audiences=a,b --service-account-issuer=https://a --service-account-issuer=https://b
 			--etcd-compaction-interval=5m --etcd-prefix=/registry --storage-backend=etcd3 --enable-aggregator-routing --shutdown-delay-duration=5s --audit-log-format=json
-			--service-account-lookup=true --service-account-max-token-expiration=24h --tls-sni-cert-key=a.crt,a.key:a.example.com --logging-format=text --vmodule=a=3`,
+			--service-account-lookup=true --service-account-max-token-expiration=24h --tls-sni-cert-key=a.crt,a.key:a.example.com --vmodule=a=3`,
 		"kubeadm's controllers": `kube-controller-manager --allocate-node-cidrs=true --authentication-kubeconfig=/a --authorization-kubeconfig=/a --bind-address=127.0.0.1 --client-ca-file=/c
 			--cluster-cidr=10.244.0.0/16 --cluster-name=kubernetes --cluster-signing-cert-file=/c --cluster-signing-key-file=/k --controllers=*,bootstrapsigner,tokencleaner
 			--kubeconfig=/a --leader-elect=true --requestheader-client-ca-file=/f --root-ca-file=/c --service-account-private-key-file=/s --service-cluster-ip-range=10.96.0.0/12
