@@ -9,11 +9,13 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/kubernetes"
+	"sigs.k8s.io/yaml"
 
 	"skiff/cloud"
 	"skiff/cloud/local"
 	"skiff/dns"
 	"skiff/e2e/bench"
+	kubeletconfig "skiff/kubelet/config"
 	"skiff/proxy"
 )
 
@@ -58,14 +60,16 @@ func cloudCommand() *cobra.Command {
 
 // proxyCommand runs the service proxy alone.
 func proxyCommand() *cobra.Command {
-	var file, kubeconfig, name, mode, clusterCIDR, healthz, metrics string
+	var file, kubeconfig string
 	var cleanup bool
+	over := map[string]any{}
 	cmd := &cobra.Command{
 		Use: "proxy", Short: "Run the service proxy alone", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cleanup {
 				return proxy.Clean()
 			}
+			warnInert(cmd.Flags(), slog.Default())
 			api, err := workerConfig(kubeconfig)
 			if err != nil {
 				return err
@@ -75,30 +79,11 @@ func proxyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if name == "" {
-				if name, err = os.Hostname(); err != nil {
-					return err
-				}
-			}
-			cidrs, err := prefixes(clusterCIDR)
+			c, err := proxyAlone(file, over)
 			if err != nil {
-				return fmt.Errorf("--cluster-cidr: %w", err)
+				return err
 			}
-			v4, v6 := families(cidrs)
-			c := proxy.Config{
-				Client: kube, NodeName: strings.ToLower(name), Mode: proxy.Mode(mode), ClusterCIDRs: cidrs, IPv4: v4, IPv6: v6,
-				HealthzAddress: healthz, MetricsAddress: metrics, Log: slog.Default().With("part", "proxy"),
-			}
-			if file != "" {
-				doc, err := os.ReadFile(file)
-				if err != nil {
-					return fmt.Errorf("--config: %w", err)
-				}
-				if c, err = c.With(doc); err != nil {
-					return fmt.Errorf("--config %s: %w", file, err)
-				}
-				c.IPv4, c.IPv6 = families(c.ClusterCIDRs)
-			}
+			c.Client, c.Log = kube, slog.Default().With("part", "proxy")
 			p, err := proxy.New(c)
 			if err != nil {
 				return err
@@ -108,14 +93,47 @@ func proxyCommand() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&kubeconfig, "kubeconfig", "/var/lib/kube-proxy/kubeconfig.conf", "how the API is reached")
-	f.StringVar(&name, "hostname-override", "", "the node's name (default the host name)")
-	f.StringVar(&mode, "proxy-mode", "iptables", "how packets are led")
-	f.StringVar(&clusterCIDR, "cluster-cidr", "10.244.0.0/16", "the pods' range")
-	f.StringVar(&healthz, "healthz-bind-address", "0.0.0.0:10256", "where health is served")
-	f.StringVar(&metrics, "metrics-bind-address", "127.0.0.1:10249", "where metrics are served")
 	f.BoolVar(&cleanup, "cleanup", false, "remove the rules of every mode from this machine, and end")
-	f.StringVar(&file, "config", "", "a KubeProxyConfiguration; its fields replace the flags' values")
+	f.StringVar(&file, "config", "", "a KubeProxyConfiguration, over which the flags go")
+	addFields(f, proxyFields(), over)
+	for _, name := range []string{"proxy-mode", "cluster-cidr", "hostname-override", "healthz-bind-address", "metrics-bind-address"} {
+		f.Lookup(name).Hidden = false
+	}
+	addInert(f, inertOfProxy())
 	return cmd
+}
+
+// proxyAlone is the configuration of a proxy that runs alone: its file with the flags'
+// fields over it.
+func proxyAlone(file string, over map[string]any) (proxy.Config, error) {
+	name, err := os.Hostname()
+	if err != nil {
+		return proxy.Config{}, err
+	}
+	c := proxy.Config{
+		NodeName: strings.ToLower(name), Mode: proxy.IPTables, ClusterCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")},
+		HealthzAddress: "0.0.0.0:10256", MetricsAddress: "127.0.0.1:10249",
+	}
+	doc := map[string]any{"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration"}
+	if file != "" {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			return c, fmt.Errorf("--config: %w", err)
+		}
+		if err := yaml.Unmarshal(raw, &doc); err != nil {
+			return c, fmt.Errorf("--config %s: %w", file, err)
+		}
+	}
+	kubeletconfig.Merge(doc, over)
+	raw, err := yaml.Marshal(doc)
+	if err != nil {
+		return c, err
+	}
+	if c, err = c.With(raw); err != nil {
+		return c, fmt.Errorf("--config %s: %w", file, err)
+	}
+	c.IPv4, c.IPv6 = families(c.ClusterCIDRs)
+	return c, nil
 }
 
 // families tells which address families ranges are of.

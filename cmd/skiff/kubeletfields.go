@@ -2,8 +2,8 @@ package main
 
 // kubeletFields are the fields of KubeletConfiguration that kubelet v1.37 has flags
 // for (https://kubernetes.io/docs/reference/command-line-tools-reference/kubelet/).
-func kubeletFields() []kubeletField {
-	return []kubeletField{
+func kubeletFields() []configField {
+	return []configField{
 		{"address", "address", text},
 		{"allowed-unsafe-sysctls", "allowedUnsafeSysctls", list},
 		{"anonymous-auth", "authentication.anonymous.enabled", boolean},

@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/pflag"
 	corev1 "k8s.io/api/core/v1"
 	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
-	"sigs.k8s.io/yaml"
 
 	"skiff/cluster/featuregates"
 	kubeletconfig "skiff/kubelet/config"
@@ -49,13 +48,7 @@ func (o *kubeletFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&o.providers, "image-credential-provider-config", "", "a CredentialProviderConfig: programs that know credentials of registries")
 	f.StringVar(&o.plugins, "image-credential-provider-bin-dir", "", "the folder of these programs")
 	addGates(f, &o.gates)
-	for _, field := range kubeletFields() {
-		flag := f.VarPF(&fieldValue{kubeletField: field, over: o.over}, field.flag, "", "the configuration's "+field.path)
-		if field.form == boolean {
-			flag.NoOptDefVal = "true"
-		}
-		flag.Hidden = true
-	}
+	addFields(f, kubeletFields(), o.over)
 	f.Lookup("container-runtime-endpoint").Hidden = false
 	addInert(f, inertOfKubelet())
 }
@@ -69,99 +62,6 @@ func (o *kubeletFlags) load() (*kubeletv1beta1.KubeletConfiguration, error) {
 func (o *kubeletFlags) warn() {
 	o.gates.Warn(slog.Default(), "kubelet")
 	warnInert(o.set, slog.Default())
-}
-
-// form is how a flag's text becomes a field's value.
-type form int
-
-const (
-	text    form = iota // a string, or a duration
-	number              // a number
-	boolean             // true or false, true without a value
-	list                // values by commas
-	pairs               // KEY=VALUE by commas
-	limits              // KEY<VALUE or KEY=VALUE by commas, as thresholds of evictions
-)
-
-// kubeletField is a field of KubeletConfiguration that upstream's kubelet has a flag
-// for.
-type kubeletField struct {
-	flag, path string
-	form       form
-}
-
-// fieldValue sets a field.
-type fieldValue struct {
-	kubeletField
-	over  map[string]any
-	given string
-}
-
-// String and the others make it a pflag.Value.
-func (v *fieldValue) String() string { return v.given }
-func (v *fieldValue) Type() string   { return "string" }
-func (v *fieldValue) Set(given string) error {
-	value, err := v.form.parse(given)
-	if err != nil {
-		return err
-	}
-	v.given = given
-	at, rest := v.over, v.path
-	for {
-		name, deeper, more := strings.Cut(rest, ".")
-		if !more {
-			at[name] = value
-			return nil
-		}
-		next, ok := at[name].(map[string]any)
-		if !ok {
-			next = map[string]any{}
-			at[name] = next
-		}
-		at, rest = next, deeper
-	}
-}
-
-func (f form) parse(given string) (any, error) {
-	switch f {
-	case number, boolean:
-		var out any
-		if err := yaml.Unmarshal([]byte(given), &out); err != nil {
-			return nil, err
-		}
-		_, isBool := out.(bool)
-		_, isText := out.(string)
-		if isBool != (f == boolean) || isText || out == nil {
-			return nil, fmt.Errorf("want %s", map[form]string{number: "a number", boolean: "true or false"}[f])
-		}
-		return out, nil
-	case list:
-		if given == "" {
-			return []any{}, nil
-		}
-		var out []any
-		for _, part := range strings.Split(given, ",") {
-			out = append(out, part)
-		}
-		return out, nil
-	case pairs, limits:
-		out := map[string]any{}
-		for _, part := range strings.Split(given, ",") {
-			if part == "" {
-				continue
-			}
-			key, value, ok := strings.Cut(part, "=")
-			if f == limits && strings.Contains(part, "<") {
-				key, value, ok = strings.Cut(part, "<")
-			}
-			if !ok {
-				return nil, fmt.Errorf("%q: want KEY=VALUE", part)
-			}
-			out[key] = value
-		}
-		return out, nil
-	}
-	return given, nil
 }
 
 // taintsValue parses --register-with-taints.

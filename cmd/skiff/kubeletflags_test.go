@@ -9,7 +9,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
+	proxyv1alpha1 "k8s.io/kube-proxy/config/v1alpha1"
 	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
+
+	"skiff/proxy"
 )
 
 func parseKubelet(args ...string) (*kubeletFlags, error) {
@@ -93,24 +96,54 @@ func TestKubeletFlagsRefused(t *testing.T) {
 }
 
 // Each flag stands for a field that there is.
-func TestKubeletFields(t *testing.T) {
-	for _, f := range kubeletFields() {
-		at := reflect.TypeFor[kubeletv1beta1.KubeletConfiguration]()
-		for name := range strings.SplitSeq(f.path, ".") {
-			if at.Kind() == reflect.Pointer {
-				at = at.Elem()
-			}
-			found := false
-			for i := range at.NumField() {
-				if field := at.Field(i); strings.Split(field.Tag.Get("json"), ",")[0] == name {
-					at, found = field.Type, true
+func TestConfigFields(t *testing.T) {
+	for of, fields := range map[reflect.Type][]configField{
+		reflect.TypeFor[kubeletv1beta1.KubeletConfiguration]():  kubeletFields(),
+		reflect.TypeFor[proxyv1alpha1.KubeProxyConfiguration](): proxyFields(),
+	} {
+		for _, f := range fields {
+			at := of
+			for name := range strings.SplitSeq(strings.Split(f.path, ",")[0], ".") {
+				if at.Kind() == reflect.Pointer {
+					at = at.Elem()
+				}
+				found := false
+				for i := range at.NumField() {
+					if field := at.Field(i); strings.Split(field.Tag.Get("json"), ",")[0] == name {
+						at, found = field.Type, true
+						break
+					}
+				}
+				if !found {
+					t.Errorf("--%s: %s has no %s", f.flag, of.Name(), f.path)
 					break
 				}
 			}
-			if !found {
-				t.Errorf("--%s: KubeletConfiguration has no %s", f.flag, f.path)
-				break
-			}
 		}
+	}
+}
+
+func TestProxyAlone(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(file, []byte("apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: nftables\nclusterCIDR: 10.1.0.0/16\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	over := map[string]any{}
+	f := pflag.NewFlagSet("proxy", pflag.ContinueOnError)
+	addFields(f, proxyFields(), over)
+	addInert(f, inertOfProxy())
+	if err := f.Parse([]string{"--cluster-cidr=10.2.0.0/16,fd00::/56", "--hostname-override=me", "--masquerade-all", "--conntrack-min=7", "--nodeport-addresses=10.0.0.0/8", "--init-only=false"}); err != nil {
+		t.Fatal(err)
+	}
+	c, err := proxyAlone(file, over)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Mode != proxy.NFTables || c.NodeName != "me" || !c.MasqueradeAll || !c.IPv4 || !c.IPv6 || len(c.ClusterCIDRs) != 2 || c.ClusterCIDRs[0].String() != "10.2.0.0/16" ||
+		len(c.NodePortAddresses) != 1 || c.HealthzAddress != "0.0.0.0:10256" {
+		t.Errorf("configuration %+v", c)
+	}
+	if _, err := proxyAlone("", map[string]any{"mode": "carrier-pigeon"}); err == nil || !strings.Contains(err.Error(), "carrier-pigeon") {
+		t.Errorf("error %v", err)
 	}
 }

@@ -48,10 +48,10 @@ func Load(file, dropIns string, over map[string]any) (*kubeletv1beta1.KubeletCon
 			if err != nil {
 				return nil, err
 			}
-			merge(merged, over)
+			Merge(merged, over)
 		}
 	}
-	merge(merged, over)
+	Merge(merged, over)
 	data, err := yaml.Marshal(merged)
 	if err != nil {
 		return nil, err
@@ -85,12 +85,12 @@ func decode(data []byte, name string) (map[string]any, error) {
 	return out, nil
 }
 
-// merge lays src over dst: objects key by key, everything else as a whole.
-func merge(dst, src map[string]any) {
+// Merge lays the fields of src over those of dst; maps are merged, lists replaced.
+func Merge(dst, src map[string]any) {
 	for k, v := range src {
 		over, isMap := v.(map[string]any)
 		if under, ok := dst[k].(map[string]any); ok && isMap {
-			merge(under, over)
+			Merge(under, over)
 			continue
 		}
 		dst[k] = v

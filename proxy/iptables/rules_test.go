@@ -101,7 +101,8 @@ func TestGoldenRules(t *testing.T) {
 func TestLoopbackIsClosedToNeighbours(t *testing.T) {
 	drop := `! -s 127.0.0.0/8 -d 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP`
 	for _, on := range []bool{true, false} {
-		got, _ := Rules(&Config{MasqueradeBit: 14, LocalhostNodePorts: on}, table(), Written{}, true)
+		inputs, _ := Rules(&Config{MasqueradeBit: 14, LocalhostNodePorts: on}, table(), Written{}, true)
+		got := bytes.Join(inputs, nil)
 		if strings.Contains(string(got), drop) != on {
 			t.Errorf("with node ports on the loopback %v, the rules are\n%s", on, got)
 		}
@@ -112,7 +113,8 @@ func TestLoopbackIsClosedToNeighbours(t *testing.T) {
 // take other packets: each rule of its own names an address, a port and a
 // protocol (CVE-2021-25736).
 func TestNoRuleWithoutAnAddress(t *testing.T) {
-	got, _ := Rules(&Config{MasqueradeBit: 14}, table(port("s", func(p *state.Port) { p.LoadBalancerIPs, p.NodePort = nil, 0 })), Written{}, true)
+	inputs, _ := Rules(&Config{MasqueradeBit: 14}, table(port("s", func(p *state.Port) { p.LoadBalancerIPs, p.NodePort = nil, 0 })), Written{}, true)
+	got := bytes.Join(inputs, nil)
 	seen := 0
 	for rule := range strings.Lines(string(got)) {
 		if !strings.HasPrefix(rule, "-A KUBE-SERVICES ") || strings.Contains(rule, "-j KUBE-NODEPORTS") {
