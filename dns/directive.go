@@ -41,7 +41,6 @@ import (
 	_ "github.com/coredns/coredns/plugin/ready"
 	_ "github.com/coredns/coredns/plugin/rewrite"
 	_ "github.com/coredns/coredns/plugin/root"
-	_ "github.com/coredns/coredns/plugin/template"
 	_ "github.com/coredns/coredns/plugin/timeouts"
 	_ "github.com/coredns/coredns/plugin/transfer"
 	_ "github.com/coredns/coredns/plugin/whoami"
@@ -76,7 +75,7 @@ func register(ctx context.Context, cfg *rest.Config) (release func(), id string,
 		// The order of plugins is upstream's: it is the order of a query's way.
 		registry.err = dnsserver.SetDirectives([]string{
 			"root", "metadata", "cancel", "timeouts", "nsid", "bufsize", "bind", "debug", "ready", "health", "prometheus", "errors", "log",
-			"local", "dns64", "any", "chaos", "loadbalance", "rewrite", "autopath", "cache", "header", "minimal", "template", "transfer", "hosts", "k8s_external",
+			"local", "dns64", "any", "chaos", "loadbalance", "rewrite", "autopath", "cache", "header", "minimal", "transfer", "hosts", "k8s_external",
 			directive, "file", "forward", "whoami",
 		})
 		caddy.Quiet = true
