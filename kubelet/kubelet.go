@@ -267,6 +267,9 @@ func (k *Kubelet) Run(ctx context.Context) error {
 			return fmt.Errorf("kubelet: %w", err)
 		}
 	}
+	// A node that begins again must not say that it is not ready only because it does
+	// not know yet: its pods would lose their place behind Services.
+	k.askRuntime(ctx)
 	parts := []part{
 		{"events", k.recorder.Run}, {"objects", k.objects.Run}, {"runtime state", k.watchRuntime}, {"sources", k.runSources}, {"status", k.status.Run},
 		{"probes", k.probes.Run}, {"workers", k.workers.Run}, {"runtime events", k.watcher.Run}, {"node", k.node.Run}, {"log rotation", k.rotator.Run},

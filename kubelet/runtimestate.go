@@ -20,11 +20,10 @@ const noFollow = syscall.O_NOFOLLOW
 
 // runtimeState is what the runtime said about itself last.
 type runtimeState struct {
-	mu       sync.Mutex // guards what follows
-	version  *runtimeapi.VersionResponse
-	status   *runtimeapi.StatusResponse
-	err      error
-	lastSeen time.Time
+	mu      sync.Mutex // guards what follows
+	version *runtimeapi.VersionResponse
+	status  *runtimeapi.StatusResponse
+	err     error
 }
 
 func (s *runtimeState) name() string {
@@ -112,28 +111,33 @@ func (s *runtimeState) handlers() ([]v1.NodeRuntimeHandler, *v1.NodeFeatures) {
 	return out, nil
 }
 
+// askRuntime notes how the runtime is, and tells whether that is well.
+func (k *Kubelet) askRuntime(ctx context.Context) bool {
+	s := &k.runtimeState
+	version, err := k.cfg.Runtime.Version(ctx, "0.1.0")
+	var st *runtimeapi.StatusResponse
+	if err == nil {
+		st, err = k.cfg.Runtime.Status(ctx, false)
+	}
+	before := len(s.problems())
+	s.mu.Lock()
+	s.err = err
+	if err == nil {
+		s.version, s.status = version, st
+	}
+	s.mu.Unlock()
+	after := len(s.problems())
+	if (before == 0) != (after == 0) {
+		k.node.Poke()
+	}
+	return after == 0
+}
+
 // watchRuntime asks the runtime how it is; often until it is ready.
 func (k *Kubelet) watchRuntime(ctx context.Context) error {
-	s := &k.runtimeState
 	for {
-		version, err := k.cfg.Runtime.Version(ctx, "0.1.0")
-		var st *runtimeapi.StatusResponse
-		if err == nil {
-			st, err = k.cfg.Runtime.Status(ctx, false)
-		}
-		before := len(s.problems())
-		s.mu.Lock()
-		s.err = err
-		if err == nil {
-			s.version, s.status, s.lastSeen = version, st, time.Now()
-		}
-		s.mu.Unlock()
-		after := len(s.problems())
-		if (before == 0) != (after == 0) {
-			k.node.Poke()
-		}
 		wait := 5 * time.Second
-		if after > 0 {
+		if !k.askRuntime(ctx) {
 			wait = 200 * time.Millisecond
 		}
 		timer := time.NewTimer(wait)

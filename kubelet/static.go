@@ -244,6 +244,8 @@ func (k *Kubelet) setMirror(mirror *v1.Pod) {
 	case uid != "":
 		if fresh {
 			k.status.Resend(uid)
+		} else {
+			k.status.Poke(uid)
 		}
 		k.workers.Notify(uid)
 		if mirror.DeletionTimestamp != nil {

@@ -237,7 +237,9 @@ func (m *Manager) send(ctx context.Context, uid types.UID) time.Duration {
 	if pod == nil {
 		return 0
 	}
-	if version != sent {
+	// What others wrote over the kubelet's part of the status is put right: the node
+	// controller makes the pods of a node that was away unready.
+	if version != sent || newer(pod, server) {
 		server, err := m.current(ctx, pod, server, failed)
 		if err == nil {
 			server, err = m.patch(ctx, server, status)
@@ -261,9 +263,9 @@ func (m *Manager) send(ctx context.Context, uid types.UID) time.Duration {
 		// The pod may have ended while a status before its last was on the way: that
 		// one is queued, and goes first.
 		m.mu.Lock()
-		newer := e.version != version
+		last := e.version == version
 		m.mu.Unlock()
-		if newer {
+		if !last {
 			return 0
 		}
 		err := m.cfg.Client.CoreV1().Pods(pod.Namespace).Delete(ctx, pod.Name, metav1.DeleteOptions{
@@ -291,13 +293,19 @@ func (m *Manager) current(ctx context.Context, pod, server *v1.Pod, failed bool)
 		}
 		return got, nil
 	}
-	if server == nil || server.UID != pod.UID {
+	if server == nil || server.UID != pod.UID || !newer(server, pod) {
 		return pod, nil
 	}
-	if order, err := resourceversion.CompareResourceVersion(server.ResourceVersion, pod.ResourceVersion); err == nil && order > 0 {
-		return server, nil
+	return server, nil
+}
+
+// newer tells whether a is a version of b that came after it.
+func newer(a, b *v1.Pod) bool {
+	if a == nil || b == nil || a.UID != b.UID {
+		return false
 	}
-	return pod, nil
+	order, err := resourceversion.CompareResourceVersion(a.ResourceVersion, b.ResourceVersion)
+	return err == nil && order > 0
 }
 
 // patch sends the difference to what the server is known to have, and returns
@@ -320,7 +328,9 @@ func (m *Manager) patch(ctx context.Context, pod *v1.Pod, status v1.PodStatus) (
 	if pod.Status.NominatedNodeName != "" {
 		merged.NominatedNodeName = pod.Status.NominatedNodeName
 	}
-	merged.ResourceClaimStatuses = pod.Status.ResourceClaimStatuses
+	// These are the claim controller's and the scheduler's.
+	merged.ResourceClaimStatuses, merged.ExtendedResourceClaimStatus = pod.Status.ResourceClaimStatuses, pod.Status.ExtendedResourceClaimStatus
+	merged.NodeAllocatableResourceClaimStatuses = pod.Status.NodeAllocatableResourceClaimStatuses
 	after := v1.Pod{Status: merged}
 	oldData, err := json.Marshal(before)
 	if err != nil {
