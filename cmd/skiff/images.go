@@ -169,10 +169,7 @@ func importFile(cmd *cobra.Command, rootDir, file string, pinned bool) (names []
 		return nil, err
 	}
 	taken, err := store.Import(cmd.Context(), in, images.ImportOptions{Pinned: pinned})
-	for _, i := range taken {
-		names = append(names, i.Name())
-	}
-	return names, err
+	return images.Names(taken), err
 }
 
 func exportImagesCommand(rootDir *string) *cobra.Command {

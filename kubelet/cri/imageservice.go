@@ -97,11 +97,7 @@ func (r *Runtime) ImageFsInfo(context.Context) (*runtimeapi.ImageFsInfoResponse,
 // ImportImages implements imagearchive.Store.
 func (r *Runtime) ImportImages(ctx context.Context, archive io.Reader, pinned bool) ([]string, error) {
 	taken, err := r.images.Import(ctx, archive, images.ImportOptions{Pinned: pinned})
-	var names []string
-	for _, i := range taken {
-		names = append(names, i.Name())
-	}
-	return names, err
+	return images.Names(taken), err
 }
 
 // ExportImages implements imagearchive.Store.

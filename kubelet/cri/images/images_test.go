@@ -304,6 +304,14 @@ func TestImportExport(t *testing.T) {
 	}
 }
 
+// An archive with two tags of one image, and an image that had another tag before.
+func TestNames(t *testing.T) {
+	got := Names([]*Image{{ID: "a", Tags: []string{"x:old", "x:1"}}, {ID: "a", Tags: []string{"x:old", "x:1", "x:2"}}, {ID: "b", Digests: []string{"y@d"}}, {ID: "c"}})
+	if d := cmp.Diff([]string{"x:old", "x:1", "x:2", "y@d", "c"}, got); d != "" {
+		t.Errorf("names (-want +got):\n%s", d)
+	}
+}
+
 func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Getuid() != 0 {

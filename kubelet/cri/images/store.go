@@ -73,6 +73,24 @@ func (i *Image) Name() string {
 	return i.ID
 }
 
+// Names are what people call images, each once: an image has all its tags, or else the
+// one name that it has.
+func Names(list []*Image) []string {
+	var out []string
+	for _, i := range list {
+		names := i.Tags
+		if len(names) == 0 {
+			names = []string{i.Name()}
+		}
+		for _, n := range names {
+			if !slices.Contains(out, n) {
+				out = append(out, n)
+			}
+		}
+	}
+	return out
+}
+
 // Store is the image store. Its methods may run at the same time.
 type Store struct {
 	cfg    Config
