@@ -25,18 +25,7 @@ networking: {podSubnet: "10.244.0.0/16,fd00:244::/56", serviceSubnet: "10.96.0.0
 	t.Cleanup(func() { c.remove(t) })
 	c.up(t)
 	s := c.space(t, "e2e-dual-stack")
-	s.apply(`apiVersion: apps/v1
-kind: DaemonSet
-metadata: {name: peer}
-spec:
-  selector: {matchLabels: {app: peer}}
-  template:
-    metadata: {labels: {app: peer}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers: [{name: main, image: probe}]
----
-apiVersion: v1
+	s.apply(peers + `apiVersion: v1
 kind: Service
 metadata: {name: prefer}
 spec: {type: NodePort, ipFamilyPolicy: PreferDualStack, selector: {app: peer}, ports: [{port: 80, targetPort: 8080}]}

@@ -128,14 +128,8 @@ spec:
 	}
 }
 
-// serviceAcrossNodes asks each pod from a pod of each other node.
-//
-// Covers: service.across-nodes, net.overlay
-func serviceAcrossNodes(s *space) {
-	if s.Nodes < 2 {
-		s.t.Skip("want two nodes")
-	}
-	s.apply(`apiVersion: apps/v1
+// peers is a pod on each node.
+const peers = `apiVersion: apps/v1
 kind: DaemonSet
 metadata: {name: peer}
 spec:
@@ -146,7 +140,16 @@ spec:
       terminationGracePeriodSeconds: 1
       containers: [{name: main, image: probe}]
 ---
-apiVersion: v1
+`
+
+// serviceAcrossNodes asks each pod from a pod of each other node.
+//
+// Covers: service.across-nodes, net.overlay
+func serviceAcrossNodes(s *space) {
+	if s.Nodes < 2 {
+		s.t.Skip("want two nodes")
+	}
+	s.apply(peers + `apiVersion: v1
 kind: Service
 metadata: {name: peer}
 spec:
