@@ -52,7 +52,7 @@ kubectl: ## build bin/kubectl
 test: test-deps lint build unit race e2e ## run everything that must pass
 
 unit: build ## run the unit tests
-	$(GO) test -timeout 15m $$($(GO) list ./... | grep -vE '^skiff/e2e(/conformance)?$$')
+	GO='$(GO)' ./scripts/gotest -timeout 15m $$($(GO) list ./... | grep -vE '^skiff/e2e(/conformance)?$$')
 
 race: ## run the concurrent packages under the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 10m $(RACE)
@@ -66,7 +66,7 @@ fuzz: ## feed each decoder FUZZ_SECONDS (30) of what nobody should send; the uni
 
 e2e: build ## drive real clusters with the kubectl in PATH, or else with our own
 	@command -v kubectl >/dev/null || $(MAKE) kubectl
-	./scripts/e2e
+	GO='$(GO)' ./scripts/e2e
 
 # Cases that need a second node, or skiff's own pod network or image store, are left out.
 CONTAINERD_CASES ?= pod-from-registry|pod-logs-exec-copy|pod-terminal-attach|pod-port-forward|pod-configmap-secret|pod-restart|pod-probes|pod-graceful-end|deployment-rollout|service-cluster-ip|service-account-in-pod|statefulset-with-volumes|static-pods|kubelet-endpoints|events-and-top|job|cronjob|daemonset
