@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -87,8 +88,12 @@ func (r *Runtime) RemoveImage(_ context.Context, spec *runtimeapi.ImageSpec) err
 
 // ImageFsInfo implements ImageManagerService.
 func (r *Runtime) ImageFsInfo(context.Context) (*runtimeapi.ImageFsInfoResponse, error) {
-	image := fsUsage(filepath.Join(r.cfg.StateDir, "images"))
-	containers := fsUsage(r.containerRoot())
+	used, err := r.images.Usage()
+	if err != nil {
+		return nil, coded(err)
+	}
+	image := fsUsage(filepath.Join(r.cfg.StateDir, "images"), used)
+	containers := fsUsage(r.containerRoot(), r.usage.diskOf("containers", r.containerRoot(), time.Now()).Usage)
 	return &runtimeapi.ImageFsInfoResponse{
 		ImageFilesystems: []*runtimeapi.FilesystemUsage{image}, ContainerFilesystems: []*runtimeapi.FilesystemUsage{containers},
 	}, nil

@@ -2,14 +2,13 @@ package cri
 
 import (
 	"context"
-	"io/fs"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"skiff/kubelet/diskusage"
 	"skiff/kubelet/network"
 )
 
@@ -24,8 +23,8 @@ type usageCache struct {
 }
 
 type diskUsage struct {
-	at            time.Time
-	bytes, inodes uint64
+	diskusage.Usage
+	at time.Time
 }
 
 type cpuReading struct {
@@ -60,6 +59,7 @@ func (u *usageCache) rate(id string, now time.Time, used uint64) (uint64, bool) 
 	return next.nanos, next.known
 }
 
+// diskOf is the use of a folder, of now or a little earlier. The id names it.
 func (u *usageCache) diskOf(id, dir string, now time.Time) diskUsage {
 	u.mu.Lock()
 	if d := u.disk[id]; d != nil && now.Sub(d.at) < usageAge {
@@ -67,41 +67,11 @@ func (u *usageCache) diskOf(id, dir string, now time.Time) diskUsage {
 		return *d
 	}
 	u.mu.Unlock()
-	d := walkUsage(dir)
-	d.at = now
+	d := diskUsage{Usage: diskusage.Of(dir), at: now}
 	u.mu.Lock()
 	u.disk[id] = &d
 	u.mu.Unlock()
 	return d
-}
-
-func walkUsage(dir string) diskUsage {
-	var out diskUsage
-	seen := make(map[uint64]bool)
-	// What vanishes while it is counted is no error.
-	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
-		if err != nil {
-			return nil
-		}
-		info, err := e.Info()
-		if err != nil {
-			return nil
-		}
-		st, ok := info.Sys().(*syscall.Stat_t)
-		if !ok {
-			return nil
-		}
-		if st.Nlink > 1 && !e.IsDir() {
-			if seen[st.Ino] {
-				return nil
-			}
-			seen[st.Ino] = true
-		}
-		out.inodes++
-		out.bytes += uint64(st.Blocks) * 512
-		return nil
-	})
-	return out
 }
 
 func value(v uint64) *runtimeapi.UInt64Value { return &runtimeapi.UInt64Value{Value: v} }
@@ -136,7 +106,7 @@ func (r *Runtime) containerStats(c *container) *runtimeapi.ContainerStats {
 	disk := r.usage.diskOf(c.id, filepath.Join(c.dir, upperDir), time.Now())
 	out.WritableLayer = &runtimeapi.FilesystemUsage{
 		Timestamp: disk.at.UnixNano(), FsId: &runtimeapi.FilesystemIdentifier{Mountpoint: r.cfg.StateDir},
-		UsedBytes: value(disk.bytes), InodesUsed: value(disk.inodes),
+		UsedBytes: value(disk.Bytes), InodesUsed: value(disk.Inodes),
 	}
 	return out
 }
@@ -242,11 +212,10 @@ func (r *Runtime) ListPodSandboxStats(ctx context.Context, f *runtimeapi.PodSand
 	return out, nil
 }
 
-// fsUsage tells how much of the file system below dir is in use by dir.
-func fsUsage(dir string) *runtimeapi.FilesystemUsage {
-	d := walkUsage(dir)
+// fsUsage is the use of a file system by the folder dir of it.
+func fsUsage(dir string, use diskusage.Usage) *runtimeapi.FilesystemUsage {
 	return &runtimeapi.FilesystemUsage{
 		Timestamp: time.Now().UnixNano(), FsId: &runtimeapi.FilesystemIdentifier{Mountpoint: dir},
-		UsedBytes: value(d.bytes), InodesUsed: value(d.inodes),
+		UsedBytes: value(use.Bytes), InodesUsed: value(use.Inodes),
 	}
 }

@@ -23,7 +23,7 @@ func (p *Provider) Signals(ctx context.Context) map[eviction.Signal]eviction.Obs
 			out[eviction.NodeFsInodesFree] = eviction.Observation{Available: int64(*fs.InodesFree), Capacity: int64(*fs.Inodes)}
 		}
 	}
-	if fs := p.imageFs(ctx, now); fs != nil {
+	if fs := p.imageSpace(ctx, now); fs != nil {
 		out[eviction.ImageFsAvailable] = eviction.Observation{Available: int64(*fs.AvailableBytes), Capacity: int64(*fs.CapacityBytes)}
 		if *fs.Inodes > 0 {
 			out[eviction.ImageFsInodesFree] = eviction.Observation{Available: int64(*fs.InodesFree), Capacity: int64(*fs.Inodes)}

@@ -24,6 +24,7 @@ import (
 	kubelettypes "k8s.io/kubelet/pkg/types"
 
 	"skiff/kubelet/cgroups"
+	"skiff/kubelet/diskusage"
 	"skiff/kubelet/nodestatus"
 	"skiff/kubelet/volumes"
 )
@@ -52,6 +53,8 @@ type Provider struct {
 	mu    sync.Mutex // guards what follows
 	rates map[string]sample
 	disk  map[types.UID]diskUsage
+	// imageMount is a folder of the runtime's image file system; empty until it told.
+	imageMount string
 }
 
 // sample is an earlier reading of a processor counter.
@@ -62,8 +65,8 @@ type sample struct {
 }
 
 type diskUsage struct {
-	at            time.Time
-	bytes, inodes map[string]uint64
+	at time.Time
+	of map[string]diskusage.Usage
 }
 
 // diskUsageAge is how old the measured use of a pod's folders may be: a walk
@@ -174,9 +177,28 @@ func (p *Provider) imageFs(ctx context.Context, now metav1.Time) *statsapi.FsSta
 	return out
 }
 
+// imageSpace is what the image file system has and what is free of it, without what of
+// it images use: a runtime may walk all their files to tell.
+func (p *Provider) imageSpace(ctx context.Context, now metav1.Time) *statsapi.FsStats {
+	p.mu.Lock()
+	dir := p.imageMount
+	p.mu.Unlock()
+	if dir == "" {
+		info, err := p.cfg.Images.ImageFsInfo(ctx)
+		if err != nil || len(info.GetImageFilesystems()) == 0 {
+			return nil
+		}
+		dir = info.ImageFilesystems[0].GetFsId().GetMountpoint()
+		p.mu.Lock()
+		p.imageMount = dir
+		p.mu.Unlock()
+	}
+	return fsStats(dir, now)
+}
+
 // ImageFs is the size of the image file system and what is free of it.
 func (p *Provider) ImageFs(ctx context.Context) (capacity, available uint64, err error) {
-	fs := p.imageFs(ctx, metav1.Now())
+	fs := p.imageSpace(ctx, metav1.Now())
 	if fs == nil {
 		return 0, 0, errors.New("the container runtime names no image file system")
 	}
@@ -372,11 +394,11 @@ func (p *Provider) container(c *runtimeapi.ContainerStats, short bool) statsapi.
 func (p *Provider) volumes(pod *v1.Pod, out *statsapi.PodStats, now metav1.Time) {
 	use := p.diskUse(pod)
 	var total, inodes uint64
-	for name, bytes := range use.bytes {
-		total += bytes
-		inodes += use.inodes[name]
+	for name, u := range use.of {
+		total += u.Bytes
+		inodes += u.Inodes
 		if volume, ok := strings.CutPrefix(name, "volume "); ok {
-			b, n := bytes, use.inodes[name]
+			b, n := u.Bytes, u.Inodes
 			vs := statsapi.VolumeStats{Name: volume, FsStats: statsapi.FsStats{Time: now, UsedBytes: &b, InodesUsed: &n}}
 			if fs := fsStats(p.cfg.PodDir(pod.UID), now); fs != nil {
 				vs.CapacityBytes, vs.AvailableBytes, vs.Inodes, vs.InodesFree = fs.CapacityBytes, fs.AvailableBytes, fs.Inodes, fs.InodesFree
@@ -398,7 +420,8 @@ func (p *Provider) volumes(pod *v1.Pod, out *statsapi.PodStats, now metav1.Time)
 		if c.Rootfs != nil && c.Rootfs.UsedBytes != nil {
 			total += *c.Rootfs.UsedBytes
 		}
-		b, n := use.bytes["log "+c.Name], use.inodes["log "+c.Name]
+		u := use.of["log "+c.Name]
+		b, n := u.Bytes, u.Inodes
 		c.Logs = &statsapi.FsStats{Time: now, UsedBytes: &b, InodesUsed: &n}
 	}
 	out.EphemeralStorage = &statsapi.FsStats{Time: now, UsedBytes: &total, InodesUsed: &inodes}
@@ -419,7 +442,7 @@ func (p *Provider) diskUse(pod *v1.Pod) diskUsage {
 	if ok && time.Since(use.at) < diskUsageAge {
 		return use
 	}
-	use = diskUsage{at: time.Now(), bytes: map[string]uint64{}, inodes: map[string]uint64{}}
+	use = diskUsage{at: time.Now(), of: map[string]diskusage.Usage{}}
 	for i := range pod.Spec.Volumes {
 		v := &pod.Spec.Volumes[i]
 		kind := ""
@@ -431,17 +454,17 @@ func (p *Provider) diskUse(pod *v1.Pod) diskUsage {
 		default:
 			continue
 		}
-		use.bytes["volume "+v.Name], use.inodes["volume "+v.Name] = walk(filepath.Join(p.cfg.PodDir(pod.UID), "volumes", kind, v.Name))
+		use.of["volume "+v.Name] = diskusage.Of(filepath.Join(p.cfg.PodDir(pod.UID), "volumes", kind, v.Name))
 	}
 	// What the kubelet made for containers to write to: else a pod could fill
 	// the disk through its /etc/hosts.
 	for _, name := range []string{"etc-hosts", "containers"} {
-		use.bytes["node "+name], use.inodes["node "+name] = walk(filepath.Join(p.cfg.PodDir(pod.UID), name))
+		use.of["node "+name] = diskusage.Of(filepath.Join(p.cfg.PodDir(pod.UID), name))
 	}
 	entries, err := os.ReadDir(p.cfg.LogDir(pod))
 	if err == nil {
 		for _, e := range entries {
-			use.bytes["log "+e.Name()], use.inodes["log "+e.Name()] = walk(filepath.Join(p.cfg.LogDir(pod), e.Name()))
+			use.of["log "+e.Name()] = diskusage.Of(filepath.Join(p.cfg.LogDir(pod), e.Name()))
 		}
 	}
 	p.mu.Lock()
@@ -456,24 +479,4 @@ func (p *Provider) diskUse(pod *v1.Pod) diskUsage {
 	}
 	p.disk[pod.UID] = use
 	return use
-}
-
-func walk(dir string) (bytes, inodes uint64) {
-	seen := map[uint64]bool{}
-	_ = filepath.WalkDir(dir, func(_ string, d os.DirEntry, err error) error {
-		if err != nil {
-			return nil
-		}
-		info, err := d.Info()
-		if err != nil {
-			return nil
-		}
-		if st, ok := info.Sys().(*syscall.Stat_t); ok && !seen[st.Ino] {
-			seen[st.Ino] = true
-			bytes += uint64(st.Blocks) * 512
-			inodes++
-		}
-		return nil
-	})
-	return bytes, inodes
 }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"skiff/kubelet/cri/shimapi"
+	"skiff/kubelet/diskusage"
 )
 
 // Config configures a Store.
@@ -103,6 +104,8 @@ type Store struct {
 
 	mu     sync.Mutex
 	images map[string]*Image // by ID; guarded by mu. Values are replaced, never changed.
+	// used is what each unpacked layer takes, by its folder; guarded by mu and replaced, never changed.
+	used map[string]diskusage.Usage
 }
 
 // New opens the store, making its folders where they are missing.
