@@ -23,6 +23,7 @@ import (
 	"skiff/apiserver/audit"
 	"skiff/apiserver/authn"
 	"skiff/apiserver/authz"
+	"skiff/apiserver/authz/adminaccess"
 	"skiff/apiserver/authz/escalation"
 	"skiff/apiserver/bootstrap"
 	"skiff/apiserver/connect"
@@ -317,7 +318,11 @@ func (s *Server) admission() error {
 		}
 		plugins = append(plugins, check)
 	}
-	plugins = append(plugins, s.services)
+	devices, err := adminaccess.New(s.core.Client.CoreV1().Namespaces())
+	if err != nil {
+		return err
+	}
+	plugins = append(plugins, devices, s.services)
 	chain := admission.NewChain(plugins...)
 	chain.Observer = s.checks.metrics.admission
 	s.chain.Store(&chain)
