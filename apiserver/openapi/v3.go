@@ -140,6 +140,10 @@ func (o *OpenAPI) ServeV3Index(w http.ResponseWriter, r *http.Request) {
 		handlers.WriteError(w, r, err)
 		return
 	}
+	sum := sha512.Sum512(b)
+	if unchanged(w, r, fmt.Sprintf("%X", sum)) {
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write(b) // the client is gone when this fails
 }
