@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"os"
 	"os/exec"
 	"runtime"
 	"strings"
@@ -13,7 +12,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	v1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -22,7 +20,6 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/utils/ptr"
-	"sigs.k8s.io/knftables"
 )
 
 func makePod(ns, name, node, ip string, labels map[string]string) *v1.Pod {
@@ -133,88 +130,6 @@ func rulesFor(s *state, mapName, ip string) []string {
 		out = append(out, rule)
 	}
 	return out
-}
-
-// world is a client and a server, each in a namespace of its own, behind one with
-// the rules, which is that of the test's thread.
-type world struct {
-	router, client, server netns.NsHandle
-	nft                    knftables.Interface
-	before                 *state
-}
-
-func newWorld(t *testing.T) *world {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("needs root")
-	}
-	runtime.LockOSThread() // the thread keeps the router's namespace and is not used again
-	router := must(t, netns.New)
-	client := attach(t, router, "c", "10.0.0.1/24", "10.0.0.2/24")
-	server := attach(t, router, "s", "10.0.1.1/24", "10.0.1.2/24")
-	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0); err != nil {
-		t.Fatal(err)
-	}
-	within(t, router, server, func() {
-		for _, p := range []string{":8080", ":9090"} {
-			l, err := net.Listen("tcp", p)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { l.Close() })
-			go func() {
-				for {
-					c, err := l.Accept()
-					if err != nil {
-						return
-					}
-					c.Close()
-				}
-			}()
-		}
-	})
-	nft, err := knftables.New(knftables.InetFamily, Table)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &world{router: router, client: client, server: server, nft: nft}
-}
-
-// apply brings the rules to what the objects say.
-func (w *world) apply(t *testing.T, in input) {
-	t.Helper()
-	next, err := compute(in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tx := w.nft.NewTransaction()
-	write(tx, w.before, next)
-	if tx.NumOperations() > 0 {
-		if err := w.nft.Run(context.Background(), tx); err != nil {
-			t.Fatal(err)
-		}
-	}
-	w.before = next
-}
-
-// open tells whether the client gets a connection.
-func (w *world) open(t *testing.T, address string) (err error) {
-	t.Helper()
-	within(t, w.router, w.client, func() {
-		var c net.Conn
-		if c, err = net.DialTimeout("tcp", address, 300*time.Millisecond); err == nil {
-			c.Close()
-		}
-	})
-	return err
-}
-
-// twoPods are a server and a client of the same namespace.
-func twoPods(policies ...*networkingv1.NetworkPolicy) input {
-	return input{node: "n1", policies: policies, pods: []*v1.Pod{
-		makePod("a", "server", "n1", "10.0.1.2", map[string]string{"app": "server"}),
-		makePod("a", "client", "n1", "10.0.0.2", map[string]string{"app": "client"}),
-	}, namespaces: []*v1.Namespace{{ObjectMeta: metav1.ObjectMeta{Name: "a"}}}}
 }
 
 // TestPackets sends packets between two namespaces through one with the rules.
@@ -441,67 +356,4 @@ func TestRepair(t *testing.T) {
 		t.Error(err)
 	}
 	f.Shutdown()
-}
-
-func must(t *testing.T, f func() (netns.NsHandle, error)) netns.NsHandle {
-	t.Helper()
-	ns, err := f()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { ns.Close() })
-	return ns
-}
-
-// attach makes a namespace with a link to the router.
-func attach(t *testing.T, router netns.NsHandle, name, routerAddr, addr string) netns.NsHandle {
-	t.Helper()
-	ns := must(t, netns.New)
-	if err := netns.Set(router); err != nil {
-		t.Fatal(err)
-	}
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name = name
-	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "eth0", PeerNamespace: netlink.NsFd(ns)}); err != nil {
-		t.Fatal(err)
-	}
-	raise(t, name, routerAddr)
-	within(t, router, ns, func() {
-		raise(t, "eth0", addr)
-		gw, _, err := net.ParseCIDR(routerAddr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := netlink.RouteAdd(&netlink.Route{Gw: gw}); err != nil {
-			t.Fatal(err)
-		}
-	})
-	return ns
-}
-
-func raise(t *testing.T, name, addr string) {
-	t.Helper()
-	link, err := netlink.LinkByName(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, err := netlink.ParseAddr(addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := netlink.AddrAdd(link, a); err != nil {
-		t.Fatal(err)
-	}
-	if err := netlink.LinkSetUp(link); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func within(t *testing.T, home, ns netns.NsHandle, f func()) {
-	t.Helper()
-	if err := netns.Set(ns); err != nil {
-		t.Fatal(err)
-	}
-	defer netns.Set(home)
-	f()
 }
