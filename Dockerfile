@@ -1,7 +1,7 @@
 # A node of skiff in a privileged container: see docs/install.md.
 FROM golang:1.26-bookworm AS build
 RUN apt-get update \
- && apt-get install -y --no-install-recommends gcc libc6-dev pkg-config libseccomp-dev make \
+ && apt-get install -y --no-install-recommends gcc libc6-dev pkg-config libseccomp-dev make zstd \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY go.mod go.sum ./

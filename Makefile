@@ -29,7 +29,7 @@ build: $(SHIM) ## build bin/skiff
 
 $(SHIM): $(SHIM_SOURCES)
 	CGO_ENABLED=1 $(GO) build -tags 'seccomp osusergo netgo' -ldflags '-s -w -linkmode external -extldflags -static' -o bin/shim ./kubelet/cri/shim
-	$(GO) run ./kubelet/cri/shimbin/pack bin/shim $@
+	zstd --ultra -22 -q -f bin/shim -o $@
 
 deps: ## install the Debian packages that the shim and the tests need
 	./scripts/install-packages

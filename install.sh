@@ -47,7 +47,7 @@ elif ! command -v go >/dev/null; then
 fi
 
 packages="iptables"
-[ -n "$binary" ] || packages="$packages make gcc libc6-dev pkg-config libseccomp-dev"
+[ -n "$binary" ] || packages="$packages make gcc libc6-dev pkg-config libseccomp-dev zstd"
 missing=
 for p in $packages; do
 	dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing="$missing $p"

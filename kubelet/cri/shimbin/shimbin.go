@@ -4,10 +4,10 @@
 //
 // The shim is built into the folder files of this package before skiff is:
 //
-//	CGO_ENABLED=1 go build -trimpath -tags 'seccomp osusergo netgo' \
+//	CGO_ENABLED=1 go build -tags 'seccomp osusergo netgo' \
 //	  -ldflags '-s -w -linkmode external -extldflags -static' \
 //	  -o bin/shim ./kubelet/cri/shim
-//	go run ./kubelet/cri/shimbin/pack bin/shim kubelet/cri/shimbin/files/shim.zst
+//	zstd --ultra -22 bin/shim -o kubelet/cri/shimbin/files/shim.zst
 package shimbin
 
 import (
