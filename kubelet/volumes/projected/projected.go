@@ -92,16 +92,7 @@ func (p *Plugin) one(ctx context.Context, r *volume.Request, s *v1.VolumeProject
 		if err != nil {
 			return nil, fmt.Errorf("failed to fetch token: %w", err)
 		}
-		f := atomic.File{Data: []byte(token.Token), Mode: 0o644}
-		if mode != nil {
-			f.Mode = *mode
-		}
-		if owner := onlyUser(r.Pod); owner != nil && r.FSGroup() == nil {
-			f.Mode, f.Owner = 0o600, owner
-		} else if r.FSGroup() != nil {
-			f.Mode = 0o600
-		}
-		return map[string]atomic.File{t.Path: f}, nil
+		return map[string]atomic.File{t.Path: owned(r, []byte(token.Token), mode)}, nil
 	case s.ClusterTrustBundle != nil:
 		if p.TrustBundle == nil {
 			return nil, errors.New("ClusterTrustBundle projection is not enabled")
@@ -110,13 +101,22 @@ func (p *Plugin) one(ctx context.Context, r *volume.Request, s *v1.VolumeProject
 		if err != nil {
 			return nil, err
 		}
-		f := atomic.File{Data: data, Mode: 0o644}
-		if mode != nil {
-			f.Mode = *mode
-		}
-		return map[string]atomic.File{s.ClusterTrustBundle.Path: f}, nil
+		return map[string]atomic.File{s.ClusterTrustBundle.Path: owned(r, data, mode)}, nil
 	}
 	return nil, nil
+}
+
+// owned is a file that only the pod's own user may read, where the pod has one
+// user, and its group, which the writer lets read what it gives it.
+func owned(r *volume.Request, data []byte, mode *int32) atomic.File {
+	f := atomic.File{Data: data, Mode: 0o644, Owner: onlyUser(r.Pod)}
+	switch {
+	case f.Owner != nil || r.FSGroup() != nil:
+		f.Mode = 0o600
+	case mode != nil:
+		f.Mode = *mode
+	}
+	return f
 }
 
 // onlyUser is the user that all containers run as, if it is one and the same.
