@@ -145,6 +145,12 @@ func (k *Kubelet) mount(pod *v1.Pod, c *v1.Container, index int, v volume.Mounte
 		return out, nil
 	}
 	if path != "" {
+		if filepath.IsAbs(path) {
+			return nil, fmt.Errorf("error SubPath `%s` must not be an absolute path", path)
+		}
+		if strings.Contains("/"+path+"/", "/../") {
+			return nil, fmt.Errorf("unable to provision SubPath `%s`: must not contain '..'", path)
+		}
 		host, err := k.volumes.SubPath(pod.UID, v, m.Name, c.Name, path, index)
 		if err != nil {
 			return nil, fmt.Errorf("failed to prepare subPath for volumeMount %q of container %q: %w", m.Name, c.Name, err)

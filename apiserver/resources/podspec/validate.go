@@ -229,19 +229,7 @@ func validateSecurity(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 		errs = append(errs, supported(*p, path.Child("seLinuxChangePolicy"), corev1.SELinuxChangePolicyMountOption, corev1.SELinuxChangePolicyRecursive)...)
 	}
 	errs = append(errs, windows(c.WindowsOptions, path.Child("windowsOptions"))...)
-	names := sets.New[string]()
-	for i, ctl := range c.Sysctls {
-		at := path.Child("sysctls").Index(i).Child("name")
-		switch {
-		case ctl.Name == "":
-			errs = append(errs, field.Required(at, ""))
-		case !sysctlName.MatchString(ctl.Name) || len(ctl.Name) > 253:
-			errs = append(errs, field.Invalid(at, ctl.Name, fmt.Sprintf("must have at most %d characters and match regex %s", 253, sysctlName)))
-		case names.Has(ctl.Name):
-			errs = append(errs, field.Duplicate(at, ctl.Name))
-		}
-		names.Insert(ctl.Name)
-	}
+	errs = append(errs, sysctls(c.Sysctls, s, path.Child("sysctls"))...)
 	if s.ShareProcessNamespace != nil && *s.ShareProcessNamespace && s.HostPID {
 		errs = append(errs, field.Invalid(path.Child("shareProcessNamespace"), *s.ShareProcessNamespace, "ShareProcessNamespace and HostPID cannot both be enabled"))
 	}
