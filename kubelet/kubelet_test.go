@@ -2,6 +2,7 @@ package kubelet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/mount-utils"
+	"k8s.io/utils/exec"
 	"k8s.io/utils/ptr"
 
 	"skiff/kubelet/config"
@@ -212,6 +214,22 @@ func TestCrashLoop(t *testing.T) {
 	if pod.Status.Phase != v1.PodRunning {
 		t.Errorf("phase %s", pod.Status.Phase)
 	}
+}
+
+// A container that its probe ends again and again waits as one that crashes does.
+//
+// Covers: pod.restart
+func TestCrashLoopOfUnhealthy(t *testing.T) {
+	rt := critest.New("img:1")
+	rt.ExecFunc = func(string, []string) ([]byte, []byte, error) {
+		return nil, nil, exec.CodeExitError{Err: errors.New("sick"), Code: 1}
+	}
+	h := start(t, rt, newPod("a", func(p *v1.Pod) {
+		p.Spec.Containers[0].LivenessProbe = &v1.Probe{ProbeHandler: v1.ProbeHandler{Exec: &v1.ExecAction{Command: []string{"false"}}}, TimeoutSeconds: 1, PeriodSeconds: 1, SuccessThreshold: 1, FailureThreshold: 1}
+	}))
+	h.wait("a", "CrashLoopBackOff", func(p *v1.Pod) bool {
+		return p != nil && len(p.Status.ContainerStatuses) > 0 && p.Status.ContainerStatuses[0].State.Waiting != nil && p.Status.ContainerStatuses[0].State.Waiting.Reason == "CrashLoopBackOff"
+	})
 }
 
 // Covers: node.lifecycle

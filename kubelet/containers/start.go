@@ -49,7 +49,7 @@ type failure struct{ reason, message string }
 func (s *starter) start(ctx context.Context, c *v1.Container, target, kind string) bool {
 	m, uid := s.m, s.pod.UID
 	last := s.state.Latest(c.Name)
-	if wait, delayed := s.backOff(c, last); delayed {
+	if wait, delayed := s.backOff(c, lastExited(s.state, c.Name)); delayed {
 		s.out.retryIn(wait)
 		return false
 	}
@@ -79,7 +79,7 @@ func (s *starter) retryAfter(c *v1.Container, reason string) time.Duration {
 
 // backOff tells whether the container crashed too recently to start again.
 func (s *starter) backOff(c *v1.Container, last *podstate.Container) (time.Duration, bool) {
-	if last == nil || last.State != podstate.Exited {
+	if last == nil {
 		return 0, false
 	}
 	m := s.m
@@ -98,6 +98,17 @@ func (s *starter) backOff(c *v1.Container, last *podstate.Container) (time.Durat
 	}
 	m.backoff.Next(key, last.FinishedAt)
 	return 0, false
+}
+
+// lastExited is the newest instance that has ended by itself or was ended before:
+// one that a probe has just ended still runs in the state, and would wait never.
+func lastExited(state *podstate.Pod, name string) *podstate.Container {
+	for _, c := range state.Instances(name) {
+		if c.State == podstate.Exited {
+			return c
+		}
+	}
+	return nil
 }
 
 // IsInit reports whether the pod has an init container with the name.
