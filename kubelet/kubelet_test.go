@@ -232,6 +232,21 @@ func TestCrashLoopOfUnhealthy(t *testing.T) {
 	})
 }
 
+// A pod whose sandbox is gone gets another, and the pod's events say so.
+func TestSandboxLost(t *testing.T) {
+	h := start(t, critest.New("img:1"), newPod("a"))
+	h.wait("a", "ready", ready)
+	list, err := h.runtime.ListPodSandbox(context.Background(), nil)
+	if err != nil || len(list) != 1 {
+		t.Fatalf("sandboxes %v: %v", list, err)
+	}
+	if err := h.runtime.StopPodSandbox(context.Background(), list[0].Id); err != nil {
+		t.Fatal(err)
+	}
+	h.event("Normal SandboxChanged Pod sandbox changed, it will be killed and re-created.")
+	h.wait("a", "running again", func(p *v1.Pod) bool { return p != nil && p.Status.ContainerStatuses[0].RestartCount == 1 })
+}
+
 // Covers: node.lifecycle
 func TestPodOutcomes(t *testing.T) {
 	exit := func(code int32) func(*runtimeapi.ContainerConfig) critest.Process {

@@ -48,6 +48,9 @@ type record struct {
 	reclaimed bool
 	// pending is why the node does not give the pod the resources it asks for.
 	pending *v1.PodCondition
+	// resizing is the generation whose resources the containers do not have yet,
+	// 0 for none.
+	resizing int64
 	// resizeError is what went wrong with the last change of resources.
 	resizeError error
 	// failures in a row, for the back-off of a step.

@@ -47,7 +47,12 @@ func (k *Kubelet) allocate(r *record) (*v1.Pod, *v1.PodCondition, error) {
 		pending.Reason, pending.Message = v1.PodReasonDeferred, refusal.Message
 		return given.In(r.pod), pending, nil
 	}
-	return r.pod, nil, k.allocation.Give(r.pod.UID, asked)
+	if err := k.allocation.Give(r.pod.UID, asked); err != nil {
+		return r.pod, nil, err
+	}
+	r.resizing = r.pod.Generation
+	k.recorder.Event(r.pod, v1.EventTypeNormal, "ResizeStarted", resizeMessage("started", r.pod, r.pod.Generation, ""))
+	return r.pod, nil, nil
 }
 
 // given is the pod as the node has taken it.
@@ -124,7 +129,6 @@ func (k *Kubelet) resize(ctx context.Context, pod *v1.Pod, state *podstate.Pod) 
 				want.MemoryLimitInBytes, want.MemorySwapLimitInBytes = -1, -1
 			}
 			if err := k.manager.UpdateResources(ctx, st.ID, want); err != nil {
-				k.recorder.Event(pod, v1.EventTypeWarning, "ResizeError", fmt.Sprintf("Error resizing container %s: %v", c.Name, err))
 				errs = append(errs, fmt.Errorf("resize container %s: %w", c.Name, err))
 				if was, ok := k.allocation.Actual(pod.UID, st.ID); ok {
 					actual[st.ID] = was

@@ -33,10 +33,13 @@ func (k *Kubelet) sync(ctx context.Context, r *record) (time.Duration, error) {
 	}
 	k.objects.Register(r.pod)
 	if r.admitted {
+		asked, was := r.pod, r.pending
 		var err error
 		if r.pod, r.pending, err = k.allocate(r); err != nil {
 			return 0, err
 		}
+		k.resizePending(asked, was, r.pending)
+		k.update(r.pod.UID, func(kept *record) { kept.pending, kept.resizing = r.pending, r.resizing })
 	}
 	pod := r.pod
 	state, st, err := k.observe(ctx, r, false)
@@ -79,13 +82,15 @@ func (k *Kubelet) sync(ctx context.Context, r *record) (time.Duration, error) {
 	if state, err = podstate.Read(ctx, k.cfg.Runtime, pod.UID); err != nil {
 		return 0, err
 	}
+	failed := r.resizeError
 	r.resizeError = k.resize(ctx, pod, state)
-	k.update(pod.UID, func(kept *record) { kept.resizeError = r.resizeError })
 	out.Err = errors.Join(out.Err, r.resizeError)
 	// What was changed, and why a container waits, shows at once.
 	if state, st, err = k.observe(ctx, r, false); err != nil {
 		return 0, err
 	}
+	r.resizing = k.resizeDone(pod, r.resizing, len(k.changes(pod, state)) > 0, failed, r.resizeError)
+	k.update(pod.UID, func(kept *record) { kept.resizing, kept.resizeError = r.resizing, r.resizeError })
 	k.setStatus(r, state, st)
 	if err := k.manager.Prune(ctx, pod, state); err != nil {
 		out.Err = errors.Join(out.Err, err)

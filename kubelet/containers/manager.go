@@ -162,6 +162,9 @@ func (o *Outcome) retryIn(d time.Duration) {
 // Execute carries out a plan for a pod.
 func (m *Manager) Execute(ctx context.Context, pod *v1.Pod, state *podstate.Pod, plan Plan, secrets []v1.Secret) Outcome {
 	var out Outcome
+	if plan.CreateSandbox && len(state.Sandboxes) > 0 {
+		m.podEvent(pod, v1.EventTypeNormal, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
+	}
 	if plan.KillPod {
 		if len(state.Sandboxes) > 0 && state.Active() {
 			out.Changed = true
