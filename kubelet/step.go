@@ -116,7 +116,8 @@ func (k *Kubelet) oldStatus(r *record) v1.PodStatus {
 		}
 		return st
 	}
-	if r.static && r.mirror != nil {
+	if r.static && r.mirror != nil && r.mirror.Annotations[v1.MirrorPodAnnotationKey] == r.pod.Annotations[annotationHash] {
+		// A mirror of the manifest as it was before tells how that pod ended.
 		return r.mirror.Status
 	}
 	return r.pod.Status
