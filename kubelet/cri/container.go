@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"skiff/kubelet/cri/images"
 	"skiff/kubelet/cri/shimapi"
 	"skiff/kubelet/stopsignal"
 )
@@ -112,7 +113,9 @@ func (c *container) status() *runtimeapi.ContainerStatus {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	image := proto.Clone(c.cfg.Image).(*runtimeapi.ImageSpec)
-	if u := image.GetUserSpecifiedImage(); u != "" {
+	if c.rec.ImageName != "" {
+		image.Image = c.rec.ImageName
+	} else if u := image.GetUserSpecifiedImage(); u != "" {
 		image.Image = u
 	}
 	st := &runtimeapi.ContainerStatus{
@@ -216,6 +219,7 @@ func (r *Runtime) CreateContainer(ctx context.Context, sandboxID string, cfg *ru
 	if len(image.Digests) > 0 {
 		c.rec.ImageRef = image.Digests[0]
 	}
+	c.rec.ImageName = tagged(image, cfg.Image)
 	if cfg.LogPath != "" && sb.cfg.LogDirectory != "" {
 		c.rec.LogPath = filepath.Join(sb.cfg.LogDirectory, cfg.LogPath)
 	}
@@ -334,6 +338,20 @@ func (r *Runtime) ContainerStatus(_ context.Context, id string, verbose bool) (*
 		c.mu.Unlock()
 	}
 	return out, nil
+}
+
+// tagged is the name by which an image is told: the one that was asked for, with
+// its registry and tag, where the image has it, or its first.
+func tagged(image *images.Image, asked *runtimeapi.ImageSpec) string {
+	if len(image.Tags) == 0 {
+		return ""
+	}
+	for _, name := range []string{asked.GetUserSpecifiedImage(), asked.GetImage()} {
+		if full, err := images.Normalize(name); err == nil && slices.Contains(image.Tags, full) {
+			return full
+		}
+	}
+	return image.Tags[0]
 }
 
 // namedImages tells mounted images by their digests, as ImageRef does for the

@@ -47,14 +47,16 @@ type containerRecord struct {
 	Config    []byte `json:"config"` // ContainerConfig
 	CreatedAt int64  `json:"createdAt"`
 	// ImageID is the image's digest, ImageRef the name that tells most of it.
-	ImageID  string   `json:"imageID"`
-	ImageRef string   `json:"imageRef"`
-	Layers   []string `json:"layers"`
-	LogPath  string   `json:"logPath,omitempty"`
-	Stop     string   `json:"stop,omitempty"` // stop signal
-	CgroupID string   `json:"cgroup"`         // path below each hierarchy
-	User     *user    `json:"user,omitempty"`
-	Mounts   int      `json:"mounts,omitempty"` // image mounts below the container's folder
+	ImageID  string `json:"imageID"`
+	ImageRef string `json:"imageRef"`
+	// ImageName is the image's name with its tag, empty where it has none.
+	ImageName string   `json:"imageName,omitempty"`
+	Layers    []string `json:"layers"`
+	LogPath   string   `json:"logPath,omitempty"`
+	Stop      string   `json:"stop,omitempty"` // stop signal
+	CgroupID  string   `json:"cgroup"`         // path below each hierarchy
+	User      *user    `json:"user,omitempty"`
+	Mounts    int      `json:"mounts,omitempty"` // image mounts below the container's folder
 	// Started is set before the shim is asked to start it.
 	Started bool `json:"started,omitempty"`
 	// StartError is why it could not be started.

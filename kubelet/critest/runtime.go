@@ -4,6 +4,7 @@
 package critest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -270,7 +271,7 @@ func (r *Runtime) CreateContainer(_ context.Context, sandboxID string, config *r
 	id := r.id("c")
 	st := &runtimeapi.ContainerStatus{
 		Id: id, Metadata: config.Metadata, State: runtimeapi.ContainerState_CONTAINER_CREATED, CreatedAt: r.now(),
-		Image: config.Image, ImageRef: config.Image.GetImage(), ImageId: config.Image.GetImage(), Labels: config.Labels,
+		Image: &runtimeapi.ImageSpec{Image: cmp.Or(config.Image.GetUserSpecifiedImage(), config.Image.GetImage())}, ImageRef: config.Image.GetImage(), ImageId: config.Image.GetImage(), Labels: config.Labels,
 		Annotations: config.Annotations, Mounts: config.Mounts,
 		Resources: &runtimeapi.ContainerResources{Linux: config.GetLinux().GetResources()},
 	}

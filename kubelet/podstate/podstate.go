@@ -229,10 +229,6 @@ func containerOf(c *runtimeapi.ContainerStatus, sandboxID string) Container {
 	if err != nil {
 		restarts = int(c.GetMetadata().GetAttempt())
 	}
-	image := c.GetImage().GetUserSpecifiedImage()
-	if image == "" {
-		image = c.GetImage().GetImage()
-	}
 	name := c.Labels[kubelettypes.KubernetesContainerNameLabel]
 	if name == "" {
 		name = c.GetMetadata().GetName()
@@ -246,7 +242,7 @@ func containerOf(c *runtimeapi.ContainerStatus, sandboxID string) Container {
 		ExitCode:     c.ExitCode,
 		Reason:       c.Reason,
 		Message:      c.Message,
-		Image:        image,
+		Image:        c.GetImage().GetImage(),
 		ImageID:      c.ImageId,
 		ImageRef:     c.ImageRef,
 		Hash:         c.Annotations[AnnotationHash],
