@@ -6,6 +6,8 @@ import (
 	certs "k8s.io/api/certificates/v1"
 	"k8s.io/client-go/kubernetes"
 	metrics "k8s.io/metrics/pkg/client/clientset/versioned"
+	"k8s.io/metrics/pkg/client/custom_metrics"
+	"k8s.io/metrics/pkg/client/external_metrics"
 
 	"skiff/controllers/attachdetach"
 	"skiff/controllers/bootstrapsigner"
@@ -265,7 +267,14 @@ func workloads() []entry {
 			if err != nil {
 				return nil, err
 			}
-			return of(horizontalpodautoscaling.New(horizontalpodautoscaling.Config{Parts: p.Parts, Scales: scales, Mapper: mapper, Metrics: client}))
+			others, err := external_metrics.NewForConfig(p.rest)
+			if err != nil {
+				return nil, err
+			}
+			versions := custom_metrics.NewAvailableAPIsGetter(p.Client.Discovery())
+			custom := custom_metrics.NewForConfig(p.rest, mapper, versions)
+			return of(horizontalpodautoscaling.New(horizontalpodautoscaling.Config{
+				Parts: p.Parts, Scales: scales, Mapper: mapper, Metrics: client, Custom: custom, External: others, Forget: versions.Invalidate}))
 		}},
 		{name: "resourcequota-controller", alias: "resourcequota", identity: "resourcequota-controller", source: "resourcequota-controller", build: func(p parts) (runner, error) {
 			client, err := p.metadata()

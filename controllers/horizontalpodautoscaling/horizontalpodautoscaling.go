@@ -1,5 +1,6 @@
 // Package horizontalpodautoscaling sets the size of workloads by the resources
-// that their pods use.
+// that their pods use, and by the numbers that the custom and the external
+// metrics API give.
 package horizontalpodautoscaling
 
 import (
@@ -9,12 +10,12 @@ import (
 	"sync"
 	"time"
 
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	autoscaling "k8s.io/api/autoscaling/v2"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -22,6 +23,8 @@ import (
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/scale"
 	metrics "k8s.io/metrics/pkg/client/clientset/versioned"
+	custom "k8s.io/metrics/pkg/client/custom_metrics"
+	external "k8s.io/metrics/pkg/client/external_metrics"
 	"k8s.io/utils/ptr"
 
 	"skiff/controllers/loop"
@@ -38,6 +41,13 @@ type Config struct {
 	Mapper meta.RESTMapper
 	// Metrics reads usage. Required.
 	Metrics metrics.Interface
+	// Custom reads what is measured of pods and of other objects. Required.
+	Custom custom.CustomMetricsClient
+	// Forget is called after a read by Custom failed: the version of that API may
+	// have changed. Optional.
+	Forget func()
+	// External reads what is measured of anything else. Required.
+	External external.ExternalMetricsClient
 }
 
 // Controller scales workloads.
@@ -48,23 +58,24 @@ type Controller struct {
 	scalers autolisters.HorizontalPodAutoscalerLister
 	pods    corelisters.PodLister
 
-	mu      sync.Mutex // guards history
-	history map[string]*History
+	mu        sync.Mutex // guards history and selectors
+	history   map[string]*History
+	selectors map[string]labels.Selector
 }
 
 // New checks the configuration and makes the controller.
 func New(c Config) (*Controller, error) {
 	parts, err := c.Complete("horizontalpodautoscaling")
 	errs := []error{err}
-	if c.Scales == nil || c.Mapper == nil || c.Metrics == nil {
-		errs = append(errs, errors.New("horizontalpodautoscaling: Scales, Mapper or Metrics is nil: give all three clients"))
+	if c.Scales == nil || c.Mapper == nil || c.Metrics == nil || c.Custom == nil || c.External == nil {
+		errs = append(errs, errors.New("horizontalpodautoscaling: Scales, Mapper, Metrics, Custom or External is nil: give all five clients"))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
 	scalers := parts.Informers.Autoscaling().V2().HorizontalPodAutoscalers()
 	pods := parts.Informers.Core().V1().Pods()
-	h := &Controller{config: c, parts: parts, scalers: scalers.Lister(), pods: pods.Lister(), history: map[string]*History{}}
+	h := &Controller{config: c, parts: parts, scalers: scalers.Lister(), pods: pods.Lister(), history: map[string]*History{}, selectors: map[string]labels.Selector{}}
 	h.Loop = loop.New("horizontalpodautoscaling", parts, h.sync)
 	h.On(scalers.Informer(), loop.Handlers(
 		func(o *autoscaling.HorizontalPodAutoscaler) { h.Enqueue(o) },
@@ -93,6 +104,7 @@ func (c *Controller) sync(ctx context.Context, key string) error {
 	if apierrors.IsNotFound(err) {
 		c.mu.Lock()
 		delete(c.history, key)
+		delete(c.selectors, key)
 		c.mu.Unlock()
 		return nil
 	}
@@ -129,25 +141,10 @@ func (c *Controller) condition(h *autoscaling.HorizontalPodAutoscaler, kind auto
 
 // reconcile is one round; what goes wrong shows in conditions and events.
 func (c *Controller) reconcile(ctx context.Context, key string, h *autoscaling.HorizontalPodAutoscaler) {
-	fail := func(kind autoscaling.HorizontalPodAutoscalerConditionType, reason, message string) {
-		c.parts.Events.Event(h, v1.EventTypeWarning, reason, message)
-		c.condition(h, kind, v1.ConditionFalse, reason, message)
-	}
-	ref := h.Spec.ScaleTargetRef
-	gv, err := schema.ParseGroupVersion(ref.APIVersion)
+	target, s, err := c.scale(ctx, h)
 	if err != nil {
-		fail(autoscaling.AbleToScale, "FailedGetScale", fmt.Sprintf("the HPA controller was unable to get the target's current scale: invalid API version in scale target reference: %v", err))
-		return
-	}
-	mapping, err := c.config.Mapper.RESTMapping(schema.GroupKind{Group: gv.Group, Kind: ref.Kind}, gv.Version)
-	if err != nil {
-		fail(autoscaling.AbleToScale, "FailedGetScale", fmt.Sprintf("the HPA controller was unable to get the target's current scale: unable to determine resource for scale target reference: %v", err))
-		return
-	}
-	target := mapping.Resource.GroupResource()
-	s, err := c.config.Scales.Scales(h.Namespace).Get(ctx, target, ref.Name, metav1.GetOptions{})
-	if err != nil {
-		fail(autoscaling.AbleToScale, "FailedGetScale", fmt.Sprintf("the HPA controller was unable to get the target's current scale: %v", err))
+		c.parts.Events.Event(h, v1.EventTypeWarning, "FailedGetScale", err.Error())
+		c.condition(h, autoscaling.AbleToScale, v1.ConditionFalse, "FailedGetScale", fmt.Sprintf("the HPA controller was unable to get the target's current scale: %v", err))
 		return
 	}
 	c.condition(h, autoscaling.AbleToScale, v1.ConditionTrue, "SucceededGetScale", "the HPA controller was able to get the target's current scale")
@@ -166,10 +163,8 @@ func (c *Controller) reconcile(ctx context.Context, key string, h *autoscaling.H
 	case current < low:
 		decided, reason = Decision{Replicas: low}, "Current number of replicas below Spec.MinReplicas"
 	default:
-		wanted, why, err := c.measure(ctx, h, s.Status.Selector, current)
-		if err != nil {
-			fail(autoscaling.ScalingActive, why, fmt.Sprintf("the HPA was unable to compute the replica count: %v", err))
-			h.Status.DesiredReplicas = current
+		wanted, why, ok := c.measure(ctx, key, h, s)
+		if !ok {
 			return
 		}
 		c.condition(h, autoscaling.ScalingActive, v1.ConditionTrue, "ValidMetricFound", "the HPA was able to successfully calculate a replica count from "+why)
@@ -214,103 +209,36 @@ func (c *Controller) reconcile(ctx context.Context, key string, h *autoscaling.H
 	h.Status.LastScaleTime = &metav1.Time{Time: now}
 }
 
+// scale finds what the autoscaler scales. The version of the reference does not
+// matter: all versions of a kind have the same size.
+func (c *Controller) scale(ctx context.Context, h *autoscaling.HorizontalPodAutoscaler) (schema.GroupResource, *autoscalingv1.Scale, error) {
+	ref := h.Spec.ScaleTargetRef
+	gv, err := schema.ParseGroupVersion(ref.APIVersion)
+	if err != nil {
+		return schema.GroupResource{}, nil, err
+	}
+	mappings, err := c.config.Mapper.RESTMappings(schema.GroupKind{Group: gv.Group, Kind: ref.Kind})
+	if err != nil {
+		return schema.GroupResource{}, nil, err
+	}
+	var first error
+	for _, m := range mappings {
+		target := m.Resource.GroupResource()
+		s, err := c.config.Scales.Scales(h.Namespace).Get(ctx, target, ref.Name, metav1.GetOptions{})
+		if err == nil {
+			return target, s, nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return schema.GroupResource{}, nil, first
+}
+
 // recent drops changes that no policy can look back on.
 func recent(changes []Change, now time.Time) []Change {
 	for len(changes) > 0 && changes[0].At.Before(now.Add(-30*time.Minute)) {
 		changes = changes[1:]
 	}
 	return changes
-}
-
-// measure takes the highest number that any metric asks for. why names the
-// metric, or the reason of the failure.
-func (c *Controller) measure(ctx context.Context, h *autoscaling.HorizontalPodAutoscaler, raw string, current int32) (n int32, why string, err error) {
-	if raw == "" {
-		return 0, "InvalidSelector", errors.New("selector is required")
-	}
-	selector, err := labels.Parse(raw)
-	if err != nil {
-		return 0, "InvalidSelector", fmt.Errorf("couldn't convert selector into a corresponding internal selector object: %w", err)
-	}
-	pods, err := c.pods.Pods(h.Namespace).List(selector)
-	if err != nil {
-		return 0, "FailedGetPods", err
-	}
-	h.Status.CurrentMetrics = nil
-	var failure error
-	failed := ""
-	for _, spec := range h.Spec.Metrics {
-		m, label, reason, err := c.one(ctx, h.Namespace, selector, pods, spec, current)
-		if err != nil {
-			failure, failed = errors.Join(failure, err), reason
-			c.parts.Events.Event(h, v1.EventTypeWarning, reason, err.Error())
-			continue
-		}
-		h.Status.CurrentMetrics = append(h.Status.CurrentMetrics, m.status)
-		if why == "" || m.replicas > n {
-			n, why = m.replicas, label
-		}
-	}
-	// With a part of the metrics unknown, growing is safe and shrinking is not.
-	if failure != nil && (why == "" || n < current) {
-		return 0, failed, failure
-	}
-	return n, why, nil
-}
-
-func (c *Controller) one(ctx context.Context, namespace string, selector labels.Selector, pods []*v1.Pod, spec autoscaling.MetricSpec, current int32) (m measured, label, reason string, err error) {
-	var name v1.ResourceName
-	var target autoscaling.MetricTarget
-	container := ""
-	switch {
-	case spec.Type == autoscaling.ResourceMetricSourceType && spec.Resource != nil:
-		name, target, label, reason = spec.Resource.Name, spec.Resource.Target, string(spec.Resource.Name)+" resource", "FailedGetResourceMetric"
-	case spec.Type == autoscaling.ContainerResourceMetricSourceType && spec.ContainerResource != nil:
-		name, target, container = spec.ContainerResource.Name, spec.ContainerResource.Target, spec.ContainerResource.Container
-		label, reason = string(name)+" container resource", "FailedGetContainerResourceMetric"
-	default:
-		return m, "", "FailedGet" + string(spec.Type) + "Metric", fmt.Errorf("unable to fetch metrics of type %s: no API server serves custom or external metrics", spec.Type)
-	}
-	got, err := samples(ctx, c.config.Metrics, name, namespace, selector, container)
-	if err != nil {
-		return m, label, reason, fmt.Errorf("failed to get %s utilization: %w", name, err)
-	}
-	g := Group(pods, got, name == v1.ResourceCPU, c.parts.Clock.Now())
-	if g.Ready == 0 && len(g.Missing) == len(pods) {
-		return m, label, reason, fmt.Errorf("failed to get %s utilization: did not receive metrics for targeted pods (pods might be unready)", name)
-	}
-	value := autoscaling.MetricValueStatus{}
-	var sum int64
-	for _, s := range got {
-		sum += s.Value
-	}
-	if len(got) > 0 {
-		value.AverageValue = resource.NewMilliQuantity(sum/int64(len(got)), resource.DecimalSI)
-	}
-	if target.AverageUtilization != nil {
-		asked, err := requests(pods, name, container)
-		if err != nil {
-			return m, label, reason, fmt.Errorf("failed to get %s utilization: %w", name, err)
-		}
-		label += " utilization (percentage of request)"
-		m.replicas = Want(current, got, asked, g, float64(*target.AverageUtilization)/100)
-		var total int64
-		for pod := range got {
-			total += asked[pod]
-		}
-		if total > 0 {
-			value.AverageUtilization = ptr.To(int32(sum * 100 / total))
-		}
-	} else if target.AverageValue != nil {
-		m.replicas = Want(current, got, nil, g, float64(target.AverageValue.MilliValue()))
-	} else {
-		return m, label, reason, errors.New("invalid resource metric source: neither an average utilization target nor an average value (usage) target was set")
-	}
-	m.status.Type = spec.Type
-	if container == "" {
-		m.status.Resource = &autoscaling.ResourceMetricStatus{Name: name, Current: value}
-	} else {
-		m.status.ContainerResource = &autoscaling.ContainerResourceMetricStatus{Name: name, Container: container, Current: value}
-	}
-	return m, label, "", nil
 }

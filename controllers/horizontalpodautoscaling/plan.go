@@ -7,13 +7,13 @@ import (
 
 	autoscaling "k8s.io/api/autoscaling/v2"
 	v1 "k8s.io/api/core/v1"
-	"k8s.io/utils/ptr"
 
 	"skiff/controllers/podcontrol"
 )
 
 const (
-	// tolerance is the deviation from the target that changes nothing.
+	// tolerance is the deviation from the target that changes nothing, where the
+	// autoscaler's rules name no other.
 	tolerance = 0.1
 	// warmup is how long a new pod's CPU is not believed, readiness how long its
 	// first readiness may take.
@@ -74,34 +74,63 @@ func Group(pods []*v1.Pod, samples map[string]Sample, cpu bool, now time.Time) G
 	return g
 }
 
-// Want is the number of pods that brings the samples to the target, which is a
-// sum over one pod (relative false) or a part of what it requests. requests is
-// nil for sums.
-func Want(current int32, samples map[string]Sample, requests map[string]int64, g Groups, target float64) int32 {
+// counted leaves the samples that say something about the load.
+func (g Groups) counted(samples map[string]Sample) map[string]int64 {
 	values := map[string]int64{}
 	for name, s := range samples {
 		if !slices.Contains(g.Unready, name) && !slices.Contains(g.Ignored, name) {
 			values[name] = s.Value
 		}
 	}
-	ratio, ok := usage(values, requests, target)
+	return values
+}
+
+// Tolerances are the deviations from the target, down and up, that change
+// nothing.
+type Tolerances struct {
+	Down, Up float64
+}
+
+func tolerances(h *autoscaling.HorizontalPodAutoscaler) Tolerances {
+	t := Tolerances{tolerance, tolerance}
+	b := h.Spec.Behavior
+	if b != nil && b.ScaleDown != nil && b.ScaleDown.Tolerance != nil {
+		t.Down = b.ScaleDown.Tolerance.AsApproximateFloat64()
+	}
+	if b != nil && b.ScaleUp != nil && b.ScaleUp.Tolerance != nil {
+		t.Up = b.ScaleUp.Tolerance.AsApproximateFloat64()
+	}
+	return t
+}
+
+func (t Tolerances) within(ratio float64) bool { return 1-t.Down <= ratio && ratio <= 1+t.Up }
+
+// Want is the number of pods that brings the counted values to the target,
+// which is what one pod should use or, where requests is not nil, the percentage
+// of what it requests.
+func Want(current int32, counted, requests map[string]int64, g Groups, target int64, t Tolerances) int32 {
+	ratio, ok := usage(counted, requests, target)
 	if !ok {
 		return current
 	}
 	up := ratio > 1
 	if len(g.Missing) == 0 && (!up || len(g.Unready) == 0) {
-		if math.Abs(1-ratio) <= tolerance {
+		if t.within(ratio) {
 			return current
 		}
 		return int32(math.Ceil(ratio * float64(g.Ready)))
+	}
+	values := map[string]int64{}
+	for name, v := range counted {
+		values[name] = v
 	}
 	// What is not known speaks against the change.
 	for _, name := range g.Missing {
 		switch {
 		case ratio < 1 && requests != nil:
-			values[name] = int64(float64(requests[name]) * max(1, target))
+			values[name] = requests[name] * max(100, target) / 100
 		case ratio < 1:
-			values[name] = int64(target)
+			values[name] = target
 		default:
 			values[name] = 0
 		}
@@ -112,7 +141,7 @@ func Want(current int32, samples map[string]Sample, requests map[string]int64, g
 		}
 	}
 	again, ok := usage(values, requests, target)
-	if !ok || math.Abs(1-again) <= tolerance || ratio < 1 && again > 1 || ratio > 1 && again < 1 {
+	if !ok || t.within(again) || ratio < 1 && again > 1 || ratio > 1 && again < 1 {
 		return current
 	}
 	n := int32(math.Ceil(again * float64(len(values))))
@@ -122,181 +151,60 @@ func Want(current int32, samples map[string]Sample, requests map[string]int64, g
 	return n
 }
 
-func usage(values map[string]int64, requests map[string]int64, target float64) (float64, bool) {
+// usage is how the values relate to the target. It is rounded down to whole
+// percents, or to whole thousandths per pod, before it is compared: that is what
+// the status shows.
+func usage(values, requests map[string]int64, target int64) (float64, bool) {
 	if len(values) == 0 || target == 0 {
 		return 0, false
 	}
+	if requests == nil {
+		return float64(average(values)) / float64(target), true
+	}
+	percent, ok := utilization(values, requests)
+	return float64(percent) / float64(target), ok
+}
+
+func average(values map[string]int64) int64 {
+	var sum int64
+	for _, v := range values {
+		sum += v
+	}
+	return sum / int64(len(values))
+}
+
+func utilization(values, requests map[string]int64) (percent int32, ok bool) {
 	var sum, asked int64
 	for name, v := range values {
-		sum += v
-		asked += requests[name]
-	}
-	if requests == nil {
-		return float64(sum) / float64(len(values)) / target, true
+		// The metrics API may still know pods that are gone.
+		if r, known := requests[name]; known {
+			sum, asked = sum+v, asked+r
+		}
 	}
 	if asked == 0 {
 		return 0, false
 	}
-	return float64(sum) / float64(asked) / target, true
+	return int32(sum * 100 / asked), true
 }
 
-// Change is a past scaling, or a past recommendation.
-type Change struct {
-	Replicas int32
-	At       time.Time
-}
-
-// History is what the rules of behaviour look back on.
-type History struct {
-	Recommendations []Change
-	Ups, Downs      []Change // by how much
-}
-
-// Decision is the size to set and how it came about.
-type Decision struct {
-	Replicas       int32
-	Stabilized     string
-	Limited        bool
-	LimitedReason  string
-	LimitedMessage string
-}
-
-// Behave bounds a recommendation by the autoscaler's rules and limits.
-func Behave(h *autoscaling.HorizontalPodAutoscaler, current, wanted int32, history *History, now time.Time) Decision {
-	up, down := rules(h)
-	low := ptr.Deref(h.Spec.MinReplicas, 1)
-	upWindow, downWindow := window(up, 0), window(down, 300)
-	longest := max(upWindow, downWindow)
-	history.Recommendations = slices.DeleteFunc(history.Recommendations, func(c Change) bool { return c.At.Before(now.Add(-longest)) })
-	floor, ceiling := wanted, wanted
-	for _, c := range history.Recommendations {
-		if !c.At.Before(now.Add(-upWindow)) {
-			floor = min(floor, c.Replicas)
-		}
-		if !c.At.Before(now.Add(-downWindow)) {
-			ceiling = max(ceiling, c.Replicas)
-		}
-	}
-	history.Recommendations = append(history.Recommendations, Change{wanted, now})
-	d := Decision{Replicas: current}
-	if d.Replicas < floor {
-		d.Replicas = floor
-	}
-	if d.Replicas > ceiling {
-		d.Replicas = ceiling
-	}
+// WantTotal is the number of pods where one value stands for all of them and
+// should be the target; ready is how many pods are Ready.
+func WantTotal(current int32, ready int, value, target int64, t Tolerances) int32 {
+	ratio := float64(value) / float64(target)
 	switch {
-	case d.Replicas < wanted:
-		d.Stabilized = "ScaleUpStabilized"
-	case d.Replicas > wanted:
-		d.Stabilized = "ScaleDownStabilized"
-	}
-	limit := func(n int32, reason, message string) {
-		d.Replicas, d.Limited, d.LimitedReason, d.LimitedMessage = n, true, reason, message
-	}
-	switch {
-	case d.Replicas > current:
-		if most := atMost(up, current, history.Ups, history.Downs, now); d.Replicas > most {
-			limit(max(most, current), "ScaleUpLimit", "the desired replica count is increasing faster than the maximum scale rate")
-		}
-	case d.Replicas < current:
-		if least := atLeast(down, current, history.Ups, history.Downs, now); d.Replicas < least {
-			limit(min(least, current), "ScaleDownLimit", "the desired replica count is decreasing faster than the maximum scale rate")
-		}
-	}
-	switch {
-	case d.Replicas > h.Spec.MaxReplicas:
-		limit(h.Spec.MaxReplicas, "TooManyReplicas", "the desired replica count is more than the maximum replica count")
-	case d.Replicas < low:
-		limit(low, "TooFewReplicas", "the desired replica count is less than the minimum replica count")
-	}
-	return d
-}
-
-func window(r *autoscaling.HPAScalingRules, otherwise int32) time.Duration {
-	return time.Duration(ptr.Deref(r.StabilizationWindowSeconds, otherwise)) * time.Second
-}
-
-// rules are the autoscaler's, with the defaults in the gaps.
-func rules(h *autoscaling.HorizontalPodAutoscaler) (up, down *autoscaling.HPAScalingRules) {
-	most := autoscaling.MaxChangePolicySelect
-	up = &autoscaling.HPAScalingRules{SelectPolicy: &most, Policies: []autoscaling.HPAScalingPolicy{
-		{Type: autoscaling.PodsScalingPolicy, Value: 4, PeriodSeconds: 15}, {Type: autoscaling.PercentScalingPolicy, Value: 100, PeriodSeconds: 15},
-	}}
-	down = &autoscaling.HPAScalingRules{SelectPolicy: &most, Policies: []autoscaling.HPAScalingPolicy{
-		{Type: autoscaling.PercentScalingPolicy, Value: 100, PeriodSeconds: 15},
-	}}
-	if b := h.Spec.Behavior; b != nil {
-		merge(up, b.ScaleUp)
-		merge(down, b.ScaleDown)
-	}
-	return up, down
-}
-
-func merge(into, from *autoscaling.HPAScalingRules) {
-	if from == nil {
-		return
-	}
-	if from.StabilizationWindowSeconds != nil {
-		into.StabilizationWindowSeconds = from.StabilizationWindowSeconds
-	}
-	if from.SelectPolicy != nil {
-		into.SelectPolicy = from.SelectPolicy
-	}
-	if from.Policies != nil {
-		into.Policies = from.Policies
-	}
-}
-
-func within(changes []Change, period time.Duration, now time.Time) (n int32) {
-	for _, c := range changes {
-		if c.At.After(now.Add(-period)) {
-			n += c.Replicas
-		}
-	}
-	return n
-}
-
-func atMost(r *autoscaling.HPAScalingRules, current int32, ups, downs []Change, now time.Time) int32 {
-	if *r.SelectPolicy == autoscaling.DisabledPolicySelect {
+	case current == 0:
+		return int32(math.Ceil(ratio))
+	case t.within(ratio):
 		return current
 	}
-	var limits []int32
-	for _, p := range r.Policies {
-		period := time.Duration(p.PeriodSeconds) * time.Second
-		start := current - within(ups, period, now) + within(downs, period, now)
-		if p.Type == autoscaling.PodsScalingPolicy {
-			limits = append(limits, start+p.Value)
-		} else {
-			limits = append(limits, int32(math.Ceil(float64(start)*(1+float64(p.Value)/100))))
-		}
-	}
-	return pick(limits, *r.SelectPolicy == autoscaling.MinChangePolicySelect, current)
+	return int32(math.Ceil(ratio * float64(ready)))
 }
 
-func atLeast(r *autoscaling.HPAScalingRules, current int32, ups, downs []Change, now time.Time) int32 {
-	if *r.SelectPolicy == autoscaling.DisabledPolicySelect {
-		return current
+// WantShared is the number of pods where one value is shared by all of them, of
+// which the target is one pod's part.
+func WantShared(replicas int32, value, target int64, t Tolerances) int32 {
+	if t.within(float64(value) / (float64(target) * float64(replicas))) {
+		return replicas
 	}
-	var limits []int32
-	for _, p := range r.Policies {
-		period := time.Duration(p.PeriodSeconds) * time.Second
-		start := current - within(ups, period, now) + within(downs, period, now)
-		if p.Type == autoscaling.PodsScalingPolicy {
-			limits = append(limits, start-p.Value)
-		} else {
-			limits = append(limits, int32(float64(start)*(1-float64(p.Value)/100)))
-		}
-	}
-	return pick(limits, *r.SelectPolicy != autoscaling.MinChangePolicySelect, current)
-}
-
-func pick(limits []int32, least bool, otherwise int32) int32 {
-	switch {
-	case len(limits) == 0:
-		return otherwise
-	case least:
-		return slices.Min(limits)
-	}
-	return slices.Max(limits)
+	return int32(math.Ceil(float64(value) / float64(target)))
 }
