@@ -42,6 +42,7 @@ func TestRules(t *testing.T) {
 		{"a pod certificate", "Pod", volume("projected: {sources: [{podCertificate: {signerName: a.b/c, keyType: X, keyPath: k}}]}"), `spec.volumes[0].projected.sources[0].podCertificate.keyType: Unsupported value: "X"`},
 		{"sleep", "Pod", "spec: {terminationGracePeriodSeconds: 5, containers: [" + container + ", lifecycle: {preStop: {sleep: {seconds: 9}}}}]}", `spec.containers[0].lifecycle.preStop.sleep: Invalid value: 9: must be non-negative and less than terminationGracePeriodSeconds (5)`},
 		{"a stop signal", "Pod", "spec: {containers: [" + container + ", lifecycle: {stopSignal: SIGTERM}}]}", "spec.containers[0].lifecycle.stopSignal: Forbidden: may not be set for containers with empty `spec.os.name`"},
+		{"a limit", "Pod", "spec: {containers: [" + container + ", resources: {requests: {example.com/gpu: 1}}}]}", `spec.containers[0].resources.limits: Required value: Limit must be set for non overcommitable resources`},
 		{"a divisor", "Pod", "spec: {containers: [" + container + ", env: [{name: A, valueFrom: {resourceFieldRef: {resource: limits.cpu, divisor: 2}}}]}]}", `only divisor's values 1m and 1 are supported with the cpu resource`},
 		{"a Windows user", "Pod", pod(`securityContext: {windowsOptions: {runAsUserName: 'a\b\c'}}`), `runAsUserName cannot contain more than one backslash`},
 		{"a Linux pod", "Pod", pod("os: {name: linux}, securityContext: {windowsOptions: {}}"), `spec.securityContext.windowsOptions: Forbidden: cannot be set for a linux pod`},

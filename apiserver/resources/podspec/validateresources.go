@@ -57,7 +57,7 @@ func validateResources(r *corev1.ResourceRequirements, at *field.Path) field.Err
 		errs = append(errs, quantity(name, q, at.Key(string(name)))...)
 	}
 	for name, q := range r.Requests {
-		at := at.Child("requests")
+		limits, at := at.Child("limits"), at.Child("requests")
 		errs = append(errs, resourceName(name, at.Key(string(name)))...)
 		errs = append(errs, quantity(name, q, at.Key(string(name)))...)
 		limit, limited := r.Limits[name]
@@ -67,7 +67,7 @@ func validateResources(r *corev1.ResourceRequirements, at *field.Path) field.Err
 		case limited && q.Cmp(limit) > 0:
 			errs = append(errs, field.Invalid(at, q.String(), fmt.Sprintf("must be less than or equal to %s limit of %s", name, limit.String())))
 		case !limited && !overcommit(name):
-			errs = append(errs, field.Required(at.Child("limits"), "Limit must be set for non overcommitable resources"))
+			errs = append(errs, field.Required(limits, "Limit must be set for non overcommitable resources"))
 		}
 	}
 	return errs
