@@ -244,7 +244,8 @@ func (c *Controller) classify(ctx context.Context, n Node, refs []metav1.OwnerRe
 // owner finds the object of a reference; gone when it surely does not exist.
 // An owner that cannot be resolved counts as there.
 func (c *Controller) owner(ctx context.Context, n Node, ref metav1.OwnerReference) (o *metav1.PartialObjectMetadata, gone bool, err error) {
-	if c.absent.has(ref.UID, n.Namespace) {
+	if c.absent.has(ref, n.Namespace) {
+		c.elsewhere(n, ref)
 		return nil, true, nil
 	}
 	gv, err := schema.ParseGroupVersion(ref.APIVersion)
@@ -271,16 +272,22 @@ func (c *Controller) owner(ctx context.Context, n Node, ref metav1.OwnerReferenc
 	}
 	o, err = c.metadata.Resource(mapping.Resource).Namespace(namespace).Get(ctx, ref.Name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) || err == nil && o.UID != ref.UID {
-		if known, ok := c.graph.Get(ref.UID); ok && !known.Virtual && known.Namespace != "" && known.Namespace != n.Namespace {
-			c.invalid(n, ref)
-		}
-		c.absent.add(ref.UID, n.Namespace)
+		c.elsewhere(n, ref)
+		c.absent.add(ref, n.Namespace)
 		return nil, true, nil
 	}
 	if err != nil {
 		return nil, false, err
 	}
 	return o, false, nil
+}
+
+// elsewhere tells of an owner that is in another namespace: there it owns nothing
+// of this one.
+func (c *Controller) elsewhere(n Node, ref metav1.OwnerReference) {
+	if known, ok := c.graph.Get(ref.UID); ok && !known.Virtual && known.Namespace != "" && known.Namespace != n.Namespace {
+		c.invalid(n, ref)
+	}
 }
 
 func (c *Controller) invalid(n Node, ref metav1.OwnerReference) {

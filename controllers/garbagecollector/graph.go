@@ -38,6 +38,13 @@ func (n *Node) Blocks(owner types.UID) bool {
 	return false
 }
 
+// means says whether a reference of one of namespace's objects is to the node: an
+// UID alone is not enough.
+func (n *Node) means(ref metav1.OwnerReference, namespace string) bool {
+	return (n.Namespace == "" || n.Namespace == namespace) &&
+		ref.APIVersion == n.Reference.APIVersion && ref.Kind == n.Reference.Kind && ref.Name == n.Reference.Name
+}
+
 // Graph holds who owns whom. Each change returns what to look at again.
 type Graph struct {
 	mu    sync.Mutex // guards nodes and what they hold
@@ -70,9 +77,9 @@ func (g *Graph) Observe(gvr schema.GroupVersionResource, gvk schema.GroupVersion
 	apiVersion, kind := gvk.ToAPIVersionAndKind()
 	n.Reference = metav1.OwnerReference{APIVersion: apiVersion, Kind: kind, Name: o.Name, UID: o.UID}
 	if virtual {
-		// References in other namespaces, or by another name, were never valid.
+		// References from other namespaces, or by another name, were never valid.
 		for uid, d := range n.dependents {
-			if d.Namespace != o.Namespace && o.Namespace != "" {
+			if slices.ContainsFunc(d.Owners, func(ref metav1.OwnerReference) bool { return ref.UID == o.UID && !n.means(ref, d.Namespace) }) {
 				a.Delete = append(a.Delete, uid)
 			}
 		}
@@ -127,8 +134,9 @@ func (g *Graph) setOwners(n *Node, owners []metav1.OwnerReference) []types.UID {
 			continue
 		}
 		owner.dependents[n.UID] = n
-		// An owner that is unknown may be gone; one that is leaving takes n along.
-		if owner.Virtual || owner.Foreground {
+		// An owner that is unknown may be gone, and so may what a reference names
+		// that has only the UID right; one that is leaving takes n along.
+		if owner.Virtual || owner.Foreground || !owner.means(ref, n.Namespace) {
 			again = append(again, n.UID)
 		}
 	}

@@ -33,6 +33,8 @@ func foreground(o *metav1.PartialObjectMetadata) {
 	o.Finalizers = []string{metav1.FinalizerDeleteDependents}
 }
 
+func misnamed(o *metav1.PartialObjectMetadata) { o.OwnerReferences[0].Name = "x" }
+
 func TestGraph(t *testing.T) {
 	for name, tc := range map[string]struct {
 		before []*metav1.PartialObjectMetadata
@@ -44,6 +46,18 @@ func TestGraph(t *testing.T) {
 		"a known owner is fine": {
 			[]*metav1.PartialObjectMetadata{thing("owner", nil)},
 			func(g *Graph) Attempts { return g.Observe(gvr, gvk, thing("a", nil, "owner")) }, nil, nil},
+		"an owner of another namespace is asked for": {
+			[]*metav1.PartialObjectMetadata{thing("owner", func(o *metav1.PartialObjectMetadata) { o.Namespace = "other" })},
+			func(g *Graph) Attempts { return g.Observe(gvr, gvk, thing("a", nil, "owner")) }, []string{"a"}, nil},
+		"an owner of the cluster is fine": {
+			[]*metav1.PartialObjectMetadata{thing("owner", func(o *metav1.PartialObjectMetadata) { o.Namespace = "" })},
+			func(g *Graph) Attempts { return g.Observe(gvr, gvk, thing("a", nil, "owner")) }, nil, nil},
+		"an owner by another name is asked for": {
+			[]*metav1.PartialObjectMetadata{thing("owner", nil)},
+			func(g *Graph) Attempts { return g.Observe(gvr, gvk, thing("a", misnamed, "owner")) }, []string{"a"}, nil},
+		"an owner that shows up was not what all meant": {
+			[]*metav1.PartialObjectMetadata{thing("a", misnamed, "owner"), thing("b", nil, "owner"), thing("c", func(o *metav1.PartialObjectMetadata) { o.Namespace = "other" }, "owner")},
+			func(g *Graph) Attempts { return g.Observe(gvr, gvk, thing("owner", nil)) }, []string{"a", "c"}, nil},
 		"an owner that goes takes its dependents": {
 			[]*metav1.PartialObjectMetadata{thing("owner", nil), thing("a", nil, "owner"), thing("b", nil, "owner")},
 			func(g *Graph) Attempts { return g.Forget("owner") }, []string{"a", "b"}, nil},
@@ -111,5 +125,18 @@ func TestDecide(t *testing.T) {
 		if got := Decide(tc.owners, tc.dependents); got != tc.want {
 			t.Errorf("%s: %v, want %v", name, got, tc.want)
 		}
+	}
+}
+
+// A reference that misnames an owner must not make it absent for those that name
+// it rightly: they would be deleted.
+func TestAbsentOwnersKeepReferencesApart(t *testing.T) {
+	ref := metav1.OwnerReference{APIVersion: "v1", Kind: "Thing", Name: "x", UID: "owner"}
+	a := newAbsentOwners(2)
+	a.add(ref, "ns")
+	right, kind := ref, ref
+	right.Name, kind.Kind = "owner", "Other"
+	if !a.has(ref, "ns") || a.has(right, "ns") || a.has(kind, "ns") || a.has(ref, "other") {
+		t.Errorf("absent are %v", a.known)
 	}
 }
