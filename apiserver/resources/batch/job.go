@@ -29,7 +29,7 @@ func jobs() resources.Resource {
 		table.Text("Duration", "How long the job ran, or has been running."), table.Age()),
 		append(table.ContainersColumns(), table.Wide(table.Text("Selector", "Label selector for pods.")))...)
 	main, status := resources.SpecStatus(jobStrategy{
-		Generation:         true,
+		Generation: true, AllowUnconditionalUpdate: true,
 		DefaultPropagation: ptr.To(metav1.DeletePropagationOrphan),
 		PrepareForCreate:   func(_ context.Context, j *batchv1.Job) { generateSelector(j) },
 		Validate:           validateJob,

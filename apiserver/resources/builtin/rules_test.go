@@ -116,3 +116,14 @@ func createErrors(t *testing.T, kind, text string) string {
 	t.Fatalf("no kind %s", kind)
 	return ""
 }
+
+// TestUnconditionalUpdates names kinds that PUT may, and may not, overwrite without
+// a resourceVersion.
+func TestUnconditionalUpdates(t *testing.T) {
+	want := map[string]bool{"Pod": true, "Job": true, "CronJob": true, "Deployment": true, "CSIDriver": false, "VolumeAttachment": false, "CustomResourceDefinition": false}
+	for _, r := range builtin.Resources() {
+		if allowed, listed := want[r.Kind]; listed && r.Strategy.AllowUnconditionalUpdate != allowed {
+			t.Errorf("%s may be updated without a version: %v, want %v", r.Kind, !allowed, allowed)
+		}
+	}
+}
