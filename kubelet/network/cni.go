@@ -26,6 +26,9 @@ type CNIConfig struct {
 	CacheDir string
 	// Timeout bounds one call of the plugins. Default 4 minutes.
 	Timeout time.Duration
+	// StatusTimeout bounds the question how a network is, which the node's own
+	// readiness waits for. Default 10 seconds.
+	StatusTimeout time.Duration
 }
 
 // CNI connects pods by CNI plugins.
@@ -42,7 +45,10 @@ func NewCNI(cfg CNIConfig) (*CNI, error) {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = 4 * time.Minute
 	}
-	return &CNI{cfg: cfg, lib: libcni.NewCNIConfigWithCacheDir(cfg.BinDirs, cfg.CacheDir, nil)}, nil
+	if cfg.StatusTimeout == 0 {
+		cfg.StatusTimeout = 10 * time.Second
+	}
+	return &CNI{cfg: cfg, lib: libcni.NewCNIConfigWithCacheDir(cfg.BinDirs, cfg.CacheDir, &pluginExec{})}, nil
 }
 
 // Configured tells whether there is a network configuration.
@@ -142,7 +148,7 @@ func (c *CNI) Setup(ctx context.Context, pod Pod) (Result, error) {
 	}
 	raw, err := c.lib.AddNetworkList(ctx, list, c.runtimeConf(pod))
 	if err != nil {
-		return Result{}, fmt.Errorf("plugin failed (add): %w", err)
+		return Result{}, err // it names the plugin and what it was to do
 	}
 	return cniResult(raw)
 }
@@ -169,10 +175,30 @@ func cniResult(raw types.Result) (Result, error) {
 	return out, nil
 }
 
-// Teardown implements Plugin.
+// Teardown implements Plugin. A pod is taken down by the networks that it was
+// set up by, whatever the configuration says now.
 func (c *CNI) Teardown(ctx context.Context, pod Pod) error {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
+	attached, err := c.lib.GetCachedAttachments(pod.ID)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, a := range attached {
+		list, err := libcni.NetworkConfFromBytes(a.Config)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("configuration that network %q was set up by: %w", a.Network, err))
+			continue
+		}
+		errs = append(errs, c.lib.DelNetworkList(ctx, list, &libcni.RuntimeConf{
+			ContainerID: a.ContainerID, NetNS: pod.NetNSPath, IfName: a.IfName, Args: a.CniArgs, CapabilityArgs: a.CapabilityArgs,
+		}))
+	}
+	if len(attached) > 0 {
+		return errors.Join(errs...)
+	}
+	// It was not set up to the end.
 	list, err := c.list()
 	if errors.Is(err, ErrNotReady) {
 		return nil // without plugins there is no one to ask
@@ -180,14 +206,13 @@ func (c *CNI) Teardown(ctx context.Context, pod Pod) error {
 	if err != nil {
 		return err
 	}
-	if err := c.lib.DelNetworkList(ctx, list, c.runtimeConf(pod)); err != nil {
-		return fmt.Errorf("plugin failed (delete): %w", err)
-	}
-	return nil
+	return c.lib.DelNetworkList(ctx, list, c.runtimeConf(pod))
 }
 
 // Check implements Plugin.
 func (c *CNI) Check(ctx context.Context, pod Pod) error {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.StatusTimeout)
+	defer cancel()
 	list, err := c.list()
 	if err != nil {
 		return err
@@ -197,6 +222,8 @@ func (c *CNI) Check(ctx context.Context, pod Pod) error {
 
 // Status implements Plugin.
 func (c *CNI) Status(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.StatusTimeout)
+	defer cancel()
 	list, err := c.list()
 	if err != nil {
 		return err

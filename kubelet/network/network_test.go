@@ -2,7 +2,6 @@ package network
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -321,47 +320,6 @@ func TestAddresses(t *testing.T) {
 	got, err := a.allocate("again", small[:1])
 	if err != nil || got[0] != netip.MustParseAddr("10.0.0.3") {
 		t.Errorf("allocated %v, %v", got, err)
-	}
-}
-
-// Covers: net.cni
-func TestCNIConfiguration(t *testing.T) {
-	dir := t.TempDir()
-	conf, bin := filepath.Join(dir, "net.d"), filepath.Join(dir, "bin")
-	for _, d := range []string{conf, bin} {
-		if err := os.MkdirAll(d, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	c, err := NewCNI(CNIConfig{ConfDir: conf, BinDirs: []string{bin}, CacheDir: filepath.Join(dir, "cache")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if c.Configured() {
-		t.Error("an empty folder is a configuration")
-	}
-	list, err := json.Marshal(map[string]any{"cniVersion": "1.0.0", "name": "test", "plugins": []any{map[string]any{"type": "fake"}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(conf, "10-test.conflist"), list, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	script := "#!/bin/sh\ncat >/dev/null\ncase $CNI_COMMAND in ADD) echo '{\"cniVersion\":\"1.0.0\",\"interfaces\":[{\"name\":\"eth0\",\"mac\":\"0a:0b:0c:0d:0e:0f\",\"sandbox\":\"x\"}],\"ips\":[{\"address\":\"10.9.8.7/24\",\"interface\":0}]}';; VERSION) echo '{\"cniVersion\":\"1.0.0\",\"supportedVersions\":[\"1.0.0\"]}';; esac\n"
-	if err := os.WriteFile(filepath.Join(bin, "fake"), []byte(script), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	pod := Pod{ID: "one", Namespace: "default", Name: "p", NetNSPath: "/proc/self/ns/net"}
-	got, err := c.Setup(t.Context(), pod)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := Result{IPs: []netip.Addr{netip.MustParseAddr("10.9.8.7")}, Interface: "eth0", MAC: "0a:0b:0c:0d:0e:0f"}
-	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
-		t.Error(diff)
-	}
-	if err := c.Teardown(t.Context(), pod); err != nil {
-		t.Error(err)
 	}
 }
 
