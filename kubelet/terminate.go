@@ -31,13 +31,16 @@ func (k *Kubelet) terminate(ctx context.Context, r *record) (time.Duration, erro
 			}
 		}
 		k.status.Set(pod, st, r.static)
-		// Volumes stay for preStop hooks and for what the containers write.
-		if err := k.manager.KillPod(ctx, pod, state, r.grace); err != nil {
-			if ctx.Err() == nil {
-				k.recorder.Event(pod, v1.EventTypeWarning, "FailedKillPod", fmt.Sprintf("error killing pod: %v", err))
-			}
-			return time.Second, err
+	}
+	// Volumes stay for preStop hooks and for what the containers write. A sandbox
+	// that is not ready may still have a network to give back.
+	if err := k.manager.KillPod(ctx, pod, state, r.grace); err != nil {
+		if ctx.Err() == nil {
+			k.recorder.Event(pod, v1.EventTypeWarning, "FailedKillPod", fmt.Sprintf("error killing pod: %v", err))
 		}
+		return time.Second, err
+	}
+	if state.Active() {
 		if state, _, err = k.observe(ctx, r, false); err != nil {
 			return 0, err
 		}

@@ -120,7 +120,7 @@ func (m *Manager) KillPod(ctx context.Context, pod *v1.Pod, state *podstate.Pod,
 	for i := range state.Sandboxes {
 		s := &state.Sandboxes[i]
 		if stopErr := m.cfg.Runtime.StopPodSandbox(ctx, s.ID); stopErr != nil && !podstate.IsNotFound(stopErr) {
-			err = errors.Join(err, fmt.Errorf("stop sandbox %s of pod %s: %w", s.ID, Full(pod), stopErr))
+			err = errors.Join(err, fmt.Errorf("failed to %q for %q with KillPodSandboxError: %w", "KillPodSandbox", pod.UID, stopErr))
 		}
 	}
 	return err

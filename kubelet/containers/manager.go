@@ -166,9 +166,12 @@ func (m *Manager) Execute(ctx context.Context, pod *v1.Pod, state *podstate.Pod,
 		m.podEvent(pod, v1.EventTypeNormal, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
 	}
 	if plan.KillPod {
-		if len(state.Sandboxes) > 0 && state.Active() {
-			out.Changed = true
+		if len(state.Sandboxes) > 0 {
+			// Also where nothing runs: a sandbox whose network could not be given back
+			// is not followed by more of its kind.
+			out.Changed = state.Active()
 			if err := m.KillPod(ctx, pod, state, nil); err != nil {
+				m.podEvent(pod, v1.EventTypeWarning, "FailedKillPod", fmt.Sprintf("error killing pod: %v", err))
 				out.fail(err)
 				return out
 			}

@@ -19,13 +19,17 @@ const recordFile = "record.json"
 // phase is how far a sandbox has come.
 //
 //	creating -> ready -> stopped -> (removed)
-//	    \________________/
+//	    \        \        /
+//	     \------> ended -/
 type phase string
 
 const (
 	phaseCreating phase = "creating"
 	phaseReady    phase = "ready"
-	phaseStopped  phase = "stopped"
+	// phaseEnded is that of a sandbox which cannot be used, and whose network or
+	// shim could not be given back yet: whoever stops it tries that again.
+	phaseEnded   phase = "ended"
+	phaseStopped phase = "stopped"
 )
 
 // sandboxRecord is what is kept on disk of a sandbox.

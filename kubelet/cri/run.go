@@ -139,7 +139,7 @@ func (r *Runtime) recover(ctx context.Context) error {
 	if rc, ok := r.cfg.Network.(network.Reconciler); ok {
 		var live []string
 		for id, sb := range r.sandboxes {
-			if sb.phase() == phaseReady && !sb.hostNetwork() {
+			if sb.phase() != phaseStopped && !sb.hostNetwork() {
 				live = append(live, id)
 			}
 		}
@@ -161,7 +161,13 @@ func (r *Runtime) loadSandbox(ctx context.Context, rec sandboxRecord) error {
 	}
 	sb := r.newSandbox(rec, cfg)
 	if rec.Phase == phaseCreating || cfg.Metadata == nil {
-		return r.destroySandbox(ctx, sb)
+		err := r.destroySandbox(ctx, sb)
+		if err == nil || cfg.Metadata == nil {
+			return err
+		}
+		klog.FromContext(ctx).Error(err, "Could not clean up after a pod sandbox that was being made; its client may stop it", "sandbox", rec.ID)
+		r.endSandbox(ctx, sb)
+		return r.reserve(sandboxName(cfg.Metadata), rec.ID)
 	}
 	if err := r.reserve(sandboxName(cfg.Metadata), rec.ID); err != nil {
 		return err
@@ -169,7 +175,7 @@ func (r *Runtime) loadSandbox(ctx context.Context, rec sandboxRecord) error {
 	r.mu.Lock()
 	r.sandboxes[rec.ID] = sb
 	r.mu.Unlock()
-	if rec.Phase == phaseStopped {
+	if rec.Phase == phaseStopped || rec.Phase == phaseEnded {
 		return nil
 	}
 	var proc shimapi.Proc
@@ -178,7 +184,9 @@ func (r *Runtime) loadSandbox(ctx context.Context, rec sandboxRecord) error {
 	}
 	// The machine was started anew, or someone killed the shim.
 	if err := r.releaseSandbox(ctx, sb); err != nil {
-		return err
+		klog.FromContext(ctx).Error(err, "Could not release a pod sandbox whose shim is gone; its client may stop it", "sandbox", rec.ID)
+		r.endSandbox(ctx, sb)
+		return nil
 	}
 	return r.changeSandbox(sb, func(rec *sandboxRecord) { rec.Phase = phaseStopped })
 }
@@ -350,10 +358,9 @@ func (r *Runtime) shimEnded(ctx context.Context, sb *sandbox) {
 		}
 	}
 	if err := r.releaseSandbox(ctx, sb); err != nil {
-		log.Error(err, "Could not release a pod sandbox", "sandbox", sb.id)
-		return
-	}
-	if err := r.changeSandbox(sb, func(rec *sandboxRecord) { rec.Phase = phaseStopped }); err != nil {
+		log.Error(err, "Could not release a pod sandbox; its client may stop it", "sandbox", sb.id)
+		r.endSandbox(ctx, sb)
+	} else if err := r.changeSandbox(sb, func(rec *sandboxRecord) { rec.Phase = phaseStopped }); err != nil {
 		log.Error(err, "Could not record a pod sandbox's end", "sandbox", sb.id)
 	}
 	r.emit(sb.id, sb, runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT)

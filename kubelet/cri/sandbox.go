@@ -157,11 +157,12 @@ func (r *Runtime) RunPodSandbox(ctx context.Context, cfg *runtimeapi.PodSandboxC
 		cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 		defer cancel()
 		if cerr := r.destroySandbox(cleanup, sb); cerr != nil {
-			// The record stays; the next start tries again.
-			klog.FromContext(ctx).Error(cerr, "Could not clean up after a failed pod sandbox", "sandbox", id)
+			klog.FromContext(ctx).Error(cerr, "Could not clean up after a failed pod sandbox; its client may stop it", "sandbox", id)
+			r.endSandbox(ctx, sb)
+			return "", coded(err)
 		}
 		r.unreserve(name, id)
-		return "", coded(fmt.Errorf("failed to create sandbox: %w", err))
+		return "", coded(err)
 	}
 	r.mu.Lock()
 	r.sandboxes[id] = sb
@@ -170,6 +171,20 @@ func (r *Runtime) RunPodSandbox(ctx context.Context, cfg *runtimeapi.PodSandboxC
 	r.emit(id, sb, runtimeapi.ContainerEventType_CONTAINER_CREATED_EVENT)
 	r.emit(id, sb, runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT)
 	return id, nil
+}
+
+// endSandbox keeps a sandbox of which something could not be given back, so that
+// it is listed and can be stopped.
+func (r *Runtime) endSandbox(ctx context.Context, sb *sandbox) {
+	if err := r.changeSandbox(sb, func(rec *sandboxRecord) { rec.Phase = phaseEnded }); err != nil {
+		klog.FromContext(ctx).Error(err, "Could not record a pod sandbox's end", "sandbox", sb.id)
+		sb.mu.Lock()
+		sb.rec.Phase = phaseEnded
+		sb.mu.Unlock()
+	}
+	r.mu.Lock()
+	r.sandboxes[sb.id] = sb
+	r.mu.Unlock()
 }
 
 // checkUserNamespace refuses what would not be the namespace that was asked for:

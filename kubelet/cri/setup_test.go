@@ -69,6 +69,7 @@ type node struct {
 	cfg      cri.Config
 	net      *network.PointToPoint
 	registry string
+	wrap     func(network.Plugin) network.Plugin // when set, around the network
 
 	*cri.Runtime
 	stop func()
@@ -134,6 +135,9 @@ func (n *node) start() {
 		n.t.Fatal(err)
 	}
 	n.cfg.Network = n.net
+	if n.wrap != nil {
+		n.cfg.Network = n.wrap(n.net)
+	}
 	if n.Runtime, err = cri.New(n.cfg); err != nil {
 		n.t.Fatal(err)
 	}

@@ -1,0 +1,125 @@
+package cri_test
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"skiff/kubelet/network"
+)
+
+// brokenNetwork fails where it is told to.
+type brokenNetwork struct {
+	network.Plugin
+	setup, teardown atomic.Bool
+}
+
+func (b *brokenNetwork) Setup(ctx context.Context, pod network.Pod) (network.Result, error) {
+	if b.setup.Load() {
+		return network.Result{}, errors.New("no more addresses")
+	}
+	return b.Plugin.Setup(ctx, pod)
+}
+
+func (b *brokenNetwork) Teardown(ctx context.Context, pod network.Pod) error {
+	if b.teardown.Load() {
+		return errors.New("not now")
+	}
+	return b.Plugin.Teardown(ctx, pod)
+}
+
+// withBrokenNetwork starts the node anew with a network that can be broken.
+func withBrokenNetwork(t *testing.T) (*node, *brokenNetwork) {
+	n, b := newNode(t), &brokenNetwork{}
+	n.stop()
+	n.wrap = func(p network.Plugin) network.Plugin {
+		b.Plugin = p
+		return b
+	}
+	n.start()
+	return n, b
+}
+
+// notReady waits until the node has one sandbox, which is not ready.
+func (n *node) notReady() string {
+	n.t.Helper()
+	var list []*runtimeapi.PodSandbox
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		var err error
+		if list, err = n.ListPodSandbox(n.t.Context(), nil); err != nil {
+			n.t.Fatal(err)
+		}
+		if len(list) == 1 && list[0].State == runtimeapi.PodSandboxState_SANDBOX_NOTREADY {
+			return list[0].Id
+		}
+	}
+	n.t.Fatalf("sandboxes %v, want one that is not ready", list)
+	return ""
+}
+
+// A sandbox whose network could neither be set up nor given back is not lost:
+// it is listed, also by the next process, until its client has it stopped.
+func TestSandboxThatCannotBeGivenBack(t *testing.T) {
+	n, b := withBrokenNetwork(t)
+	b.setup.Store(true)
+	config := &runtimeapi.PodSandboxConfig{Metadata: &runtimeapi.PodSandboxMetadata{Name: "p", Namespace: "default", Uid: "u"}, Linux: &runtimeapi.LinuxPodSandboxConfig{}}
+	_, err := n.RunPodSandbox(t.Context(), config, "")
+	if err == nil || !strings.HasPrefix(err.Error(), "failed to setup network for sandbox") || !strings.HasSuffix(err.Error(), ": no more addresses") {
+		t.Errorf("error %v, want the network's words", err)
+	}
+	if list, err := n.ListPodSandbox(t.Context(), nil); err != nil || len(list) > 0 {
+		t.Fatalf("%d sandboxes (%v), want none: its network was given back", len(list), err)
+	}
+
+	b.teardown.Store(true)
+	if _, err := n.RunPodSandbox(t.Context(), config, ""); err == nil {
+		t.Fatal("the sandbox runs")
+	}
+	id := n.notReady()
+	n.stop()
+	n.start()
+	if again := n.notReady(); again != id {
+		t.Errorf("the next process has sandbox %s, want %s", again, id)
+	}
+	if err := n.StopPodSandbox(t.Context(), id); err == nil || !strings.Contains(err.Error(), "failed to destroy network for sandbox") {
+		t.Errorf("stopping it: error %v, want that of the network", err)
+	}
+	b.setup.Store(false)
+	b.teardown.Store(false)
+	if err := n.RemovePodSandbox(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	// Its name is free again.
+	n.pod("p")
+}
+
+// A pod that has lost its shim is over, also when its network cannot be given
+// back at once.
+func TestShimKilledAndNetworkBroken(t *testing.T) {
+	n, b := withBrokenNetwork(t)
+	n.pull()
+	sb, scfg := n.pod("p")
+	id := n.run(sb, scfg, "c", []string{"sleep"})
+	b.teardown.Store(true)
+	killShim(t, filepath.Join(n.cfg.RunDir, sb))
+	n.await(id, runtimeapi.ContainerState_CONTAINER_EXITED)
+	n.notReady()
+	if _, err := n.create(sb, scfg, "d", []string{"sleep"}); err == nil || !strings.Contains(err.Error(), "is not running") {
+		t.Errorf("a container in it: error %v, want that it is not running", err)
+	}
+	n.stop()
+	n.start()
+	if again := n.notReady(); again != sb {
+		t.Errorf("the next process has sandbox %s, want %s", again, sb)
+	}
+	b.teardown.Store(false)
+	if err := n.StopPodSandbox(t.Context(), sb); err != nil {
+		t.Error(err)
+	}
+}
