@@ -240,7 +240,7 @@ func lastWords(c *podstate.Container) string {
 		}
 		// The container wrote the file: read no more than its due, and follow
 		// no link that it may have planted.
-		f, err := os.OpenFile(m.HostPath, os.O_RDONLY|noFollow, 0)
+		f, err := logs.Open(m.HostPath)
 		if err != nil {
 			break
 		}

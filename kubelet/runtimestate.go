@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -15,8 +14,6 @@ import (
 	"skiff/kubelet/nodestatus"
 	"skiff/kubelet/status"
 )
-
-const noFollow = syscall.O_NOFOLLOW
 
 // runtimeState is what the runtime said about itself last.
 type runtimeState struct {

@@ -77,6 +77,8 @@ func (k *Kubelet) cleanUp(ctx context.Context, r *record) (time.Duration, error)
 		}
 		if k.cgroups != nil {
 			if err := k.cgroups.RemovePod(pod.UID); err != nil {
+				// The pod stays until it is gone: tell why.
+				k.recorder.Event(pod, v1.EventTypeWarning, "FailedKillPod", fmt.Sprintf("error killing pod: %v", err))
 				return 0, err
 			}
 		}

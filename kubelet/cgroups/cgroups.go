@@ -277,42 +277,6 @@ func (m *Manager) allHierarchies() []string {
 	return m.hierarchies
 }
 
-// RemovePod removes the pod's cgroup, whatever its class was. Processes left
-// in it are an error.
-func (m *Manager) RemovePod(uid types.UID) error {
-	var errs []error
-	for _, h := range m.allHierarchies() {
-		for _, c := range []string{"", "burstable", "besteffort"} {
-			if err := removeTree(filepath.Join(h, m.cfg.Root, "kubepods", c, "pod"+string(uid))); err != nil {
-				errs = append(errs, err)
-			}
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// removeTree removes a cgroup and those below it, leaves first.
-func removeTree(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		return err
-	}
-	for _, e := range entries {
-		if e.IsDir() {
-			if err := removeTree(filepath.Join(dir, e.Name())); err != nil {
-				return err
-			}
-		}
-	}
-	if err := unix.Rmdir(dir); err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("remove cgroup %s: %w", dir, err)
-	}
-	return nil
-}
-
 // Pods lists the pods that have a cgroup, for the cleaning of orphans.
 func (m *Manager) Pods() map[types.UID]bool {
 	out := map[types.UID]bool{}

@@ -88,6 +88,10 @@ func (l cgroupLayout) kill(cgroup string) {
 	}
 	for range 50 {
 		left := false
+		if freezer := l.file("freezer", cgroup, "freezer.state"); freezer != "" && !l.unified {
+			// On v1 a frozen process ends only when it is thawed.
+			_ = os.WriteFile(freezer, []byte("THAWED"), 0)
+		}
 		for _, dir := range l.all {
 			data, err := os.ReadFile(filepath.Join(dir, cgroup, "cgroup.procs"))
 			if err != nil {

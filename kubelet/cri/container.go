@@ -282,7 +282,7 @@ func (r *Runtime) StartContainer(ctx context.Context, id string) error {
 		werr := c.change(func(rec *containerRecord) { rec.StartError, rec.FailedAt = err.Error(), now.UnixNano() })
 		c.ended(startFailure(err.Error(), now))
 		r.emit(c.id, c.sandbox, runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT)
-		return coded(errors.Join(fmt.Errorf("failed to start container %q: %w", c.id, err), werr))
+		return coded(errors.Join(fmt.Errorf("failed to start container %q: %w", c.cfg.GetMetadata().GetName(), err), werr))
 	}
 	c.started(info.Pid, info.StartedAt)
 	r.emit(c.id, c.sandbox, runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT)

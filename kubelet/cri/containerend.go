@@ -109,7 +109,8 @@ func (r *Runtime) RemoveContainer(ctx context.Context, id string) error {
 	if err := c.sandbox.shim.Forget(ctx, c.id); err != nil && !errors.Is(err, shimapi.ErrGone) {
 		return coded(fmt.Errorf("failed to remove container %q: %w", c.id, err))
 	}
-	r.layout.remove(c.record().CgroupID)
+	// What is left in it was moved there by someone else.
+	r.layout.kill(c.record().CgroupID)
 	if err := removeFolder(c.dir); err != nil {
 		return coded(fmt.Errorf("failed to remove container %q: %w", c.id, err))
 	}

@@ -29,6 +29,7 @@ import (
 type sandbox struct {
 	id   string
 	dir  string // of its shim
+	disk string // of its record, and of the files that its containers may write
 	cfg  *runtimeapi.PodSandboxConfig
 	shim *shimapi.Client
 
@@ -212,7 +213,7 @@ func checkUserNamespace(u *runtimeapi.UserNamespace) error {
 
 func (r *Runtime) newSandbox(rec sandboxRecord, cfg *runtimeapi.PodSandboxConfig) *sandbox {
 	dir := r.shimDir(rec.ID)
-	return &sandbox{id: rec.ID, dir: dir, cfg: cfg, rec: rec, shim: shimapi.NewClient(dir)}
+	return &sandbox{id: rec.ID, dir: dir, disk: r.sandboxDir(rec.ID), cfg: cfg, rec: rec, shim: shimapi.NewClient(dir)}
 }
 
 func (r *Runtime) setUpSandbox(ctx context.Context, sb *sandbox) error {
@@ -281,13 +282,32 @@ func (sb *sandbox) hostname() string {
 	return name
 }
 
-// Names of what the containers of a sandbox share, in the shim's folder.
+// sharedMemory is where a sandbox's /dev/shm is, in the shim's folder.
+const sharedMemory = "shm"
+
+// Names of the files that the containers of a sandbox share and may write.
 const (
-	sharedMemory = "shm"
 	resolvFile   = "resolv.conf"
 	hostnameFile = "hostname"
 	hostsFile    = "hosts"
 )
+
+// sharedFile is the path of one of the sandbox's files. They are on the disk: the
+// shim's folder is in memory, which a container could fill through them.
+func (sb *sandbox) sharedFile(name string) string {
+	path := filepath.Join(sb.disk, name)
+	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
+		if old := filepath.Join(sb.dir, name); isFile(old) {
+			return old // an earlier version made it
+		}
+	}
+	return path
+}
+
+func isFile(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode().IsRegular()
+}
 
 // writeSandboxFiles makes the files and the shared memory of a pod.
 func (r *Runtime) writeSandboxFiles(sb *sandbox) error {
@@ -305,7 +325,7 @@ func (r *Runtime) writeSandboxFiles(sb *sandbox) error {
 		name string
 		data []byte
 	}{{resolvFile, resolv}, {hostnameFile, []byte(sb.hostname() + "\n")}, {hostsFile, hosts}} {
-		if err := os.WriteFile(filepath.Join(sb.dir, f.name), f.data, 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(sb.disk, f.name), f.data, 0o644); err != nil {
 			return err
 		}
 	}

@@ -55,7 +55,7 @@ func (b *specBuilder) mounts() ([]specs.Mount, string, error) {
 
 	files := []struct{ name, at string }{{hostsFile, "/etc/hosts"}, {resolvFile, "/etc/resolv.conf"}, {hostnameFile, "/etc/hostname"}}
 	for _, f := range files {
-		m := bind(filepath.Join(b.sandbox.dir, f.name), f.at, "rbind", "rprivate")
+		m := bind(b.sandbox.sharedFile(f.name), f.at, "rbind", "rprivate")
 		if sc.ReadonlyRootfs {
 			m.Options = append(m.Options, "ro")
 		} else {

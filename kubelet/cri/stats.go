@@ -104,11 +104,37 @@ func (r *Runtime) containerStats(c *container) *runtimeapi.ContainerStats {
 		out.Cpu, out.Memory, out.Swap, _ = r.sample(c.id, c.record().CgroupID)
 	}
 	disk := r.usage.diskOf(c.id, filepath.Join(c.dir, upperDir), time.Now())
+	disk.bytes += r.sharedUsage(c)
 	out.WritableLayer = &runtimeapi.FilesystemUsage{
 		Timestamp: disk.at.UnixNano(), FsId: &runtimeapi.FilesystemIdentifier{Mountpoint: r.cfg.StateDir},
 		UsedBytes: value(disk.Bytes), InodesUsed: value(disk.Inodes),
 	}
 	return out
+}
+
+// sharedUsage is what the sandbox's files take on the disk, when its containers
+// have made them large. The first of those that run is charged with it.
+func (r *Runtime) sharedUsage(c *container) uint64 {
+	const asMade = 64 << 10 // as much as the runtime itself writes, and more
+	var sum uint64
+	for _, name := range []string{resolvFile, hostnameFile, hostsFile} {
+		var st syscall.Stat_t
+		if err := syscall.Lstat(c.sandbox.sharedFile(name), &st); err == nil {
+			sum += uint64(st.Blocks) * 512
+		}
+	}
+	if sum <= asMade {
+		return 0
+	}
+	for _, other := range r.containersOf(c.sandbox.id) {
+		if other.state() == runtimeapi.ContainerState_CONTAINER_RUNNING {
+			if other == c {
+				return sum
+			}
+			break
+		}
+	}
+	return 0
 }
 
 // ContainerStats implements RuntimeService.

@@ -59,10 +59,16 @@ func (r *Rotator) Rotate(ctx context.Context) error {
 			continue
 		}
 		path := resp.GetStatus().GetLogPath()
-		info, err := os.Stat(path)
+		info, err := os.Lstat(path)
 		if errors.Is(err, os.ErrNotExist) {
 			// An earlier rotation got as far as the renaming.
 			errs = append(errs, r.Runtime.ReopenContainerLog(ctx, c.Id))
+			continue
+		}
+		if err == nil && !info.Mode().IsRegular() {
+			// Something that a container may have put there: it is not read.
+			err = os.Remove(path)
+			errs = append(errs, err, r.Runtime.ReopenContainerLog(ctx, c.Id))
 			continue
 		}
 		if err == nil && info.Size() >= r.MaxSize {
@@ -114,9 +120,9 @@ func (r *Rotator) rotate(ctx context.Context, id, path string) error {
 }
 
 func compress(path string) (err error) {
-	in, err := os.Open(path)
+	in, err := Open(path)
 	if err != nil {
-		return err
+		return errors.Join(err, os.Remove(path))
 	}
 	defer func() { _ = in.Close() }()
 	tmp := path + ".tmp"

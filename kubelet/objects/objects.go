@@ -202,7 +202,7 @@ func (c *Cache) get(ctx context.Context, k key) (runtime.Object, bool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e.object == nil {
-		return nil, true, apierrors.NewNotFound(schema.GroupResource{Resource: k.kind + "s"}, k.name)
+		return nil, true, apierrors.NewNotFound(schema.GroupResource{Resource: k.kind}, k.name)
 	}
 	return e.object, true, nil
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -213,6 +214,12 @@ func (s *Server) containerLogs(w http.ResponseWriter, r *http.Request) {
 	resp, err := s.cfg.Runtime.ContainerStatus(r.Context(), id, false)
 	if err != nil {
 		http.Error(w, fmt.Sprintf("unable to retrieve container logs for %s", id), http.StatusBadRequest)
+		return
+	}
+	if info, err := os.Lstat(resp.GetStatus().GetLogPath()); err == nil && !info.Mode().IsRegular() {
+		// A container that can write to the folder of logs has put something else
+		// there: a link to what it may not read, or a pipe that nobody writes to.
+		http.Error(w, fmt.Sprintf("log of container %s is not a regular file", id), http.StatusBadRequest)
 		return
 	}
 	out := &flushed{w: w}

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // logTime is the time format of a container log line; fixed in width, so that
@@ -47,9 +49,14 @@ func (l *logFile) reopen() error {
 	if l.path == "" {
 		return nil
 	}
-	f, err := os.OpenFile(l.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
+	// A container that can write to the folder of logs must not choose where its
+	// output goes, nor hold the shim up.
+	f, err := os.OpenFile(l.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o640)
 	if err != nil {
 		return fmt.Errorf("container log: %w", err)
+	}
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return errors.Join(fmt.Errorf("container log: %s is not a regular file", l.path), err, f.Close())
 	}
 	l.mu.Lock()
 	old := l.f
