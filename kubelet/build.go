@@ -150,6 +150,9 @@ func (k *Kubelet) buildNode() error {
 		Hard: c.EvictionHard, Soft: c.EvictionSoft, SoftGrace: c.EvictionSoftGracePeriod, MinimumReclaim: c.EvictionMinimumReclaim,
 		MaxPodGrace: int64(c.EvictionMaxPodGracePeriod), Transition: c.EvictionPressureTransitionPeriod.Duration,
 		Observe: k.stats.Signals, Usage: k.stats.PodUsage, Pods: k.ActivePods, Changed: func() { k.node.Poke() },
+		Met: func(name v1.ResourceName) {
+			k.recorder.Event(nodestatus.Ref(k.cfg.NodeName), v1.EventTypeWarning, "EvictionThresholdMet", fmt.Sprintf("Attempting to reclaim %s", name))
+		},
 		Reclaim: func(ctx context.Context) error { return k.imageGC.DeleteUnused(ctx) },
 		Evict: func(pod *v1.Pod, message string, grace int64) <-chan struct{} {
 			k.recorder.Event(pod, v1.EventTypeWarning, "Evicted", message)

@@ -38,8 +38,8 @@ type Observation struct{ Available, Capacity int64 }
 // Usage is what a pod uses.
 type Usage struct {
 	Memory, Disk, Inodes, Processes int64
-	// Volumes and Containers are bytes on disk by name.
-	Volumes, Containers map[string]int64
+	// Volumes and Containers are bytes on disk, Memories those of memory, by name.
+	Volumes, Containers, Memories map[string]int64
 }
 
 // Config configures a Manager.
@@ -54,6 +54,8 @@ type Config struct {
 	Evict func(pod *v1.Pod, message string, grace int64) <-chan struct{}
 	// Reclaim frees disk without ending pods.
 	Reclaim func(context.Context) error
+	// Met, when set, is told that a threshold is met and what is to be reclaimed.
+	Met func(name v1.ResourceName)
 	// Changed is told when a condition of pressure changes.
 	Changed func()
 	// Interval between looks. Default 10 s.
@@ -75,9 +77,11 @@ type Manager struct {
 	thresholds []threshold
 
 	mu sync.Mutex // guards what follows
-	// crossed is since when a threshold is crossed; lastMet when a condition
-	// was last true.
+	// crossed is since when a threshold is crossed; acting those that are acted
+	// on, until also their minimum is reclaimed; lastMet when a condition was last
+	// true.
 	crossed map[int]time.Time
+	acting  map[int]bool
 	lastMet map[v1.NodeConditionType]time.Time
 	on      map[v1.NodeConditionType]bool
 }
@@ -90,7 +94,7 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.Interval == 0 {
 		cfg.Interval = 10 * time.Second
 	}
-	m := &Manager{cfg: cfg, crossed: map[int]time.Time{}, lastMet: map[v1.NodeConditionType]time.Time{}, on: map[v1.NodeConditionType]bool{}}
+	m := &Manager{cfg: cfg, crossed: map[int]time.Time{}, acting: map[int]bool{}, lastMet: map[v1.NodeConditionType]time.Time{}, on: map[v1.NodeConditionType]bool{}}
 	add := func(limits map[string]string, soft bool) error {
 		for signal, text := range limits {
 			if _, ok := conditionOf(Signal(signal)); !ok {
@@ -100,6 +104,12 @@ func New(cfg Config) (*Manager, error) {
 				return fmt.Errorf("eviction: threshold %s=%q: %w", signal, text, err)
 			}
 			t := threshold{signal: Signal(signal), text: text, reclaim: cfg.MinimumReclaim[signal], soft: soft}
+			if t.reclaim == "" {
+				t.reclaim = "0"
+			}
+			if _, err := nodestatus.Threshold(t.reclaim, 1<<40); err != nil {
+				return fmt.Errorf("eviction: minimum reclaim %s=%q: %w", signal, t.reclaim, err)
+			}
 			if soft {
 				grace, err := time.ParseDuration(cfg.SoftGrace[signal])
 				if err != nil {
@@ -141,7 +151,7 @@ func resourceOf(s Signal) v1.ResourceName {
 	switch s {
 	case MemoryAvailable:
 		return v1.ResourceMemory
-	case NodeFsInodesFree, ImageFsInodesFree:
+	case NodeFsInodesFree, ImageFsInodesFree, "containerfs.inodesFree":
 		return "inodes"
 	case PIDAvailable:
 		return "pids"
@@ -183,10 +193,13 @@ func (m *Manager) look(ctx context.Context, now time.Time) {
 	}
 	t := met[0]
 	klog.FromContext(ctx).Info("Eviction manager: attempting to reclaim", "resourceName", resourceOf(t.signal))
+	if m.cfg.Met != nil {
+		m.cfg.Met(resourceOf(t.signal))
+	}
 	if c, _ := conditionOf(t.signal); c == v1.NodeDiskPressure && m.cfg.Reclaim != nil {
 		if err := m.cfg.Reclaim(ctx); err == nil {
 			again := m.cfg.Observe(ctx)
-			if o := again[t.signal]; !below(t, o) {
+			if o := again[t.signal]; !below(t, o, true) {
 				return
 			}
 		}
@@ -208,13 +221,18 @@ func (m *Manager) look(ctx context.Context, now time.Time) {
 	}
 }
 
-func below(t threshold, o Observation) bool {
+// below tells whether less is available than the threshold says, or, when it is
+// acted on already, than it and the least that is to be reclaimed.
+func below(t threshold, o Observation, acting bool) bool {
 	if o.Capacity == 0 {
 		return false
 	}
 	limit, err := nodestatus.Threshold(t.text, o.Capacity)
 	if err != nil {
 		return false
+	}
+	if more, err := nodestatus.Threshold(t.reclaim, o.Capacity); acting && err == nil {
+		limit += more
 	}
 	return o.Available < limit
 }
@@ -224,8 +242,9 @@ func (m *Manager) judge(observed map[Signal]Observation, now time.Time) []thresh
 	m.mu.Lock()
 	var act []threshold
 	for i, t := range m.thresholds {
-		if !below(t, observed[t.signal]) {
+		if !below(t, observed[t.signal], m.acting[i]) {
 			delete(m.crossed, i)
+			delete(m.acting, i)
 			continue
 		}
 		if m.crossed[i].IsZero() {
@@ -234,6 +253,7 @@ func (m *Manager) judge(observed map[Signal]Observation, now time.Time) []thresh
 		condition, _ := conditionOf(t.signal)
 		m.lastMet[condition] = now
 		if now.Sub(m.crossed[i]) >= t.grace {
+			m.acting[i] = true
 			act = append(act, t)
 		}
 	}
@@ -321,7 +341,7 @@ func message(t threshold, o Observation, pod *v1.Pod, u Usage) string {
 			request := c.Resources.Requests[name]
 			n := u.Containers[c.Name]
 			if name == v1.ResourceMemory {
-				n = u.Memory
+				n = u.Memories[c.Name]
 			}
 			if n > request.Value() {
 				out += fmt.Sprintf("Container %s was using %s, request is %s, has larger consumption of %v. ", c.Name, format(n), request.String(), name)

@@ -44,7 +44,7 @@ func (p *Provider) PodUsage(ctx context.Context) map[types.UID]eviction.Usage {
 	}
 	for i := range summary.Pods {
 		s := &summary.Pods[i]
-		u := eviction.Usage{Volumes: map[string]int64{}, Containers: map[string]int64{}}
+		u := eviction.Usage{Volumes: map[string]int64{}, Containers: map[string]int64{}, Memories: map[string]int64{}}
 		if s.Memory != nil && s.Memory.WorkingSetBytes != nil {
 			u.Memory = int64(*s.Memory.WorkingSetBytes)
 		}
@@ -73,6 +73,9 @@ func (p *Provider) PodUsage(ctx context.Context) map[types.UID]eviction.Usage {
 				sum += int64(*c.Logs.UsedBytes)
 			}
 			u.Containers[c.Name] = sum
+			if c.Memory != nil && c.Memory.WorkingSetBytes != nil {
+				u.Memories[c.Name] = int64(*c.Memory.WorkingSetBytes)
+			}
 		}
 		out[types.UID(s.PodRef.UID)] = u
 	}
