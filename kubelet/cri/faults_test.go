@@ -3,12 +3,15 @@ package cri_test
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"skiff/kubelet/network"
@@ -120,6 +123,74 @@ func TestShimKilledAndNetworkBroken(t *testing.T) {
 	}
 	b.teardown.Store(false)
 	if err := n.StopPodSandbox(t.Context(), sb); err != nil {
+		t.Error(err)
+	}
+}
+
+// The files that a sandbox's containers share are on the disk, not in memory,
+// and a container that fills one is charged with it.
+func TestSharedFilesAreCounted(t *testing.T) {
+	n := newNode(t)
+	n.pull()
+	sb, scfg := n.pod("p")
+	id := n.run(sb, scfg, "c", []string{"sleep"})
+	used := func() uint64 {
+		st, err := n.ContainerStats(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st.WritableLayer.UsedBytes.GetValue()
+	}
+	before := used()
+	const size = 100 << 10
+	for _, file := range []string{"/etc/resolv.conf", "/etc/hostname"} {
+		if _, _, err := n.ExecSync(t.Context(), id, []string{"/probe", "write", file, strings.Repeat("x", size)}, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if grown := used() - before; grown < 2*size {
+		t.Errorf("the container is charged with %d more bytes, want at least %d", grown, 2*size)
+	}
+	err := filepath.WalkDir(n.cfg.RunDir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		if info, err := e.Info(); err == nil && info.Size() >= size {
+			t.Errorf("%s in the folder in memory has %d bytes", path, info.Size())
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// A link in a log's place leads the container's output nowhere.
+func TestLogIsNoLink(t *testing.T) {
+	n := newNode(t)
+	n.pull()
+	sb, scfg := n.pod("p")
+	id := n.run(sb, scfg, "c", []string{"sleep"})
+	path := n.status(id).LogPath
+	target := filepath.Join(n.cfg.StateDir, "target")
+	for name, make := range map[string]func() error{
+		"link": func() error { return os.Symlink(target, path) },
+		"pipe": func() error { return unix.Mkfifo(path, 0o600) },
+	} {
+		if err := errors.Join(os.Remove(path), make()); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.ReopenContainerLog(t.Context(), id); err == nil {
+			t.Errorf("%s: the log was opened", name)
+		}
+	}
+	if _, err := os.Lstat(target); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the link was followed (%v)", err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.ReopenContainerLog(t.Context(), id); err != nil {
 		t.Error(err)
 	}
 }

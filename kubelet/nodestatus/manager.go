@@ -9,6 +9,7 @@ import (
 	"net"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -75,6 +76,7 @@ type Manager struct {
 	node       *v1.Node
 	lastReport time.Time
 	lastReady  v1.ConditionStatus
+	told       map[v1.NodeConditionType]v1.ConditionStatus // by events
 }
 
 // New checks the configuration.
@@ -91,7 +93,7 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.LeaseDuration == 0 {
 		cfg.LeaseDuration = 40 * time.Second
 	}
-	return &Manager{cfg: cfg, poke: make(chan struct{}, 1)}, nil
+	return &Manager{cfg: cfg, poke: make(chan struct{}, 1), told: map[v1.NodeConditionType]v1.ConditionStatus{}}, nil
 }
 
 // Node returns the newest known object, nil before registration.
@@ -321,15 +323,18 @@ func (m *Manager) fill(node *v1.Node, s State, now metav1.Time) {
 		st.NodeInfo.Swap = &v1.NodeSwapStatus{Capacity: ptr.To(m.cfg.Machine.Swap)}
 	}
 	st.Images, st.RuntimeHandlers, st.Features, st.VolumesInUse = s.Images, s.Handlers, s.Features, s.VolumesInUse
+	st.DeclaredFeatures = declared()
 	put := func(kind v1.NodeConditionType, on bool, reason, message string) {
 		setCondition(st, v1.NodeCondition{Type: kind, Status: conditionStatus(on), Reason: reason, Message: message}, now)
 	}
 	pressure := func(kind v1.NodeConditionType, on bool, yes, no, yesText, noText string) {
+		reason, text := no, noText
 		if on {
-			put(kind, true, yes, yesText)
-		} else {
-			put(kind, false, no, noText)
+			reason, text = yes, yesText
 		}
+		// The event is called as the reason is, of the node instead of the kubelet.
+		m.pressureEvent(node, kind, conditionStatus(on), "Node"+strings.TrimPrefix(reason, "Kubelet"))
+		put(kind, on, reason, text)
 	}
 	pressure(v1.NodeMemoryPressure, s.MemoryPressure, "KubeletHasInsufficientMemory", "KubeletHasSufficientMemory", "kubelet has insufficient memory available", "kubelet has sufficient memory available")
 	pressure(v1.NodeDiskPressure, s.DiskPressure, "KubeletHasDiskPressure", "KubeletHasNoDiskPressure", "kubelet has disk pressure", "kubelet has no disk pressure")
@@ -337,21 +342,21 @@ func (m *Manager) fill(node *v1.Node, s State, now metav1.Time) {
 	if len(s.NotReady) == 0 {
 		put(v1.NodeReady, true, "KubeletReady", "kubelet is posting ready status")
 	} else {
-		put(v1.NodeReady, false, "KubeletNotReady", fmt.Sprintf("[%s]", joined(s.NotReady)))
+		put(v1.NodeReady, false, "KubeletNotReady", joined(s.NotReady))
 	}
 	m.readyEvent(node, len(s.NotReady) == 0)
 }
 
 func joined(list []string) string {
-	out := ""
-	for i, s := range list {
-		if i > 0 {
-			out += ", "
-		}
-		out += s
+	if len(list) == 1 {
+		return list[0]
 	}
-	return out
+	return "[" + strings.Join(list, ", ") + "]"
 }
+
+// declared are the features, of those that schedulers and API servers ask nodes
+// for, that this kubelet has; in order.
+func declared() []string { return []string{"RestartAllContainersOnContainerExits"} }
 
 func conditionStatus(on bool) v1.ConditionStatus {
 	if on {
@@ -371,6 +376,19 @@ func setCondition(st *v1.NodeStatus, c v1.NodeCondition, now metav1.Time) {
 		c.LastTransitionTime = st.Conditions[i].LastTransitionTime
 	}
 	st.Conditions[i] = c
+}
+
+// pressureEvent tells of a condition that is new or changes.
+func (m *Manager) pressureEvent(node *v1.Node, kind v1.NodeConditionType, status v1.ConditionStatus, name string) {
+	i := slices.IndexFunc(node.Status.Conditions, func(c v1.NodeCondition) bool { return c.Type == kind })
+	m.mu.Lock()
+	told := m.told[kind]
+	m.told[kind] = status
+	m.mu.Unlock()
+	if m.cfg.Recorder == nil || told == status || i >= 0 && node.Status.Conditions[i].Status == status {
+		return
+	}
+	m.cfg.Recorder.Event(Ref(m.cfg.Name), v1.EventTypeNormal, name, fmt.Sprintf("Node %s status is now: %s", m.cfg.Name, name))
 }
 
 func (m *Manager) readyEvent(node *v1.Node, ready bool) {

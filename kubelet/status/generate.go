@@ -90,6 +90,10 @@ func Generate(in Input) v1.PodStatus {
 		// would hide the reason in kubectl's list.
 		out.InitContainerStatuses, out.ContainerStatuses, out.EphemeralContainerStatuses = nil, nil, nil
 	}
+	if r := pod.Spec.Resources; r != nil {
+		// The pod's cgroup has them since before its sandbox was made.
+		out.AllocatedResources, out.Resources = r.Requests.DeepCopy(), r.DeepCopy()
+	}
 	out.Conditions = conditions(in, &out)
 	return out
 }
