@@ -155,8 +155,8 @@ func (k *Kubelet) buildNode() error {
 		},
 		Reclaim: func(ctx context.Context) error { return k.imageGC.DeleteUnused(ctx) },
 		Evict: func(pod *v1.Pod, message string, grace int64) <-chan struct{} {
-			k.recorder.Event(pod, v1.EventTypeWarning, "Evicted", message)
-			return k.KillPod(pod.UID, &status.Failure{Reason: "Evicted", Message: message, Condition: &v1.PodCondition{
+			k.recorder.Event(pod, v1.EventTypeWarning, reasonEvicted, message)
+			return k.KillPod(pod.UID, &status.Failure{Reason: reasonEvicted, Message: message, Condition: &v1.PodCondition{
 				Type: v1.DisruptionTarget, Status: v1.ConditionTrue, Reason: v1.PodReasonTerminationByKubelet, Message: message,
 			}}, &grace)
 		},

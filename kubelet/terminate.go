@@ -15,6 +15,9 @@ import (
 	"skiff/kubelet/shutdown"
 )
 
+// reasonEvicted is why the eviction manager ends a pod.
+const reasonEvicted = "Evicted"
+
 // terminate ends what runs of a pod.
 func (k *Kubelet) terminate(ctx context.Context, r *record) (time.Duration, error) {
 	pod := r.pod
@@ -72,6 +75,16 @@ func (k *Kubelet) terminate(ctx context.Context, r *record) (time.Duration, erro
 func (k *Kubelet) cleanUp(ctx context.Context, r *record) (time.Duration, error) {
 	pod := r.pod
 	if !r.reclaimed {
+		if k.oldStatus(r).Reason == reasonEvicted {
+			// What its containers wrote is what the node is to get back.
+			state, err := podstate.Read(ctx, k.cfg.Runtime, pod.UID)
+			if err != nil {
+				return 0, err
+			}
+			if err := k.manager.Destroy(ctx, pod, state); err != nil {
+				return 0, err
+			}
+		}
 		if err := k.volumes.TearDown(ctx, pod.UID); err != nil {
 			return 0, err
 		}

@@ -85,7 +85,7 @@ func (r *Runtime) lost(c *container) {
 		exit = shimapi.Exit{ExitCode: 255, Reason: "Unknown", StartedAt: c.startedAt, FinishedAt: time.Now().UTC(), Message: "the pod's shim has ended"}
 		c.mu.Unlock()
 		// Best effort: without the record the next start comes to the same.
-		_ = shimapi.WriteJSON(filepath.Join(c.dir, shimapi.ExitFile), exit)
+		_ = shimapi.WriteReserved(filepath.Join(c.dir, shimapi.ExitFile), exit)
 	}
 	if c.ended(&exit) {
 		r.emit(c.id, c.sandbox, runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT)
@@ -103,7 +103,8 @@ func (r *Runtime) RemoveContainer(ctx context.Context, id string) error {
 	if err := r.killContainer(ctx, c); err != nil {
 		return coded(fmt.Errorf("failed to forcibly stop container %q: %w", c.id, err))
 	}
-	if err := c.change(func(rec *containerRecord) { rec.Removing = true }); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	// On a full disk it is removed without a note of that: this is what makes room.
+	if err := c.change(func(rec *containerRecord) { rec.Removing = true }); err != nil && !errors.Is(err, fs.ErrNotExist) && !shimapi.Full(err) {
 		return coded(err)
 	}
 	if err := c.sandbox.shim.Forget(ctx, c.id); err != nil && !errors.Is(err, shimapi.ErrGone) {

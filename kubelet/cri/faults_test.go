@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -191,6 +192,59 @@ func TestLogIsNoLink(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := n.ReopenContainerLog(t.Context(), id); err != nil {
+		t.Error(err)
+	}
+}
+
+// On a disk without a block or an inode left, a pod ends and is removed: only
+// that makes room again.
+func TestPodEndsOnFullDisk(t *testing.T) {
+	n := newNode(t)
+	n.stop()
+	if err := unix.Mount("none", n.cfg.StateDir, "tmpfs", 0, "size=64m,nr_inodes=4k,mode=711"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		n.cleanUp()
+		if err := unix.Unmount(n.cfg.StateDir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	n.start()
+	n.pull()
+	sb, scfg := n.pod("p")
+	stops := n.run(sb, scfg, "stops", []string{"sleep"})
+	killed := n.run(sb, scfg, "killed", []string{"sleep"})
+	fill, err := os.Create(filepath.Join(n.cfg.StateDir, "fill"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fill.Close()
+	for _, size := range []int{1 << 20, 4 << 10, 1} {
+		for err = error(nil); err == nil; {
+			_, err = fill.Write(make([]byte, size))
+		}
+	}
+	for i := 0; ; i++ {
+		if err = os.Symlink("x", filepath.Join(n.cfg.StateDir, "link-"+strconv.Itoa(i))); err != nil {
+			break
+		}
+	}
+	if !errors.Is(err, unix.ENOSPC) {
+		t.Fatalf("filling the disk: %v", err)
+	}
+	if err := n.StopContainer(t.Context(), stops, 5); err != nil {
+		t.Error(err)
+	}
+	n.await(stops, runtimeapi.ContainerState_CONTAINER_EXITED)
+	if err := n.RemoveContainer(t.Context(), stops); err != nil {
+		t.Error(err)
+	}
+	killProbe(t, n, killed)
+	if st := n.await(killed, runtimeapi.ContainerState_CONTAINER_EXITED); st.ExitCode != 137 {
+		t.Errorf("the container ended with %d, want 137", st.ExitCode)
+	}
+	if err := errors.Join(n.StopPodSandbox(t.Context(), sb), n.RemovePodSandbox(t.Context(), sb)); err != nil {
 		t.Error(err)
 	}
 }

@@ -431,7 +431,13 @@ func (r *Runtime) stopSandbox(ctx context.Context, sb *sandbox) error {
 	if err := r.releaseSandbox(ctx, sb); err != nil {
 		return err
 	}
-	if err := r.changeSandbox(sb, func(rec *sandboxRecord) { rec.Phase = phaseStopped }); err != nil {
+	err := r.changeSandbox(sb, func(rec *sandboxRecord) { rec.Phase = phaseStopped })
+	if shimapi.Full(err) {
+		// The next process finds the shim gone, and comes to the same.
+		sb.mu.Lock()
+		sb.rec.Phase = phaseStopped
+		sb.mu.Unlock()
+	} else if err != nil {
 		return err
 	}
 	r.emit(sb.id, sb, runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT)

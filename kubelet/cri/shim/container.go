@@ -141,6 +141,11 @@ func (p *pod) run(id string, req *shimapi.Start) (_ *container, _ func(), err er
 		}
 	}()
 
+	// The container may fill the disk; that it has ended must be recorded then, or
+	// it would never make room.
+	if err := shimapi.Reserve(filepath.Join(c.dir, shimapi.ExitFile)); err != nil {
+		return nil, nil, err
+	}
 	lc, err := libcontainer.Create(filepath.Join(p.root, shimapi.ContainerRoot), id, config)
 	if err != nil {
 		return nil, nil, fmt.Errorf("create container: %w", err)
@@ -207,6 +212,7 @@ func (p *pod) await(c *container, process *libcontainer.Process) {
 	if err := c.lc.Signal(unix.SIGKILL); err != nil && !isNotRunning(err) {
 		log.Printf("container %s: end what is left: %v", c.id, err)
 	}
+	c.endForeign()
 	c.io.drain(drainTime)
 	exit.OOMKilled = oomKilled(c.lc)
 	c.log.close()
@@ -214,7 +220,7 @@ func (p *pod) await(c *container, process *libcontainer.Process) {
 		log.Printf("destroy container %s: %v", c.id, err)
 	}
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		err := shimapi.WriteJSON(filepath.Join(c.dir, shimapi.ExitFile), exit)
+		err := shimapi.WriteReserved(filepath.Join(c.dir, shimapi.ExitFile), exit)
 		if err == nil || errors.Is(err, os.ErrNotExist) {
 			break
 		}
@@ -231,6 +237,20 @@ func (p *pod) await(c *container, process *libcontainer.Process) {
 	p.announce(c.state())
 	close(c.done)
 	p.settle()
+}
+
+// endForeign ends the processes that somebody has moved into the container's
+// cgroup, which could not be removed with them.
+func (c *container) endForeign() {
+	pids, err := c.lc.Processes()
+	if err != nil {
+		return // the cgroup is gone
+	}
+	for _, pid := range pids {
+		if pid > 1 && pid != os.Getpid() {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	}
 }
 
 // waitReadable blocks until the process has ended without holding a thread, as
