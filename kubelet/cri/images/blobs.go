@@ -98,8 +98,13 @@ func (s *Store) fetch(ctx context.Context, src *source, digest string, size int6
 				return err
 			}
 		}
-		n, err := io.Copy(io.MultiWriter(f, hash), io.LimitReader(&counted{r: body, count: progress}, size-have+1))
+		disk := &diskWriter{f: f}
+		n, err := io.Copy(io.MultiWriter(disk, hash), io.LimitReader(&counted{r: body, count: progress}, size-have+1))
 		body.Close()
+		if disk.err != nil {
+			// A full disk: what takes room there is not kept for a later try.
+			return errors.Join(&diskError{disk.err}, os.Remove(part))
+		}
 		have += n
 		if have > size {
 			os.Remove(part)
@@ -127,6 +132,23 @@ func (s *Store) fetch(ctx context.Context, src *source, digest string, size int6
 	}
 	return os.Rename(part, s.blobPath(digest))
 }
+
+// diskWriter remembers that the file, and not the network, has failed.
+type diskWriter struct {
+	f   *os.File
+	err error
+}
+
+func (w *diskWriter) Write(p []byte) (int, error) {
+	n, err := w.f.Write(p)
+	w.err = err
+	return n, err
+}
+
+// diskError is a failure of the store's disk, which no other registry helps.
+type diskError struct{ error }
+
+func (e *diskError) Unwrap() error { return e.error }
 
 func restart(f *os.File, reset func()) error {
 	reset()
@@ -167,7 +189,8 @@ func temporary(err error) bool {
 
 // open asks for a blob from an offset on and tells where the answer begins.
 func (src *source) open(ctx context.Context, digest string, offset int64) (io.ReadCloser, int64, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
+	parent := ctx
+	ctx, cancel := context.WithCancelCause(parent)
 	url := src.base + digest
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -185,6 +208,14 @@ func (src *source) open(ctx context.Context, digest string, offset int64) (io.Re
 	switch resp.StatusCode {
 	case http.StatusOK:
 		offset = 0
+	case http.StatusRequestedRangeNotSatisfiable:
+		resp.Body.Close()
+		cancel(nil)
+		if offset == 0 {
+			return nil, 0, &httpError{url: url, status: resp.StatusCode}
+		}
+		// It knows no ranges of this form, or has something else by now.
+		return src.open(parent, digest, 0)
 	case http.StatusPartialContent:
 		if !strings.HasPrefix(resp.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", offset)) {
 			resp.Body.Close()

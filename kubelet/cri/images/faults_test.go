@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"errors"
 	"io/fs"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -170,5 +171,75 @@ func TestDevicesOfLayersAreForRootAlone(t *testing.T) {
 		if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
 			t.Errorf("%s: %v, %v; want mode 0700", dir, info.Mode(), err)
 		}
+	}
+}
+
+// A pull on a full disk says so, at once and without the other registries' words,
+// leaves no half a blob that takes room, and works when there is room.
+func TestPullOnFullDisk(t *testing.T) {
+	needRoot(t)
+	f := newFixture(t)
+	body := make([]byte, 3<<20)
+	rand.NewChaCha8([32]byte{}).Read(body)
+	f.push(t, "mirrored/app:1", makeImage(t, makeLayer(t, file("f", string(body)))))
+	root := f.store.cfg.Root
+	if err := unix.Mount("none", root, "tmpfs", 0, "size=1m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(root, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, dir := range []string{"ingest", "layers", "blobs/sha256"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := f.store.Pull(t.Context(), "app:1", Auth{}, nil)
+	if !errors.Is(err, unix.ENOSPC) || strings.Contains(err.Error(), "mirrors:") {
+		t.Errorf("got %v, want that there is no space left, and nothing else", err)
+	}
+	if left, err := os.ReadDir(filepath.Join(root, "ingest")); err != nil || len(left) > 0 {
+		t.Errorf("%v is left (%v)", left, err)
+	}
+	if err := unix.Mount("none", root, "tmpfs", unix.MS_REMOUNT, "size=64m"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.store.Pull(t.Context(), "app:1", Auth{}, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// A registry that cannot go on where an earlier pull broke off is asked for the
+// whole blob.
+func TestPullWithoutRanges(t *testing.T) {
+	needRoot(t)
+	f := newFixture(t)
+	image := makeImage(t, makeLayer(t, file("f", "content")))
+	f.push(t, "mirrored/app:1", image)
+	layers, err := image.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest, err := layers[0].Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(f.store.cfg.Root, "ingest", digest.Hex), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused := 0
+	fault := func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Header.Get("Range") == "" {
+			return false
+		}
+		refused++
+		w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+		return true
+	}
+	f.fault.Store(&fault)
+	if _, err := f.store.Pull(t.Context(), "app:1", Auth{}, nil); err != nil || refused == 0 {
+		t.Errorf("%d ranges were refused, then %v", refused, err)
 	}
 }

@@ -332,7 +332,7 @@ func (s *Store) blob(ctx context.Context, a *addition, d v1.Descriptor, progress
 		// or its registry may be to blame.
 		if !shared || try > 0 || ctx.Err() != nil {
 			err = fmt.Errorf("failed to copy: %w", classify(a.name, err))
-			if !errors.Is(err, ErrInvalid) {
+			if disk := (*diskError)(nil); !errors.Is(err, ErrInvalid) && !errors.As(err, &disk) {
 				err = &elsewhere{err}
 			}
 			return err
