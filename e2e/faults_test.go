@@ -85,18 +85,17 @@ func TestRefusedSetUp(t *testing.T) {
 	})
 }
 
-// TestFullDisk fills the disk below a running node.
-//
-// Covers: up.disk-full
-func TestFullDisk(t *testing.T) {
+// startOnSmallDisk starts a node whose state is on a disk of little more than the
+// checks before init want, mounted with more options, and tells where that is.
+func startOnSmallDisk(t *testing.T, options string) (*cluster, string) {
+	t.Helper()
 	c := prepare(t)
 	c.Nodes = 1
 	state := filepath.Join(c.Root, "var")
 	if err := os.MkdirAll(state, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	// Its size is what the checks before init want, and a little more.
-	if err := syscall.Mount("none", state, "tmpfs", 0, "size=1100m,mode=755"); err != nil {
+	if err := syscall.Mount("none", state, "tmpfs", 0, "size=1100m,mode=755"+options); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -112,6 +111,57 @@ func TestFullDisk(t *testing.T) {
 		c.remove(t)
 	})
 	c.up(t)
+	return c, state
+}
+
+// TestEviction has pods take all blocks and all inodes of a node's disk. They are
+// ended, with the reason, and the disk is free again; their neighbour runs on.
+//
+// Covers: node.eviction
+func TestEviction(t *testing.T) {
+	c, state := startOnSmallDisk(t, ",nr_inodes=20000")
+	s := c.space(t, "e2e-eviction")
+	s.apply(pod("neighbour", `"serve"`, ""))
+	s.ready("pod/neighbour")
+	for name, command := range map[string]string{
+		"blocks": "dd if=/dev/zero of=/data/file bs=1M; sleep 1h",
+		"inodes": "i=0; while true; do true > /data/$i; i=$((i+1)); done 2>/dev/null",
+	} {
+		s.apply(fmt.Sprintf(`apiVersion: v1
+kind: Pod
+metadata: {name: %s}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers: [{name: main, image: busybox, command: [/bin/busybox, sh, -c, %q], volumeMounts: [{name: data, mountPath: /data}]}]
+  volumes: [{name: data, emptyDir: {}}]
+`, name, command))
+	}
+	for name, resource := range map[string]string{"blocks": "ephemeral-storage", "inodes": "inodes"} {
+		s.until(3*time.Minute, "Failed Evicted The node was low on resource: "+resource+". Threshold quantity: ",
+			"get", "pod", name, "-o", "jsonpath={.status.phase} {.status.reason} {.status.message}")
+	}
+	s.eventually(30*time.Second, "room on the disk", func() error {
+		var st syscall.Statfs_t
+		if err := syscall.Statfs(state, &st); err != nil {
+			return err
+		}
+		if st.Bavail < st.Blocks/2 || st.Ffree < st.Files/2 {
+			return fmt.Errorf("%d of %d blocks and %d of %d inodes are free", st.Bavail, st.Blocks, st.Ffree, st.Files)
+		}
+		return nil
+	})
+	if got := s.field("pod/neighbour", ".status.phase") + s.field("pod/neighbour", ".status.containerStatuses[0].restartCount"); got != "Running0" {
+		t.Errorf("the neighbour is %s, want that it runs as it did", got)
+	}
+	s.says([]string{"DiskPressure=True"}, "get", "nodes", "-o", `jsonpath={range .items[0].status.conditions[*]}{.type}={.status} {end}`)
+	s.says([]string{"Attempting to reclaim"}, "get", "events", "--all-namespaces", "--field-selector", "reason=EvictionThresholdMet")
+}
+
+// TestFullDisk fills the disk below a running node.
+//
+// Covers: up.disk-full
+func TestFullDisk(t *testing.T) {
+	c, state := startOnSmallDisk(t, "")
 	s := &space{cluster: c, t: t, name: "default"}
 	s.run("create", "configmap", "before")
 
