@@ -16,6 +16,7 @@ import (
 	internalapi "k8s.io/cri-api/pkg/apis"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"skiff/kubelet/bounded"
 	"skiff/kubelet/environment"
 	"skiff/kubelet/images"
 	"skiff/kubelet/lifecycle"
@@ -118,6 +119,7 @@ func (m *Manager) WaitReason(uid types.UID, container string) (Reason, bool) {
 }
 
 func (m *Manager) setReason(uid types.UID, container string, r Reason) {
+	r.Message = bounded.Text(r.Message, bounded.Message)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.reasons[uid] == nil {

@@ -11,6 +11,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"skiff/kubelet/bounded"
 	"skiff/kubelet/environment"
 	"skiff/kubelet/images"
 	"skiff/kubelet/podstate"
@@ -140,7 +141,7 @@ func (s *starter) run(ctx context.Context, c *v1.Container, target string, last 
 		restarts = nextRestart(dir)
 	}
 	fail := func(reason string, err error) *failure {
-		m.cfg.Recorder.Event(ref, v1.EventTypeWarning, "Failed", "Error: "+err.Error())
+		m.cfg.Recorder.Event(ref, v1.EventTypeWarning, "Failed", bounded.Text("Error: "+err.Error(), bounded.Message))
 		return &failure{reason, err.Error()}
 	}
 	config, err := s.config(ctx, c, imageRef, target, restarts)

@@ -16,6 +16,7 @@ import (
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
 	utilexec "k8s.io/utils/exec"
 
+	"skiff/kubelet/bounded"
 	"skiff/kubelet/cri/shimapi"
 )
 
@@ -46,7 +47,7 @@ func (r *Runtime) runningContainer(id string) (*container, error) {
 func (r *Runtime) ExecSync(ctx context.Context, id string, cmd []string, timeout time.Duration) (stdout, stderr []byte, err error) {
 	out, errOut, code, err := r.execSync(ctx, id, cmd, timeout)
 	if err == nil && code != 0 {
-		err = utilexec.CodeExitError{Err: fmt.Errorf("command '%s' exited with %d: %s", joinCommand(cmd), code, errOut), Code: code}
+		err = utilexec.CodeExitError{Err: fmt.Errorf("command '%s' exited with %d: %s", joinCommand(cmd), code, bounded.Text(string(errOut), bounded.Message)), Code: code}
 	}
 	return out, errOut, err
 }

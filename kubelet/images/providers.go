@@ -263,7 +263,7 @@ func (p *Providers) run(ctx context.Context, provider *kubeletv1.CredentialProvi
 	for _, e := range provider.Env {
 		cmd.Env = append(cmd.Env, e.Name+"="+e.Value)
 	}
-	out, said := bounded{full: cancel}, bounded{full: cancel}
+	out, said := answerText{full: cancel}, answerText{full: cancel}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = bytes.NewReader(in), &out, &said, time.Second
 	err = cmd.Run()
 	if out.over || said.over {
@@ -282,16 +282,16 @@ func (p *Providers) run(ctx context.Context, provider *kubeletv1.CredentialProvi
 	return &response, nil
 }
 
-// bounded ends what fills it above the bound. Its buffer is hidden: io.Copy would
+// answerText ends what fills it above the bound. Its buffer is hidden: io.Copy would
 // else let that read to the end.
-type bounded struct {
+type answerText struct {
 	buf  bytes.Buffer
 	full func()
 	over bool
 }
 
 // Write drops what is above the bound.
-func (b *bounded) Write(p []byte) (int, error) {
+func (b *answerText) Write(p []byte) (int, error) {
 	if b.buf.Len()+len(p) > maxPluginAnswer {
 		b.over = true
 		b.full()

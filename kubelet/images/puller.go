@@ -20,6 +20,8 @@ import (
 	internalapi "k8s.io/cri-api/pkg/apis"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	crierrors "k8s.io/cri-api/pkg/errors"
+
+	"skiff/kubelet/bounded"
 )
 
 // Reasons why an image is not there; they show as a container's waiting reason.
@@ -173,7 +175,9 @@ func (p *Puller) try(ctx context.Context, r Request, spec *runtimeapi.ImageSpec)
 }
 
 func (p *Puller) failed(r Request, key string, err error) (string, string, error) {
-	reason, msg := ErrImagePull, err.Error()
+	// A registry may answer with any text, of any length.
+	why := bounded.Text(err.Error(), bounded.Message)
+	reason, msg := ErrImagePull, why
 	switch {
 	case strings.Contains(msg, crierrors.ErrRegistryUnavailable.Error()):
 		reason = ErrRegistryUnavailable
@@ -182,7 +186,7 @@ func (p *Puller) failed(r Request, key string, err error) (string, string, error
 		reason = ErrSignatureValidationFailed
 		msg = fmt.Sprintf("image pull failed for %s because the signature validation failed: %s", r.Image, msg)
 	}
-	p.event(r, v1.EventTypeWarning, "Failed", fmt.Sprintf("Failed to pull image %q: %v", r.Image, err))
+	p.event(r, v1.EventTypeWarning, "Failed", fmt.Sprintf("Failed to pull image %q: %s", r.Image, why))
 	p.backoff.Next(key, p.backoff.Clock.Now())
 	p.mu.Lock()
 	p.failures[key] = fmt.Sprintf("%v: %v", reason, msg)

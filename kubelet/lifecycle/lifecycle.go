@@ -17,9 +17,12 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	internalapi "k8s.io/cri-api/pkg/apis"
+
+	"skiff/kubelet/bounded"
 )
 
-// maxReply bounds what is read of an HTTP hook's reply.
+// maxReply bounds what is read of an HTTP hook's reply, and what is told of what
+// a command has printed.
 const maxReply = 10 << 10
 
 // Runner runs hooks.
@@ -35,7 +38,7 @@ func (r *Runner) Run(ctx context.Context, pod *v1.Pod, c *v1.Container, containe
 	case hook.Exec != nil:
 		stdout, stderr, err := r.Runtime.ExecSync(ctx, containerID, hook.Exec.Command, timeLeft(ctx))
 		if err != nil {
-			output := strings.TrimSpace(string(stdout) + string(stderr))
+			output := strings.TrimSpace(bounded.Text(string(stdout), maxReply/2) + bounded.Text(string(stderr), maxReply/2))
 			return fmt.Errorf("Exec lifecycle hook (%v) for Container %q in Pod %q failed - error: %w, message: %q",
 				hook.Exec.Command, c.Name, podName(pod), err, output)
 		}

@@ -81,10 +81,8 @@ func (m *Manager) exec(ctx context.Context, t *target, command []string, id stri
 		args[i] = environment.Expand(a, environment.In(vars))
 	}
 	stdout, stderr, err := m.cfg.Runtime.ExecSync(ctx, id, args, timeout)
-	text := string(stdout) + string(stderr)
-	if len(text) > maxBody {
-		text = text[:maxBody]
-	}
+	text := string(stdout[:min(len(stdout), maxBody)])
+	text += string(stderr[:min(len(stderr), maxBody-len(text))])
 	if err == nil {
 		return success, text, nil
 	}
