@@ -14,6 +14,7 @@ import (
 	"skiff/apiserver/handlers"
 	"skiff/apiserver/introspection"
 	"skiff/apiserver/request"
+	"skiff/client/ownerwatch"
 	"skiff/client/past"
 	"skiff/cluster/version"
 )
@@ -56,6 +57,7 @@ func (s *Server) routes() http.Handler {
 	r.Get("/flagz", pages.Flagz)
 	r.Get("/configz", pages.Configz)
 	r.Get(past.Path, s.api.ServeHistory)
+	r.Get(ownerwatch.Path, s.api.ServeOwners)
 	r.Get("/openapi/v3", s.openapi.ServeV3Index)
 	r.Get("/openapi/v3/*", s.openapi.ServeV3)
 	r.Get("/openapi/v2", s.openapi.ServeV2)

@@ -1,6 +1,10 @@
 package bootstrap
 
-import rbacv1 "k8s.io/api/rbac/v1"
+import (
+	rbacv1 "k8s.io/api/rbac/v1"
+
+	"skiff/client/ownerwatch"
+)
 
 // controllerRoles are the rights of each controller, whose service account in
 // kube-system has the controller's name.
@@ -34,7 +38,7 @@ func controllerRoles() []*rbacv1.ClusterRole {
 		c("dns-endpoints-controller", rule(read, coreGroup, l("nodes", "services")), rule(readWrite, l("discovery.k8s.io"), l("endpointslices")), rule(readWrite, coreGroup, l("endpoints"))),
 		c("ephemeral-volume-controller", rule(read, coreGroup, l("pods")), rule(l("update"), coreGroup, l("pods/finalizers")), rule(l("create", "get", "list", "watch"), coreGroup, l("persistentvolumeclaims"))),
 		c("expand-controller", rule(l("get", "list", "patch", "update", "watch"), coreGroup, l("persistentvolumes", "persistentvolumeclaims")), rule(l("update", "patch"), coreGroup, l("persistentvolumeclaims/status")), rule(read, storage, l("storageclasses"))),
-		c("generic-garbage-collector", rule(l("delete", "get", "list", "patch", "update", "watch"), l("*"), l("*"))),
+		c("generic-garbage-collector", rule(l("delete", "get", "list", "patch", "update", "watch"), l("*"), l("*")), rbacv1.PolicyRule{Verbs: l("get"), NonResourceURLs: l(ownerwatch.Path)}),
 		c("horizontal-pod-autoscaler", rule(read, l("autoscaling"), l("horizontalpodautoscalers")), rule(l("update", "patch"), l("autoscaling"), l("horizontalpodautoscalers/status")),
 			rule(l("get", "update"), l("*"), l("*/scale")), rule(l("list"), coreGroup, l("pods")), rule(l("list", "watch"), coreGroup, l("pods")), rule(l("list", "get"), l("metrics.k8s.io", "custom.metrics.k8s.io", "external.metrics.k8s.io"), l("*"))),
 		c("job-controller", rule(l("get", "list", "patch", "update", "watch"), batch, l("jobs")), rule(l("update", "patch"), batch, l("jobs/status", "jobs/finalizers")), pods),

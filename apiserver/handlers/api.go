@@ -106,6 +106,8 @@ type API struct {
 	conv  func() managedfields.TypeConverter
 	table atomic.Pointer[map[schema.GroupResource]*entry]
 	mu    sync.Mutex // serializes changes of table
+	// news is closed and replaced when table changes.
+	news chan struct{}
 }
 
 // New checks the configuration.
@@ -131,7 +133,7 @@ func New(c Config) (*API, error) {
 	if c.TypeConverter == nil {
 		c.TypeConverter = managedfields.NewDeducedTypeConverter
 	}
-	a := &API{cfg: c, conv: sync.OnceValue(c.TypeConverter)}
+	a := &API{cfg: c, conv: sync.OnceValue(c.TypeConverter), news: make(chan struct{})}
 	a.table.Store(&map[schema.GroupResource]*entry{})
 	return a, nil
 }
@@ -163,6 +165,15 @@ func (a *API) change(edit func(map[schema.GroupResource]*entry)) {
 	}
 	edit(table)
 	a.table.Store(&table)
+	close(a.news)
+	a.news = make(chan struct{})
+}
+
+// installed are the resources, and a channel that is closed when others are.
+func (a *API) installed() (map[schema.GroupResource]*entry, <-chan struct{}) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return *a.table.Load(), a.news
 }
 
 // Lookup finds an installed resource that serves the version.

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"skiff/client/ownerwatch"
 )
 
 // Info is a request's URL in the terms of the API.
@@ -174,7 +176,7 @@ func splitPath(path string) []string {
 // LongRunning tells whether the request has no time limit: watches, streams and proxies.
 func (info *Info) LongRunning(r *http.Request) bool {
 	if !info.IsResource {
-		return strings.HasPrefix(info.Path, "/debug/pprof/")
+		return strings.HasPrefix(info.Path, "/debug/pprof/") || info.Path == ownerwatch.Path
 	}
 	switch info.Verb {
 	case "watch", "proxy":

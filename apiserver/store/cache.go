@@ -218,7 +218,7 @@ func (c *cache) invalidate(err error) {
 	c.state, c.pending = idle, nil
 	c.items, c.snap, c.window, c.pages, c.bytes = nil, nil, nil, nil, 0
 	for w := range c.watchers.all() {
-		w.end(err)
+		w.leave(c.s, err)
 	}
 	c.watchers = watcherIndex{}
 }

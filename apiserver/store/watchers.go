@@ -29,9 +29,13 @@ type queue struct {
 	// after is the revision that the watch began at: older events are known.
 	after int64
 
+	// union: the queue is in the indexes of many resources.
+	union bool
+
 	mu      sync.Mutex
 	changes []Change
 	err     error
+	lost    []*Store
 	wake    chan struct{}
 }
 
@@ -58,6 +62,22 @@ func (q *queue) end(err error) {
 	if q.err == nil {
 		q.err = err
 	}
+	q.mu.Unlock()
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// leave is called when a resource has no more to tell: that is the end, but for
+// a queue that is in other indexes too.
+func (q *queue) leave(s *Store, err error) {
+	if !q.union {
+		q.end(err)
+		return
+	}
+	q.mu.Lock()
+	q.lost = append(q.lost, s)
 	q.mu.Unlock()
 	select {
 	case q.wake <- struct{}{}:

@@ -41,6 +41,9 @@ type Controller struct {
 	metadata metadata.Interface
 	graph    *Graph
 	mapper   atomic.Pointer[meta.RESTMapper]
+	stream   *stream
+	// deletable are the resources at the last look at discovery.
+	deletable map[schema.GroupVersionResource]schema.GroupVersionKind
 
 	// gate is held by resync while new watches fill: a deletion decided on half
 	// a graph could let an owner go before its dependents.
@@ -66,7 +69,9 @@ func New(c Config) (*Controller, error) {
 		c.Resync = 30 * time.Second
 	}
 	g := &Controller{parts: parts, metadata: c.Metadata, graph: NewGraph(), ready: make(chan struct{}), absent: newAbsentOwners(500)}
+	g.stream = newStream(g)
 	g.Loop = loop.New("garbagecollector", parts, g.sync)
+	g.Also(func(ctx context.Context) { g.stream.run(ctx, time.Second, c.Resync) })
 	g.Also(func(ctx context.Context) { g.watch(ctx, c.Resync) })
 	return g, nil
 }
@@ -94,8 +99,14 @@ func (c *Controller) sync(ctx context.Context, key string) error {
 	return c.attempt(ctx, types.UID(key))
 }
 
-// watch keeps a monitor for every deletable resource until ctx ends.
+// watch keeps a monitor for every deletable resource that the stream does not
+// cover until ctx ends.
 func (c *Controller) watch(ctx context.Context, period time.Duration) {
+	select {
+	case <-c.stream.settled:
+	case <-ctx.Done():
+		return
+	}
 	monitors := map[schema.GroupVersionResource]*monitor{}
 	defer func() {
 		for _, m := range monitors {
@@ -150,23 +161,33 @@ func (c *Controller) resync(ctx context.Context, monitors map[schema.GroupVersio
 			wanted[gvr] = m.gvk
 		}
 	}
-	if c.mapper.Load() != nil && maps.EqualFunc(wanted, monitors, func(gvk schema.GroupVersionKind, m *monitor) bool { return m.gvk == gvk }) {
+	if c.mapper.Load() == nil || !maps.Equal(wanted, c.deletable) {
+		groups, err := restmapper.GetAPIGroupResources(client)
+		if err != nil {
+			logger.Error(err, "Could not read the API groups, it is tried again")
+			return
+		}
+		mapper := restmapper.NewDiscoveryRESTMapper(groups)
+		c.mapper.Store(&mapper)
+		c.deletable = maps.Clone(wanted)
+	}
+	maps.DeleteFunc(wanted, func(gvr schema.GroupVersionResource, _ schema.GroupVersionKind) bool {
+		return c.stream.covers(gvr.GroupResource())
+	})
+	same := func(gvk schema.GroupVersionKind, m *monitor) bool { return m.gvk == gvk }
+	if maps.EqualFunc(wanted, monitors, same) {
+		c.first.Do(func() { close(c.ready) })
 		return
 	}
-	groups, err := restmapper.GetAPIGroupResources(client)
-	if err != nil {
-		logger.Error(err, "Could not read the API groups, it is tried again")
-		return
-	}
-	mapper := restmapper.NewDiscoveryRESTMapper(groups)
-	c.mapper.Store(&mapper)
 
 	c.gate.Lock()
 	defer c.gate.Unlock()
 	for gvr, m := range monitors {
 		if gvk, ok := wanted[gvr]; !ok || gvk != m.gvk {
 			m.stop()
-			m.forgetAll()
+			if !c.stream.covers(gvr.GroupResource()) {
+				m.forgetAll()
+			}
 			delete(monitors, gvr)
 		}
 	}
