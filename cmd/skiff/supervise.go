@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"skiff/cluster/memory"
 )
 
 // part is one of the parts that run together.
@@ -28,6 +30,7 @@ func supervise(ctx context.Context, parts []part) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
+	wg.Go(func() { memory.GiveBack(ctx) })
 	for _, p := range parts {
 		wg.Go(func() {
 			if err := keepRunning(ctx, p); err != nil {
