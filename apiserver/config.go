@@ -109,6 +109,11 @@ type Config struct {
 	// MinRequestTimeout is the least time of a watch that asks for none; the longest is
 	// twice as long. Default 30 min.
 	MinRequestTimeout time.Duration
+	// StalledClient is how long a connection may be silent, or take nothing of what
+	// it is sent, before it is cut off; default 30 s. Who answers pings is not silent.
+	StalledClient time.Duration
+	// HeaderTimeout is how long the header of a request may take; default 32 s.
+	HeaderTimeout time.Duration
 	// EventTTL is how long Events are kept; default 1 h.
 	EventTTL time.Duration
 	// TLSMinVersion and TLSCipherSuites bound what is spoken; defaults TLS 1.2 and Go's.
@@ -169,6 +174,12 @@ func (c Config) complete() (Config, error) {
 	}
 	if c.MaxMutatingInFlight == 0 {
 		c.MaxMutatingInFlight = 200
+	}
+	if c.StalledClient == 0 {
+		c.StalledClient = 30 * time.Second
+	}
+	if c.HeaderTimeout == 0 {
+		c.HeaderTimeout = 32 * time.Second
 	}
 	if c.EventTTL == 0 {
 		c.EventTTL = time.Hour

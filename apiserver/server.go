@@ -104,7 +104,7 @@ func New(cfg Config) (*Server, error) {
 		Admission:     func() admission.Chain { return *s.chain.Load() },
 		Authorizer:    s.core.Authorizer,
 		TypeConverter: func() managedfields.TypeConverter { return newBuiltinTypes(s.openapi) },
-		Connectors:    connectors, MinRequestTimeout: cfg.MinRequestTimeout, Deprecated: s.checks.metrics.deprecate, Log: cfg.Log,
+		Connectors:    connectors, MinRequestTimeout: cfg.MinRequestTimeout, StalledWatch: cfg.StalledClient, Deprecated: s.checks.metrics.deprecate, Log: cfg.Log,
 	})
 	if err != nil {
 		return nil, err

@@ -57,10 +57,12 @@ func (s *Server) serve(ctx context.Context) error {
 		}
 	}
 	server := &http.Server{
-		Handler: s.handler, TLSConfig: tlsConfig, ReadHeaderTimeout: 32 * time.Second, IdleTimeout: 90 * time.Second,
+		Handler: s.handler, TLSConfig: tlsConfig, ReadHeaderTimeout: s.cfg.HeaderTimeout, IdleTimeout: 90 * time.Second,
 		MaxHeaderBytes: 1 << 20, BaseContext: func(net.Listener) context.Context { return ctx },
 		// What scanners and broken clients do is of interest to who looks for it.
 		ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
+		// A client that is gone without a word still holds its watches.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: s.cfg.StalledClient, PingTimeout: s.cfg.StalledClient, WriteByteTimeout: s.cfg.StalledClient},
 	}
 	if err := http2.ConfigureServer(server, &http2.Server{MaxConcurrentStreams: 250, IdleTimeout: 90 * time.Second, MaxReadFrameSize: 1 << 20}); err != nil {
 		return err

@@ -45,6 +45,9 @@ type Config struct {
 	// MinRequestTimeout is the least time of a watch without timeoutSeconds; the
 	// real one is up to twice that. Default 30 minutes.
 	MinRequestTimeout time.Duration
+	// StalledWatch is how long a watch's client may take for one event before it
+	// is cut off; default 30 s.
+	StalledWatch time.Duration
 	// MaxBody bounds a request's body; default 3 MiB.
 	MaxBody int64
 	Log     *slog.Logger
@@ -115,11 +118,14 @@ func New(c Config) (*API, error) {
 	if c.MinRequestTimeout == 0 {
 		c.MinRequestTimeout = 30 * time.Minute
 	}
+	if c.StalledWatch == 0 {
+		c.StalledWatch = 30 * time.Second
+	}
 	if c.MaxBody == 0 {
 		c.MaxBody = 3 << 20
 	}
-	if c.MaxBody < 0 || c.MinRequestTimeout < 0 {
-		return nil, errors.New("handlers: MaxBody and MinRequestTimeout must not be negative")
+	if c.MaxBody < 0 || c.MinRequestTimeout < 0 || c.StalledWatch < 0 {
+		return nil, errors.New("handlers: MaxBody, MinRequestTimeout and StalledWatch must not be negative")
 	}
 	if c.Log == nil {
 		c.Log = slog.Default()

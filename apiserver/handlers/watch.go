@@ -70,7 +70,7 @@ func (a *API) watch(w http.ResponseWriter, r *http.Request, t *Target, _ *reques
 	}
 	w.WriteHeader(http.StatusOK)
 	flusher.Flush()
-	a.pump(ctx, wt, f, func(b []byte) error {
+	a.pump(ctx, wt, f, newStall(a.cfg.StalledWatch, cutResponse(w)), func(b []byte) error {
 		_, err := w.Write(b)
 		return err
 	}, flusher.Flush)
@@ -88,9 +88,11 @@ func withWatch(raw string) string {
 }
 
 // pump sends the initial state, then changes until the watch or ctx ends.
-func (a *API) pump(ctx context.Context, wt *store.Watch, f *framer, write func([]byte) error, flush func()) {
+func (a *API) pump(ctx context.Context, wt *store.Watch, f *framer, stall *stall, write func([]byte) error, flush func()) {
+	defer stall.sent()
 	send := func(b []byte, err error) bool {
 		if err == nil {
+			stall.sending()
 			err = write(b)
 		} else {
 			a.cfg.Log.Error("event of a watch cannot be encoded", "resource", f.t.GR(), "err", err)
@@ -110,6 +112,7 @@ func (a *API) pump(ctx context.Context, wt *store.Watch, f *framer, write func([
 		flush()
 	}
 	for {
+		stall.sent()
 		batch, err := wt.Next(ctx)
 		if err != nil {
 			if ctx.Err() == nil {
@@ -318,5 +321,5 @@ func (a *API) watchSocket(ctx context.Context, w http.ResponseWriter, r *http.Re
 	if f.wire.format != formatJSON {
 		kind = websocket.BinaryMessage
 	}
-	a.pump(ctx, wt, f, func(b []byte) error { return conn.WriteMessage(kind, b) }, func() {})
+	a.pump(ctx, wt, f, newStall(a.cfg.StalledWatch, cutSocket(conn)), func(b []byte) error { return conn.WriteMessage(kind, b) }, func() {})
 }
