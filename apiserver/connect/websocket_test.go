@@ -28,6 +28,8 @@ import (
 // node is a kubelet's real streaming server over containers that are functions.
 type node struct {
 	ended chan struct{} // closed when a session was told that it is over
+	// patience is how long it waits for a client's streams; a minute where 0.
+	patience time.Duration
 }
 
 // ExecInContainer implements remotecommand.Executor.
@@ -73,7 +75,7 @@ func (n *node) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		kubeletcommand.ServeExec(w, r, n, "pod", "", "c", r.URL.Query()["command"], opts, time.Minute, time.Minute, kubeletcommand.SupportedStreamingProtocols)
+		kubeletcommand.ServeExec(w, r, n, "pod", "", "c", r.URL.Query()["command"], opts, time.Minute, n.patient(), kubeletcommand.SupportedStreamingProtocols)
 	case "/portForward":
 		kubeletforward.ServePortForward(w, r, n, "pod", "", &kubeletforward.V4Options{}, time.Minute, time.Minute, kubeletforward.SupportedProtocols)
 	default:
@@ -82,7 +84,7 @@ func (n *node) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // socketFront serves the streams of n as this server's.
-func socketFront(t *testing.T, n *node) *httptest.Server {
+func socketFront(t testing.TB, n *node) *httptest.Server {
 	t.Helper()
 	backend := httptest.NewTLSServer(n)
 	t.Cleanup(backend.Close)
@@ -254,4 +256,11 @@ func TestPortForwardOverWebSocket(t *testing.T) {
 	}})); d != "" {
 		t.Errorf("tunnelled protocols (-want +got):\n%s", d)
 	}
+}
+
+func (n *node) patient() time.Duration {
+	if n.patience == 0 {
+		return time.Minute
+	}
+	return n.patience
 }
