@@ -30,8 +30,12 @@ func daemonSets() resources.Resource {
 		AllowUnconditionalUpdate: true,
 		Validate:                 validateDaemonSet,
 		ValidateUpdate:           validateDaemonSetUpdate,
-		Warnings: func(ctx context.Context, ds, old *appsv1.DaemonSet) []string {
-			return templateWarnings(ctx, &ds.Spec.Template, templateOf(old, func(o *appsv1.DaemonSet) *podTemplate { return &o.Spec.Template }))
+		Warnings: func(_ context.Context, ds, old *appsv1.DaemonSet) []string {
+			var before *appsv1.DaemonSetSpec
+			if old != nil {
+				before = &old.Spec
+			}
+			return templateWarnings(&ds.Spec.Template, &ds.Spec, before)
 		},
 	}, func(ds *appsv1.DaemonSet) *appsv1.DaemonSetSpec { return &ds.Spec },
 		func(ds *appsv1.DaemonSet) *appsv1.DaemonSetStatus { return &ds.Status })

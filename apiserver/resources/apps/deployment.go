@@ -35,8 +35,16 @@ func deployments() resources.Resource {
 		},
 		Validate:       validateDeployment,
 		ValidateUpdate: validateDeploymentUpdate,
-		Warnings: func(ctx context.Context, d, old *appsv1.Deployment) []string {
-			return templateWarnings(ctx, &d.Spec.Template, templateOf(old, func(o *appsv1.Deployment) *podTemplate { return &o.Spec.Template }))
+		Warnings: func(_ context.Context, d, old *appsv1.Deployment) []string {
+			var before *appsv1.DeploymentSpec
+			if old != nil {
+				before = &old.Spec
+			}
+			warnings := templateWarnings(&d.Spec.Template, &d.Spec, before)
+			if old == nil {
+				warnings = append(nameWarnings(d.Name), warnings...)
+			}
+			return warnings
 		},
 	}, func(d *appsv1.Deployment) *appsv1.DeploymentSpec { return &d.Spec },
 		func(d *appsv1.Deployment) *appsv1.DeploymentStatus { return &d.Status })

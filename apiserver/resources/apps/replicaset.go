@@ -27,8 +27,16 @@ func replicaSets() resources.Resource {
 		AllowUnconditionalUpdate: true,
 		Validate:                 validateReplicaSet,
 		ValidateUpdate:           validateReplicaSetUpdate,
-		Warnings: func(ctx context.Context, rs, old *appsv1.ReplicaSet) []string {
-			return templateWarnings(ctx, &rs.Spec.Template, templateOf(old, func(o *appsv1.ReplicaSet) *podTemplate { return &o.Spec.Template }))
+		Warnings: func(_ context.Context, rs, old *appsv1.ReplicaSet) []string {
+			var before *appsv1.ReplicaSetSpec
+			if old != nil {
+				before = &old.Spec
+			}
+			warnings := templateWarnings(&rs.Spec.Template, &rs.Spec, before)
+			if old == nil {
+				warnings = append(nameWarnings(rs.Name), warnings...)
+			}
+			return warnings
 		},
 	}, func(rs *appsv1.ReplicaSet) *appsv1.ReplicaSetSpec { return &rs.Spec },
 		func(rs *appsv1.ReplicaSet) *appsv1.ReplicaSetStatus { return &rs.Status })

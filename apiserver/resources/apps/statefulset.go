@@ -7,6 +7,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
 
 	"skiff/apiserver/resources"
@@ -27,8 +28,17 @@ func statefulSets() resources.Resource {
 		AllowUnconditionalUpdate: true,
 		Validate:                 validateNewStatefulSet,
 		ValidateUpdate:           validateStatefulSetUpdate,
-		Warnings: func(ctx context.Context, s, old *appsv1.StatefulSet) []string {
-			warnings := templateWarnings(ctx, &s.Spec.Template, templateOf(old, func(o *appsv1.StatefulSet) *podTemplate { return &o.Spec.Template }))
+		Warnings: func(_ context.Context, s, old *appsv1.StatefulSet) []string {
+			var before *appsv1.StatefulSetSpec
+			if old != nil {
+				before = &old.Spec
+			}
+			warnings := templateWarnings(&s.Spec.Template, &s.Spec, before)
+			for i := range s.Spec.VolumeClaimTemplates {
+				if old == nil {
+					warnings = append(warnings, podspec.ClaimWarnings(&s.Spec.VolumeClaimTemplates[i].Spec, field.NewPath("spec", "volumeClaimTemplates").Index(i).Child("Spec"))...)
+				}
+			}
 			if s.Spec.RevisionHistoryLimit != nil && *s.Spec.RevisionHistoryLimit < 0 {
 				warnings = append(warnings, "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended")
 			}

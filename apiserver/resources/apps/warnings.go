@@ -1,24 +1,31 @@
 package apps
 
 import (
-	"context"
+	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
-
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
 	"skiff/apiserver/resources/podspec"
 )
 
 type podTemplate = corev1.PodTemplateSpec
 
-// templateOf is the template of old, or nil when there is no old.
-func templateOf[T any](old *T, of func(*T) *podTemplate) *podTemplate {
-	if old == nil {
+// templateWarnings are those of an object that is created, or whose specification
+// is another than before.
+func templateWarnings[S any](template *podTemplate, spec, before *S) []string {
+	if before != nil && equality.Semantic.DeepEqual(spec, before) {
 		return nil
 	}
-	return of(old)
+	return podspec.TemplateWarnings(template, field.NewPath("spec", "template"))
 }
 
-func templateWarnings(_ context.Context, template, old *podTemplate) []string {
-	return podspec.TemplateWarnings(template, old, field.NewPath("spec", "template"))
+// nameWarnings are about the names of what makes pods that are called like it.
+func nameWarnings(name string) []string {
+	if msgs := validation.IsDNS1123Label(name); name != "" && len(msgs) > 0 {
+		return []string{fmt.Sprintf("metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: %v", msgs)}
+	}
+	return nil
 }

@@ -31,11 +31,10 @@ func jobWarnings(s *batchv1.JobSpec, old *batchv1.Job, at *field.Path) []string 
 		*s.Completions > 100_000 && *s.Parallelism > 10_000 {
 		out = append(out, "In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, a Kubernetes control plane might not be able to track completionIndexes")
 	}
-	var before *corev1.PodTemplateSpec
-	if old != nil {
-		before = &old.Spec.Template
+	if old != nil && equality.Semantic.DeepEqual(s, &old.Spec) {
+		return out
 	}
-	return append(out, podspec.TemplateWarnings(&s.Template, before, at.Child("template"))...)
+	return append(out, podspec.TemplateWarnings(&s.Template, at.Child("template"))...)
 }
 
 func validateJob(_ context.Context, j *batchv1.Job) field.ErrorList {

@@ -27,6 +27,9 @@ func persistentVolumeClaims() resources.Resource {
 		Strategy: pvcStrategy{
 			AllowUnconditionalUpdate: true,
 			Validate:                 validatePVC, ValidateUpdate: validatePVCUpdate,
+			Warnings: func(_ context.Context, c, _ *corev1.PersistentVolumeClaim) []string {
+				return podspec.ClaimWarnings(&c.Spec, specPath)
+			},
 			PrepareForCreate: func(_ context.Context, c *corev1.PersistentVolumeClaim) {
 				c.Status = corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimPending}
 				syncDataSource(&c.Spec)

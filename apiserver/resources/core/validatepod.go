@@ -351,16 +351,14 @@ func resized(is, was *corev1.ResourceRequirements, at *field.Path) field.ErrorLi
 	return errs
 }
 
+// podWarnings are those of new pods: people seldom change one.
 func podWarnings(_ context.Context, pod, old *corev1.Pod) []string {
-	var before *corev1.PodSpec
 	if old != nil {
-		before = &old.Spec
+		return nil
 	}
-	out := podspec.Warnings(&pod.Spec, before, specPath)
-	if old == nil {
-		if msgs := validation.IsDNS1123Label(pod.Name); pod.Name != "" && len(msgs) > 0 {
-			out = append(out, fmt.Sprintf("metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended: %v", msgs))
-		}
+	out := podspec.Warnings(pod)
+	if msgs := validation.IsDNS1123Label(pod.Name); pod.Name != "" && len(msgs) > 0 {
+		out = append(out, fmt.Sprintf("metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended: %v", msgs))
 	}
 	return out
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
@@ -61,9 +62,8 @@ func rcWarnings(_ context.Context, rc, old *corev1.ReplicationController) []stri
 	if rc.Spec.Template == nil {
 		return nil
 	}
-	var before *corev1.PodTemplateSpec
-	if old != nil {
-		before = old.Spec.Template
+	if old != nil && equality.Semantic.DeepEqual(&rc.Spec, &old.Spec) {
+		return nil
 	}
-	return podspec.TemplateWarnings(rc.Spec.Template, before, specPath.Child("template"))
+	return podspec.TemplateWarnings(rc.Spec.Template, specPath.Child("template"))
 }
