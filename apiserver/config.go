@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"regexp"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -144,6 +145,9 @@ type Config struct {
 	// GoawayChance is the part of HTTP/2 requests, up to 0.02, after which clients are
 	// told to connect again, which spreads them over the servers of a cluster.
 	GoawayChance float64
+	// CORSAllowedOrigins are expressions of the origins whose pages may read answers.
+	CORSAllowedOrigins []string
+	corsOrigins        []*regexp.Regexp
 	// Flags are what /flagz shows. They hold no secrets.
 	Flags map[string]string
 	Log   *slog.Logger
@@ -192,6 +196,10 @@ func (c Config) complete() (Config, error) {
 	}
 	if c.RequestTimeout == 0 {
 		c.RequestTimeout = time.Minute
+	}
+	var err error
+	if c.corsOrigins, err = corsOrigins(c.CORSAllowedOrigins); err != nil {
+		errs = append(errs, err)
 	}
 	if c.GoawayChance < 0 || c.GoawayChance > 0.02 {
 		errs = append(errs, errors.New("apiserver: --goaway-chance can not be less than 0 or greater than 0.02"))

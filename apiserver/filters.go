@@ -49,6 +49,9 @@ func (s *Server) filters(next http.Handler) http.Handler {
 		h = s.withTracing(h)
 	}
 	h = s.withAuthentication(h)
+	if len(s.cfg.corsOrigins) > 0 {
+		h = s.withCORS(h)
+	}
 	h = s.withDeadline(h)
 	h = s.withRequest(h)
 	if s.cfg.GoawayChance > 0 {

@@ -48,6 +48,7 @@ type apiserverFlags struct {
 	issuers                               []string
 	tracing                               string
 	goaway                                float64
+	cors                                  []string
 	keyFiles                              []string
 	kubeletCA, kubeletCert, kubeletKey    string
 	kubeletAddresses                      []string
@@ -131,6 +132,7 @@ func (o *apiserverFlags) add(f *pflag.FlagSet) {
 	f.DurationVar(&o.auditHook.Backoff, "audit-webhook-initial-backoff", 10*time.Second, "the wait before a batch is sent again")
 	truncation(f, "audit-webhook", &o.hookTruncate, &o.auditHook.Truncate)
 	f.StringVar(&o.tracing, "tracing-config-file", "", "a TracingConfiguration: which OpenTelemetry collector is told of requests, and of how many")
+	f.StringSliceVar(&o.cors, "cors-allowed-origins", nil, "expressions of the origins whose pages may read answers, bound to both ends of the host, as //example\\.com(:|$)")
 	f.Float64Var(&o.goaway, "goaway-chance", 0, "the part of HTTP/2 requests, up to 0.02, after which clients connect again")
 	f.StringVar(&o.encryption, "encryption-provider-config", "", "an EncryptionConfiguration: what is encrypted in the store")
 	f.BoolVar(&o.reload, "encryption-provider-config-automatic-reload", false, "read it again when it changes")
@@ -196,7 +198,7 @@ func (o *apiserverFlags) apply(c *apiserver.Config) error {
 	c.MaxRequestsInFlight, c.MaxMutatingInFlight, c.RequestTimeout, c.PriorityAndFairness = o.inflight, o.mutating, o.timeout, &o.fairness
 	c.AuditPolicyFile, c.AuditLog, c.EncryptionConfigFile, c.EncryptionReload = o.auditPolicy, o.auditLog, o.encryption, o.reload
 	c.AuditWebhook = o.auditHook
-	c.TracingConfigFile, c.GoawayChance = o.tracing, o.goaway
+	c.TracingConfigFile, c.GoawayChance, c.CORSAllowedOrigins = o.tracing, o.goaway, o.cors
 	c.AuditWebhook.Unthrottled = !o.throttle
 	if !o.logTruncate {
 		c.AuditLog.Truncate = audit.TruncateConfig{}

@@ -21,7 +21,6 @@ func inertOfAPIServer() []inert {
 		{name: "audit-webhook-batch-initial-backoff", why: "--audit-webhook-initial-backoff is its name now"}, {name: "audit-webhook-mode", only: []string{"batch"}, why: "records are sent in batches"},
 		{name: "audit-webhook-version", only: []string{"audit.k8s.io/v1"}, why: "audit records have one version"},
 		{name: "coordinated-leadership-lease-duration", why: itself}, {name: "coordinated-leadership-renew-deadline", why: itself}, {name: "coordinated-leadership-retry-period", why: itself},
-		{name: "cors-allowed-origins", only: []string{""}, why: "browsers of other origins are not let in: put a proxy before the server"},
 		{name: "debug-socket-path", only: []string{""}, why: "profiles are served at /debug/pprof, to those who may"},
 		{name: "default-watch-cache-size", why: cache}, {name: "watch-cache", bare: true, only: []string{"true"}, why: "reads are served from " + cache}, {name: "watch-cache-sizes", why: cache},
 		{name: "delete-collection-workers", why: itself},
