@@ -114,7 +114,7 @@ func (w *writer) sweep(ctx context.Context, name string, from, below int64, dead
 		return 0, nil
 	}
 	w.s.at(BeforeClean)
-	tx, err := w.s.db.BeginTx(ctx, nil)
+	tx, err := w.s.conn.BeginTx(ctx, nil)
 	if err != nil {
 		return 0, err
 	}

@@ -95,7 +95,7 @@ func (w *writer) vacuum(ctx context.Context) error {
 	w.settled = false
 	w.s.at(BeforeVacuum)
 	// The pragma frees a page for each row that is fetched.
-	rows, err := w.s.db.QueryContext(ctx, fmt.Sprintf("PRAGMA incremental_vacuum(%d)", vacuumPages))
+	rows, err := w.s.conn.QueryContext(ctx, fmt.Sprintf("PRAGMA incremental_vacuum(%d)", vacuumPages))
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func (w *writer) checkpoint(mode string) {
 		defer w.patience(busyTimeout)
 	}
 	var busy, log, done int
-	if err := w.s.db.QueryRow("PRAGMA wal_checkpoint("+mode+")").Scan(&busy, &log, &done); err != nil {
+	if err := w.s.conn.QueryRowContext(context.Background(), "PRAGMA wal_checkpoint("+mode+")").Scan(&busy, &log, &done); err != nil {
 		w.s.cfg.Log.Warn("the write-ahead log could not be copied into the database; it is tried again", "err", explain(err))
 		w.copied = w.pages
 		return
@@ -133,7 +133,7 @@ func (w *writer) checkpoint(mode string) {
 
 // patience is how long the writer's connection waits for others.
 func (w *writer) patience(d time.Duration) {
-	if _, err := w.s.db.Exec(fmt.Sprintf("PRAGMA busy_timeout=%d", d.Milliseconds())); err != nil {
+	if _, err := w.s.conn.ExecContext(context.Background(), fmt.Sprintf("PRAGMA busy_timeout=%d", d.Milliseconds())); err != nil {
 		w.s.cfg.Log.Debug("busy_timeout is not set", "err", err)
 	}
 }

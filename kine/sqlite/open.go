@@ -99,11 +99,19 @@ func (s *Store) open(ctx context.Context) (err error) {
 		return fmt.Errorf("sqlite: %w", explainFS(err))
 	}
 	f.Close()
+	// The times of the files are not worth a turn of the file system's journal at
+	// each commit. The switch is the process's; every sync is as safe with it.
+	if _, err := sqlite3.Fdatasync(true); err != nil {
+		s.cfg.Log.Debug("syncs write the times of the files too", "err", err)
+	}
 	if s.db, err = sql.Open("sqlite", dsn(s.cfg.Path, false)); err != nil {
 		return fmt.Errorf("sqlite: %w", err)
 	}
 	s.db.SetMaxOpenConns(1)
 	if err := s.prepareSchema(ctx); err != nil {
+		return fmt.Errorf("sqlite: %s: %w", s.cfg.Path, explain(err))
+	}
+	if s.conn, err = s.db.Conn(ctx); err != nil {
 		return fmt.Errorf("sqlite: %s: %w", s.cfg.Path, explain(err))
 	}
 	if s.readers, err = sql.Open("sqlite", dsn(s.cfg.Path, true)); err != nil {

@@ -23,12 +23,14 @@ type Store struct {
 	// Set by open, before Start.
 	lock        *os.File
 	db, readers *sql.DB
-	oneValue    *sql.Stmt
-	index       *mvcc.Index
-	hub         *watchhub.Hub
-	leases      *leases
-	usage       usage
-	recent      *recent
+	// conn is the writer's own connection, which no reader can take.
+	conn     *sql.Conn
+	oneValue *sql.Stmt
+	index    *mvcc.Index
+	hub      *watchhub.Hub
+	leases   *leases
+	usage    usage
+	recent   *recent
 	// failing is why the last commit failed; nil when it did not.
 	failing atomic.Pointer[error]
 	// oldest is the revision that the kept history begins at.
@@ -61,6 +63,7 @@ func (s *Store) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("sqlite: %w", explain(err))
 	}
+	defer func() { err = errors.Join(err, w.close()) }()
 	s.Start()
 
 	hubCtx, stopHub := context.WithCancel(context.WithoutCancel(ctx))
@@ -126,6 +129,10 @@ func (s *Store) close() error {
 	if s.readers != nil {
 		errs = append(errs, s.readers.Close())
 		s.readers = nil
+	}
+	if s.conn != nil {
+		errs = append(errs, s.conn.Close())
+		s.conn = nil
 	}
 	if s.db != nil {
 		errs = append(errs, s.db.Close())

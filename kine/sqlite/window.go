@@ -99,7 +99,7 @@ func (w *writer) shorten(ctx context.Context) error {
 		return nil
 	}
 	revision := oldest + (compact-oldest)/8 + 1
-	tx, err := w.s.db.BeginTx(ctx, nil)
+	tx, err := w.s.conn.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}

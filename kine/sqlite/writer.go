@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"time"
@@ -29,9 +30,12 @@ type writer struct {
 	s     *Store
 	batch *mvcc.Batch
 
+	// The session's statements run inside Store.conn.Raw.
+	session                  session
+	begin, end, undo         driver.StmtExecContext
 	insert, setCurrent       bulk
-	dropCurrent, setRevision *sql.Stmt
-	// value reads on the writer's own connection, which no reader can take.
+	dropCurrent, setRevision driver.StmtExecContext
+	// value reads on the same connection.
 	value *sql.Stmt
 	// pages is the length of the write-ahead log, roughly, and copied is how much
 	// of it is in the database too.
@@ -46,31 +50,50 @@ type writer struct {
 	measured time.Time
 }
 
-func (s *Store) newWriter(ctx context.Context) (*writer, error) {
-	w := &writer{s: s}
-	for _, p := range []struct {
-		at   **sql.Stmt
-		text string
-	}{
-		{&w.dropCurrent, "DELETE FROM current WHERE key=?"},
-		{&w.value, oneValue},
-		{&w.setRevision, "UPDATE meta SET value=? WHERE name='revision'"},
-	} {
-		var err error
-		if *p.at, err = s.db.PrepareContext(ctx, p.text); err != nil {
-			return nil, err
-		}
+func (s *Store) newWriter(ctx context.Context) (w *writer, err error) {
+	w = &writer{s: s}
+	err = w.s.conn.Raw(func(on any) error { return w.prepare(ctx, on) })
+	if err == nil {
+		w.value, err = w.s.conn.PrepareContext(ctx, oneValue)
 	}
-	var err error
-	if w.insert, err = newBulk(ctx, s.db, "INSERT INTO log (pos, key, created, count, lease, prev, value) VALUES ", 7, ""); err != nil {
-		return nil, err
-	}
-	if w.setCurrent, err = newBulk(ctx, s.db, "INSERT INTO current (key, pos, created, count, lease) VALUES ", 5,
-		" ON CONFLICT (key) DO UPDATE SET pos=excluded.pos, created=excluded.created, count=excluded.count, lease=excluded.lease"); err != nil {
-		return nil, err
+	if err != nil {
+		return nil, errors.Join(err, w.close())
 	}
 	w.batch = mvcc.NewBatch(w.state(), s.cfg.Limits)
 	return w, s.usage.measure(ctx, s.readers)
+}
+
+// prepare makes the statements that groups are written with.
+func (w *writer) prepare(ctx context.Context, on any) (err error) {
+	for _, p := range []struct {
+		at   *driver.StmtExecContext
+		text string
+	}{
+		{&w.begin, "BEGIN IMMEDIATE"}, {&w.end, "COMMIT"}, {&w.undo, "ROLLBACK"},
+		{&w.dropCurrent, "DELETE FROM current WHERE key=?"},
+		{&w.setRevision, "UPDATE meta SET value=? WHERE name='revision'"},
+	} {
+		if *p.at, err = w.session.prepare(ctx, on, p.text); err != nil {
+			return err
+		}
+	}
+	if w.insert, err = w.session.bulk(ctx, on, "INSERT INTO log (pos, key, created, count, lease, prev, value) VALUES ", 7, ""); err != nil {
+		return err
+	}
+	w.setCurrent, err = w.session.bulk(ctx, on, "INSERT INTO current (key, pos, created, count, lease) VALUES ", 5,
+		" ON CONFLICT (key) DO UPDATE SET pos=excluded.pos, created=excluded.created, count=excluded.count, lease=excluded.lease")
+	return err
+}
+
+// close closes the statements: SQLite brings the log into the database when the
+// last connection is closed, if no statement is left on it.
+func (w *writer) close() error {
+	var errs []error
+	if w.value != nil {
+		errs = append(errs, w.value.Close())
+	}
+	errs = append(errs, w.s.conn.Raw(func(any) error { return w.session.close() }))
+	return errors.Join(errs...)
 }
 
 // planState is the committed state with values read from the database.
@@ -194,23 +217,33 @@ func (w *writer) probe() {
 
 func (w *writer) commit(writes []mvcc.Write, extras []func(group.Exec) error) error {
 	ctx := context.Background() // what was taken from the queue is finished
-	tx, err := w.s.db.BeginTx(ctx, nil)
-	if err != nil {
+	var atEnd error
+	err := w.s.conn.Raw(func(on any) error {
+		if _, err := w.begin.ExecContext(ctx, nil); err != nil {
+			return err
+		}
+		err := w.write(ctx, on, writes, extras)
+		if err == nil {
+			w.s.at(BeforeCommit)
+			_, atEnd = w.end.ExecContext(ctx, nil)
+		}
+		if err != nil || atEnd != nil {
+			// Some failures have ended the transaction already.
+			_, _ = w.undo.ExecContext(ctx, nil)
+		}
+		return err
+	})
+	switch {
+	case err != nil:
 		return unavailable(err)
-	}
-	if err := w.write(ctx, tx, writes, extras); err != nil {
-		return errors.Join(unavailable(err), ignoreDone(tx.Rollback()))
-	}
-	w.s.at(BeforeCommit)
-	if err := tx.Commit(); err != nil {
-		return w.settle(ctx, tx, writes, err)
+	case atEnd != nil:
+		return w.settle(ctx, writes, atEnd)
 	}
 	w.s.at(AfterCommit)
 	return nil
 }
 
-func (w *writer) write(ctx context.Context, tx *sql.Tx, writes []mvcc.Write, extras []func(group.Exec) error) error {
-	var log, current []any
+func (w *writer) write(ctx context.Context, on any, writes []mvcc.Write, extras []func(group.Exec) error) error {
 	var gone []string
 	for i := range writes {
 		wr := &writes[i]
@@ -219,7 +252,7 @@ func (w *writer) write(ctx context.Context, tx *sql.Tx, writes []mvcc.Write, ext
 		if wr.Prev != nil {
 			prev = int64(wr.Prev.Pos)
 		}
-		log = append(log, int64(v.Pos), v.Key, v.Created, v.Count, v.Lease, prev, wr.Value)
+		w.insert.add(int64(v.Pos), v.Key, v.Created, v.Count, v.Lease, prev, wr.Value)
 		w.pages += 1 + len(wr.Value)/4096
 		// Only the last write of a key in the group is its current one.
 		if last, err := w.batch.Last(v.Key); err != nil || last != v {
@@ -228,23 +261,19 @@ func (w *writer) write(ctx context.Context, tx *sql.Tx, writes []mvcc.Write, ext
 		if v.Deleted() {
 			gone = append(gone, v.Key)
 		} else {
-			current = append(current, v.Key, int64(v.Pos), v.Created, v.Count, v.Lease)
+			w.setCurrent.add(v.Key, int64(v.Pos), v.Created, v.Count, v.Lease)
 		}
 	}
-	if err := w.insert.exec(ctx, tx, log); err != nil {
-		return err
-	}
-	if err := w.setCurrent.exec(ctx, tx, current); err != nil {
+	if err := errors.Join(w.insert.flush(ctx), w.setCurrent.flush(ctx)); err != nil {
 		return err
 	}
 	for _, key := range gone {
-		if _, err := tx.StmtContext(ctx, w.dropCurrent).ExecContext(ctx, key); err != nil {
+		if _, err := w.dropCurrent.ExecContext(ctx, named(key)); err != nil {
 			return err
 		}
 	}
 	exec := func(text string, args ...any) error {
-		_, err := tx.ExecContext(ctx, text, args...)
-		return err
+		return once(ctx, on, text, args...)
 	}
 	for _, extra := range extras {
 		if err := extra(exec); err != nil {
@@ -254,22 +283,18 @@ func (w *writer) write(ctx context.Context, tx *sql.Tx, writes []mvcc.Write, ext
 	if len(writes) == 0 {
 		return nil
 	}
-	_, err := tx.StmtContext(ctx, w.setRevision).ExecContext(ctx, w.batch.Revision())
+	_, err := w.setRevision.ExecContext(ctx, named(w.batch.Revision()))
 	w.pages += 2
 	return err
 }
 
 // settle finds out whether a commit that returned an error happened.
-func (w *writer) settle(ctx context.Context, tx *sql.Tx, writes []mvcc.Write, cause error) error {
-	// The transaction is over for database/sql, but it may not be for SQLite;
-	// there may be nothing to roll back. The look below decides.
-	_ = tx.Rollback()
-	_, _ = w.s.db.ExecContext(ctx, "ROLLBACK")
+func (w *writer) settle(ctx context.Context, writes []mvcc.Write, cause error) error {
 	if len(writes) == 0 {
 		return unavailable(cause)
 	}
 	var n int
-	err := w.s.db.QueryRowContext(ctx, "SELECT count(*) FROM log WHERE pos=?", int64(writes[0].Version.Pos)).Scan(&n)
+	err := w.s.conn.QueryRowContext(ctx, "SELECT count(*) FROM log WHERE pos=?", int64(writes[0].Version.Pos)).Scan(&n)
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w: %w", kine.ErrUnknownOutcome, explain(cause))
@@ -285,13 +310,6 @@ func unavailable(err error) error {
 		return err
 	}
 	return fmt.Errorf("%w: %w", kine.ErrUnavailable, err)
-}
-
-func ignoreDone(err error) error {
-	if errors.Is(err, sql.ErrTxDone) {
-		return nil
-	}
-	return err
 }
 
 // publish makes committed writes visible to readers, then to watchers.
