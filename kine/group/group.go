@@ -5,8 +5,10 @@ package group
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"skiff/kine"
 	"skiff/kine/mvcc"
@@ -42,12 +44,28 @@ type Op struct {
 	done chan error
 }
 
-// Answer tells the waiting caller how it went.
-func (o *Op) Answer(err error) {
+// answer tells the waiting caller how it went.
+func (o *Op) answer(err error) {
 	if err == nil && o.After != nil {
 		o.After()
 	}
 	o.done <- err
+}
+
+// Answer tells the callers of the group that was taken last how each went.
+func (q *Queue) Answer(ops []*Op, answers []error) {
+	q.mu.Lock()
+	waiting := len(q.waiting)
+	q.mu.Unlock()
+	q.pace.ended(len(ops), waiting, time.Since(q.began))
+	for i, o := range ops {
+		o.answer(answers[i])
+	}
+}
+
+// Fail tells them that none of it happened, or that nobody knows.
+func (q *Queue) Fail(ops []*Op, err error) {
+	q.Answer(ops, slices.Repeat([]error{err}, len(ops)))
 }
 
 // Queue holds the operations that wait for the writer.
@@ -64,6 +82,12 @@ type Queue struct {
 	mu      sync.Mutex
 	waiting []*Op
 	ended   bool
+	// enough is the length of waiting at which the writer wants to be woken too.
+	enough int
+
+	// pace and began, when the last group was taken, are the writer's own.
+	pace  pace
+	began time.Time
 }
 
 // NewQueue is an empty queue. Operations are queued after Start.
@@ -116,8 +140,10 @@ func (q *Queue) Waiting() bool {
 	return len(q.waiting) > 0
 }
 
-// Take is the group of what waits by now; nil when nothing does.
+// Take is the group of what waits by now; nil when nothing does. While many write
+// at a time it waits a moment for those who were just answered.
 func (q *Queue) Take() []*Op {
+	waited := q.linger()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n, size := 0, 0
@@ -126,12 +152,43 @@ func (q *Queue) Take() []*Op {
 		n++
 	}
 	ops := q.waiting[:n:n]
+	q.pace.began(n, waited)
+	q.began = time.Now()
 	if q.waiting = q.waiting[n:]; len(q.waiting) == 0 {
 		q.waiting = nil
 		return ops
 	}
 	q.signal()
 	return ops
+}
+
+// linger waits until the group is as large as it will be; false when there is
+// nothing to wait for.
+func (q *Queue) linger() bool {
+	q.mu.Lock()
+	if len(q.waiting) == 0 || len(q.waiting) >= q.pace.want || q.pace.limit <= 0 || q.ended {
+		q.mu.Unlock()
+		return false
+	}
+	q.enough = q.pace.want
+	q.mu.Unlock()
+	timer := time.NewTimer(q.pace.limit)
+	defer timer.Stop()
+	for filled := false; !filled; {
+		select {
+		case <-q.wake:
+		case <-timer.C:
+			filled = true
+		case <-q.stopped:
+			filled = true
+		}
+		q.mu.Lock()
+		if filled = filled || len(q.waiting) >= q.enough; filled {
+			q.enough = 0
+		}
+		q.mu.Unlock()
+	}
+	return true
 }
 
 // signal wakes the writer. The caller holds mu.
@@ -174,7 +231,7 @@ func (q *Queue) Submit(ctx context.Context, o *Op) error {
 		q.mu.Unlock()
 		return kine.ErrStopped
 	}
-	if q.waiting = append(q.waiting, o); len(q.waiting) == 1 {
+	if q.waiting = append(q.waiting, o); len(q.waiting) == 1 || len(q.waiting) == q.enough {
 		q.signal()
 	}
 	q.mu.Unlock()
@@ -234,7 +291,7 @@ func (q *Queue) Txn(ctx context.Context, t kine.Txn) (kine.TxnResult, error) {
 		return kine.TxnResult{}, err
 	}
 	var result kine.TxnResult
-	err := q.Submit(ctx, &Op{Puts: mvcc.Puts(&t), Keys: keys(&t, nil), Size: size(&t), Plan: func(b *mvcc.Batch) (err error) {
+	err := q.Submit(ctx, &Op{Puts: mvcc.Puts(&t), Keys: keys(&t, nil), Values: asksPrev(&t), Size: size(&t), Plan: func(b *mvcc.Batch) (err error) {
 		result, err = b.Txn(&t)
 		return err
 	}})
@@ -262,6 +319,18 @@ func keys(t *kine.Txn, out []string) []string {
 		}
 	}
 	return out
+}
+
+// asksPrev tells whether a transaction may need the values of its keys.
+func asksPrev(t *kine.Txn) bool {
+	for _, ops := range [][]kine.Op{t.Success, t.Failure} {
+		for i := range ops {
+			if op := &ops[i]; op.PrevKV || op.IgnoreValue || op.Type == kine.OpTxn && asksPrev(op.Txn) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func size(t *kine.Txn) (n int) {

@@ -52,7 +52,7 @@ func TestTake(t *testing.T) {
 							t.Errorf("operation %s is taken where %d is due", o.Keys[0], next)
 						}
 						next++
-						o.Answer(nil)
+						q.Answer([]*Op{o}, []error{nil})
 					}
 				}
 				if !slices.Equal(groups, c.want) {
@@ -74,13 +74,13 @@ func TestEndOfOperations(t *testing.T) {
 		do   func(q *Queue, cancel context.CancelFunc)
 		want error
 	}{
-		{"answered", func(q *Queue, _ context.CancelFunc) { q.Take()[0].Answer(kine.ErrKeyExists) }, kine.ErrKeyExists},
+		{"answered", func(q *Queue, _ context.CancelFunc) { q.Fail(q.Take(), kine.ErrKeyExists) }, kine.ErrKeyExists},
 		{"the caller went", func(_ *Queue, cancel context.CancelFunc) { cancel() }, kine.ErrUnknownOutcome},
 		{"stopped while it waits", func(q *Queue, _ context.CancelFunc) { q.Stop() }, kine.ErrStopped},
 		{"stopped after it was taken", func(q *Queue, _ context.CancelFunc) {
 			ops := q.Take()
 			q.Stop()
-			ops[0].Answer(nil)
+			q.Answer(ops, []error{nil})
 		}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

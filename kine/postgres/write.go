@@ -56,18 +56,14 @@ func (s *Store) group(ops []*group.Op) {
 			s.feed.wake()
 		}
 		// What was planned on top of a write that is not there means nothing.
-		for _, o := range ops {
-			o.Answer(err)
-		}
+		s.Fail(ops, err)
 		return
 	}
 	if commit != nil {
 		raise(&s.highest, commit.revision)
 		s.feed.offer(*commit)
 	}
-	for i, o := range ops {
-		o.Answer(answers[i])
-	}
+	s.Answer(ops, answers)
 }
 
 // committed is a group that is in the log.

@@ -181,16 +181,12 @@ func (w *writer) group(ops []*group.Op) {
 		w.noteCommit(err)
 		if err != nil {
 			// What was planned on top of a write that is not there means nothing.
-			for _, o := range ops {
-				o.Answer(err)
-			}
+			w.s.Fail(ops, err)
 			return
 		}
 		w.publish(writes)
 	}
-	for i, o := range ops {
-		o.Answer(answers[i])
-	}
+	w.s.Answer(ops, answers)
 }
 
 // noteCommit remembers how a commit went, and logs when that changes.
