@@ -43,6 +43,10 @@ type Store struct {
 	// dirty wakes the one who cleans.
 	dirty chan struct{}
 	now   group.Shared
+	// These are the writer's own: what it remembers, and its doubts about groups that
+	// are planned over that, or over a look at the keys.
+	memory           memory
+	guesses, glances group.Doubt
 }
 
 // New checks the configuration. Nothing is opened before Run.

@@ -16,17 +16,23 @@ import (
 
 const (
 	lockRevision = `SELECT revision, compact FROM skiff_meta WHERE id = 1 FOR UPDATE`
-	// storeGroup writes a whole group. The last part of it also releases nothing
-	// before the commit: the row stays locked.
+	// storeGroup writes a whole group if the revision is still $15 and none of the keys
+	// $16 exists, and else nothing. Its one row tells that it did: the rest follows from
+	// it, so it comes first. It locks the revision's row; who had to wait for that finds
+	// another revision.
 	storeGroup = `WITH
+		m AS (UPDATE skiff_meta SET revision = $14::bigint WHERE id = 1 AND revision = $15::bigint
+			AND NOT EXISTS (SELECT 1 FROM skiff_current WHERE key = ANY($16::bytea[])) RETURNING id),
 		l AS (INSERT INTO skiff_log (pos, key, created, count, lease, prev, value)
-			SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[])),
+			SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[])
+			WHERE EXISTS (SELECT 1 FROM m)),
 		c AS (INSERT INTO skiff_current (key, pos, created, count, lease)
 			SELECT * FROM unnest($8::bytea[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[])
+			WHERE EXISTS (SELECT 1 FROM m)
 			ON CONFLICT (key) DO UPDATE SET pos = excluded.pos, created = excluded.created, count = excluded.count, lease = excluded.lease),
-		d AS (DELETE FROM skiff_current WHERE key = ANY($13::bytea[]))
-		UPDATE skiff_meta SET revision = $14::bigint WHERE id = 1`
-	notifyGroup = storeGroup + ` RETURNING pg_notify('` + channel + `', $15::text)`
+		d AS (DELETE FROM skiff_current WHERE key = ANY($13::bytea[]) AND EXISTS (SELECT 1 FROM m)) `
+	storeQuietly  = storeGroup + `SELECT id FROM m`
+	storeNotified = storeGroup + `SELECT pg_notify('` + channel + `', $17::text) FROM m`
 )
 
 // write takes what is queued until ctx ends, then what was queued before.
@@ -75,14 +81,29 @@ type committed struct {
 // transact plans and commits a group. The answers are each operation's own; the
 // error is the whole group's.
 func (s *Store) transact(ctx context.Context, ops []*group.Op) ([]error, *committed, error) {
+	answers, c, err := s.unlocked(ctx, ops)
+	if errors.Is(err, errBeyond) {
+		return s.locked(ctx, ops)
+	}
+	return answers, c, err
+}
+
+// committed notes a group that is in the log now.
+func (s *Store) committed(state *txState, b *mvcc.Batch) *committed {
+	s.memory.learn(state, b, time.Now())
+	return &committed{state.revision, b.Revision(), b.Writes()}
+}
+
+// locked plans and commits a group under the revision's lock.
+func (s *Store) locked(ctx context.Context, ops []*group.Op) ([]error, *committed, error) {
 	tx, err := s.writer.BeginTx(ctx, nil)
 	if err != nil {
 		return nil, nil, unavailable(err)
 	}
 	state := &txState{ctx: ctx, tx: tx}
-	answers, b, extras, err := s.plan(state, ops)
+	answers, b, extras, err := s.planLocked(state, ops)
 	if err == nil {
-		err = s.store(state, b, extras)
+		err = s.storeLocked(state, b, extras)
 	}
 	if err != nil {
 		return nil, nil, errors.Join(unavailable(err), ignoreDone(tx.Rollback()))
@@ -91,19 +112,18 @@ func (s *Store) transact(ctx context.Context, ops []*group.Op) ([]error, *commit
 		return answers, nil, ignoreDone(tx.Rollback())
 	}
 	if err := tx.Commit(); err != nil {
-		var refused *pq.Error
-		if errors.As(err, &refused) && refused.Code.Class() != "57" && refused.Code.Class() != "08" {
-			return nil, nil, unavailable(err) // the database says that it did not happen
+		if refusal(err) != "" {
+			return nil, nil, unavailable(err)
 		}
 		return nil, nil, fmt.Errorf("%w: %w", kine.ErrUnknownOutcome, err)
 	}
 	if len(b.Writes()) == 0 {
 		return answers, nil, nil
 	}
-	return answers, &committed{state.revision, b.Revision(), b.Writes()}, nil
+	return answers, s.committed(state, b), nil
 }
 
-func (s *Store) plan(state *txState, ops []*group.Op) ([]error, *mvcc.Batch, []func(group.Exec) error, error) {
+func (s *Store) planLocked(state *txState, ops []*group.Op) ([]error, *mvcc.Batch, []func(group.Exec) error, error) {
 	seen := s.highest.Load()
 	if err := state.lock(seen); err != nil {
 		return nil, nil, nil, err
@@ -114,6 +134,10 @@ func (s *Store) plan(state *txState, ops []*group.Op) ([]error, *mvcc.Batch, []f
 	if err := state.prefetch(ops); err != nil {
 		return nil, nil, nil, err
 	}
+	return s.plan(state, ops)
+}
+
+func (s *Store) plan(state *txState, ops []*group.Op) ([]error, *mvcc.Batch, []func(group.Exec) error, error) {
 	b := mvcc.NewBatch(state, s.cfg.Limits)
 	answers := make([]error, len(ops))
 	var extras []func(group.Exec) error
@@ -135,21 +159,31 @@ func (s *Store) plan(state *txState, ops []*group.Op) ([]error, *mvcc.Batch, []f
 	return answers, b, extras, nil
 }
 
-// store writes what was planned.
-func (s *Store) store(state *txState, b *mvcc.Batch, extras []func(group.Exec) error) error {
-	exec := func(text string, args ...any) error {
-		_, err := state.tx.ExecContext(state.ctx, text, args...)
-		return err
-	}
+// storeLocked writes what was planned under the lock.
+func (s *Store) storeLocked(state *txState, b *mvcc.Batch, extras []func(group.Exec) error) error {
 	for _, extra := range extras {
-		if err := extra(exec); err != nil {
+		err := extra(func(text string, args ...any) error {
+			_, err := state.tx.ExecContext(state.ctx, text, args...)
+			return err
+		})
+		if err != nil {
 			return err
 		}
 	}
-	writes := b.Writes()
-	if len(writes) == 0 {
+	if len(b.Writes()) == 0 {
 		return nil
 	}
+	n, err := s.store(state.ctx, state.tx, state, b)
+	if err == nil && n == 0 {
+		err = fmt.Errorf("revision %d has changed under its lock", state.revision)
+	}
+	return err
+}
+
+// store writes what was planned over a state, and returns 0 when that is not the
+// newest one.
+func (s *Store) store(ctx context.Context, on querier, state *txState, b *mvcc.Batch) (n int, err error) {
+	writes := b.Writes()
 	var log, current columns
 	var gone pq.ByteaArray
 	for i := range writes {
@@ -172,14 +206,27 @@ func (s *Store) store(state *txState, b *mvcc.Batch, extras []func(group.Exec) e
 	if gone == nil {
 		gone = pq.ByteaArray{}
 	}
-	args := []any{
+	absent := state.absent
+	if absent == nil {
+		absent = pq.ByteaArray{}
+	}
+	text, args := storeQuietly, []any{
 		log.pos, log.key, log.created, log.count, log.lease, log.prev, log.value,
-		current.key, current.pos, current.created, current.count, current.lease, gone, b.Revision(),
+		current.key, current.pos, current.created, current.count, current.lease, gone, b.Revision(), state.revision, absent,
 	}
 	if s.notifies {
-		return exec(notifyGroup, append(args, fmt.Sprint(b.Revision(), " ", s.name))...)
+		text, args = storeNotified, append(args, fmt.Sprint(b.Revision(), " ", s.name))
 	}
-	return exec(storeGroup, args...)
+	rows, err := on.QueryContext(ctx, text, args...)
+	if err != nil {
+		return 0, err
+	}
+	defer rows.Close()
+	// A statement outside of a transaction is committed when the last row is there.
+	for rows.Next() {
+		n++
+	}
+	return n, rows.Err()
 }
 
 // columns are rows turned by 90 degrees, to be sent as arrays.
