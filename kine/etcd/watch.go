@@ -21,6 +21,7 @@ type watcher struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	from   int64
+	prev   bool
 	out    chan kine.WatchResponse
 
 	mu  sync.Mutex
@@ -32,18 +33,23 @@ func (s *Store) Watch(ctx context.Context, r kine.Range, opts kine.WatchOptions)
 	if r.Start == "" && r.End == "" {
 		return nil, fmt.Errorf("watch of an empty key: %w", kine.ErrInvalid)
 	}
+	if opts.Revision == 0 {
+		// Now is not what a member that lags behind takes for it.
+		now, err := s.Revision(ctx)
+		if err != nil {
+			return nil, err
+		}
+		opts.Revision = now + 1
+	}
 	_, cancel, err := s.request(ctx)
 	if err != nil {
 		return nil, err
 	}
 	cancel()
 	key, end := etcdwire.Range(r)
-	o := []clientv3.OpOption{clientv3.WithFragment(), clientv3.WithProgressNotify()}
+	o := []clientv3.OpOption{clientv3.WithFragment(), clientv3.WithProgressNotify(), clientv3.WithRev(opts.Revision)}
 	if len(end) > 0 {
 		o = append(o, clientv3.WithRange(string(end)))
-	}
-	if opts.Revision > 0 {
-		o = append(o, clientv3.WithRev(opts.Revision))
 	}
 	if opts.PrevKV {
 		o = append(o, clientv3.WithPrevKV())
@@ -54,7 +60,7 @@ func (s *Store) Watch(ctx context.Context, r kine.Range, opts kine.WatchOptions)
 	if opts.NoDelete {
 		o = append(o, clientv3.WithFilterDelete())
 	}
-	w := &watcher{s: s, from: opts.Revision, out: make(chan kine.WatchResponse)}
+	w := &watcher{s: s, from: opts.Revision, prev: opts.PrevKV, out: make(chan kine.WatchResponse)}
 	w.ctx, w.cancel = context.WithCancel(clientv3.WithRequireLeader(ctx))
 	w.in = s.client.Watch(w.ctx, string(key), o...)
 	if opts.ProgressNotify {
@@ -125,6 +131,10 @@ func (w *watcher) forward(ctx context.Context) error {
 				// The header is ahead of what this response has.
 				out.Revision = resp.Events[n-1].Kv.ModRevision
 				for _, e := range resp.Events {
+					if w.prev && e.PrevKv == nil && !e.IsCreate() {
+						// A compaction overtook the member that reads it.
+						return &kine.CompactedError{Revision: e.Kv.ModRevision, CompactRevision: e.Kv.ModRevision}
+					}
 					// A client that was told of progress before a watch's start goes on
 					// from there when the connection breaks.
 					if e.Kv.ModRevision >= w.from {
