@@ -129,7 +129,8 @@ type Networking struct {
 	DNSDomain     string `json:"dnsDomain,omitempty"`
 	// PodBackend is not kubeadm's: how packets between pods of two nodes travel.
 	// vxlan, the default, works wherever the nodes reach each other; host-gw routes
-	// them as they are, and needs all nodes on one link.
+	// them as they are, and needs all nodes on one link; wireguard encrypts them, and
+	// needs a kernel that can.
 	PodBackend string `json:"podBackend,omitempty"`
 }
 
@@ -137,6 +138,7 @@ type Networking struct {
 const (
 	BackendVXLAN       = "vxlan"
 	BackendHostGateway = "host-gw"
+	BackendWireGuard   = "wireguard"
 )
 
 // APIEndpoint is where this node's API server listens.

@@ -59,7 +59,7 @@ func ValidateCluster(c *Cluster) field.ErrorList {
 	for _, msg := range validation.IsDNS1123Subdomain(c.Networking.DNSDomain) {
 		errs = append(errs, field.Invalid(path.Child("dnsDomain"), c.Networking.DNSDomain, msg))
 	}
-	if known := []string{BackendVXLAN, BackendHostGateway}; c.Networking.PodBackend != "" && !slices.Contains(known, c.Networking.PodBackend) {
+	if known := []string{BackendVXLAN, BackendHostGateway, BackendWireGuard}; c.Networking.PodBackend != "" && !slices.Contains(known, c.Networking.PodBackend) {
 		errs = append(errs, field.NotSupported(path.Child("podBackend"), c.Networking.PodBackend, known))
 	}
 	if e := c.ControlPlaneEndpoint; e != "" {

@@ -152,7 +152,11 @@ func externalParts(e endpoints, cfg kubelet.Config, wait <-chan struct{}) []part
 // builtInParts are the kubelet, skiff's runtime and its pod network, which backend
 // leads between the nodes; ip is this one's address.
 func builtInParts(l layout.Layout, cfg kubelet.Config, podCIDRs []netip.Prefix, backend network.Backend, ip netip.Addr, wait <-chan struct{}) ([]part, error) {
-	ptp, err := network.New(network.Config{StateDir: filepath.Join(l.State(), "network"), ClusterCIDRs: podCIDRs, Overhead: backend.Overhead(ip)})
+	ptpConfig := network.Config{StateDir: filepath.Join(l.State(), "network"), ClusterCIDRs: podCIDRs, Overhead: backend.Overhead(ip)}
+	if backend == network.WireGuard {
+		ptpConfig.Held = errors.New("WireGuard between the nodes is not up yet")
+	}
+	ptp, err := network.New(ptpConfig)
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +183,10 @@ func builtInParts(l layout.Layout, cfg kubelet.Config, podCIDRs []netip.Prefix, 
 		{"kubelet", true, after(runtime.Ready(), after(wait, kl.Run))},
 		{"overlay", false, after(wait, func(ctx context.Context) error {
 			f := informers.NewSharedInformerFactory(cfg.Client, 0)
-			o, err := network.NewOverlay(network.OverlayConfig{NodeName: cfg.NodeName, Nodes: f.Core().V1().Nodes(), Network: ptp, Backend: backend})
+			o, err := network.NewOverlay(network.OverlayConfig{
+				NodeName: cfg.NodeName, Nodes: f.Core().V1().Nodes(), Network: ptp, Backend: backend,
+				WireGuard: network.WireGuardConfig{Client: cfg.Client, KeyFile: filepath.Join(l.State(), "wireguard.key"), ClusterCIDRs: podCIDRs},
+			})
 			if err != nil {
 				return err
 			}

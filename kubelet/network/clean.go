@@ -21,12 +21,15 @@ func Clean() error {
 			errs = append(errs, cleanTable(t, table))
 		}
 	}
+	for _, b := range []backend{vxlan{}, hostGateway{}, &wireGuard{}} {
+		errs = append(errs, b.remove())
+	}
 	links, err := netlink.LinkList()
 	if err != nil {
 		return errors.Join(append(errs, err)...)
 	}
 	for _, link := range links {
-		if link.Attrs().Name == "skiff.1" || isPodLink(link) {
+		if isPodLink(link) {
 			if err := netlink.LinkDel(link); err != nil && !isGone(err) {
 				errs = append(errs, err)
 			}

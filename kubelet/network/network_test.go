@@ -19,6 +19,7 @@ import (
 	"github.com/vishvananda/netns"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
 )
 
 // space is a network namespace, bound to a file.
@@ -123,6 +124,10 @@ func (s space) ask(address string) (answer string, err error) {
 	return answer, err
 }
 
+func clusterCIDRs() []netip.Prefix {
+	return []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:244::/32")}
+}
+
 // host is a node: a namespace with the built-in network.
 type host struct {
 	space
@@ -170,7 +175,7 @@ func twoHosts(t *testing.T) (a, b *host) {
 func (h *host) open() {
 	h.t.Helper()
 	h.in(func() (err error) {
-		h.net, err = New(Config{StateDir: h.dir, ClusterCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}, Overhead: 50})
+		h.net, err = New(Config{StateDir: h.dir, ClusterCIDRs: clusterCIDRs(), Overhead: 50})
 		if err != nil {
 			return err
 		}
@@ -190,27 +195,30 @@ func (h *host) pod(id string, ports ...PortMapping) (space, netip.Addr) {
 }
 
 func TestPodsTalk(t *testing.T) {
-	for _, backend := range []Backend{VXLAN, HostGateway} {
-		t.Run(string(backend), func(t *testing.T) { podsTalk(t, backend) })
+	for _, backend := range []Backend{VXLAN, HostGateway, WireGuard} {
+		t.Run(string(backend), func(t *testing.T) {
+			if backend == WireGuard {
+				needWireGuard(t)
+			}
+			podsTalk(t, backend)
+		})
 	}
 }
 
 func podsTalk(t *testing.T, backend Backend) {
 	a, b := twoHosts(t)
-	nodes := []*v1.Node{node("a", a), node("b", b)}
-	for _, h := range []*host{a, b} {
-		// What the other backend left is no second way.
-		for _, each := range []Backend{map[Backend]Backend{VXLAN: HostGateway, HostGateway: VXLAN}[backend], backend, backend} {
-			o, err := NewOverlay(OverlayConfig{NodeName: map[*host]string{a: "a", b: "b"}[h], Nodes: someNodes(nodes), Network: h.net, Backend: each})
-			if err != nil {
-				t.Fatal(err)
-			}
+	client := fake.NewClientset(node("a", a), node("b", b))
+	// What another backend left is no second way.
+	other := map[Backend]Backend{VXLAN: HostGateway, HostGateway: VXLAN, WireGuard: VXLAN}[backend]
+	for _, each := range []Backend{other, backend, backend} {
+		for h, name := range map[*host]string{a: "a", b: "b"} {
+			o := h.overlay(client, name, each)
 			h.in(func() error { return o.sync(context.Background()) })
 		}
 	}
 	// A node's packets to another's pods come from the overlay's address, where
 	// there is one.
-	farNode := map[Backend]netip.Addr{VXLAN: b.cidr.Addr(), HostGateway: b.ip}[backend]
+	farNode := map[Backend]netip.Addr{VXLAN: b.cidr.Addr(), HostGateway: b.ip, WireGuard: b.cidr.Addr()}[backend]
 	first, firstIP := a.pod("first0123456789", PortMapping{Protocol: TCP, HostPort: 8081, ContainerPort: 80})
 	second, secondIP := a.pod("second0123456789")
 	far, farIP := b.pod("far0123456789")
@@ -436,7 +444,7 @@ func TestMTU(t *testing.T) {
 		}
 		return netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: net.ParseIP("10.99.0.2")})
 	})
-	for backend, want := range map[Backend]int{VXLAN: 1350, HostGateway: 1400} {
+	for backend, want := range map[Backend]int{VXLAN: 1350, HostGateway: 1400, WireGuard: 1340} {
 		a.net.cfg.Overhead = backend.Overhead(a.ip)
 		pod, _ := a.pod(strings.ReplaceAll(string(backend), "-", "") + "0123456789")
 		pod.in(func() error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -27,6 +28,8 @@ const (
 	VXLAN Backend = "vxlan"
 	// HostGateway routes them by the nodes' own addresses, which must share a link.
 	HostGateway Backend = "host-gw"
+	// WireGuard encrypts them; it needs a kernel that can.
+	WireGuard Backend = "wireguard"
 )
 
 // Overhead is how many bytes the backend adds to a packet between nodes whose
@@ -35,6 +38,10 @@ func (b Backend) Overhead(ip netip.Addr) int {
 	switch {
 	case b == HostGateway:
 		return 0
+	case b == WireGuard && ip.Is6():
+		return 80
+	case b == WireGuard:
+		return 60
 	case ip.Is6():
 		return 70
 	}
@@ -51,10 +58,13 @@ type OverlayConfig struct {
 	Network *PointToPoint
 	// Backend defaults to VXLAN.
 	Backend Backend
-	// Device, VNI and Port of the VXLAN. Default skiff.1, 1 and 8472.
-	Device string
-	VNI    int
-	Port   int
+	// VNI of the VXLAN. Default 1.
+	VNI int
+	// Port is where packets from other nodes come, over UDP. Default 8472 for VXLAN
+	// and 51820 for WireGuard.
+	Port int
+	// WireGuard is what that backend needs beside.
+	WireGuard WireGuardConfig
 	// Resync is how often the kernel's state is compared with the wanted one
 	// without a cause, and what others broke made again. Default half a minute.
 	Resync time.Duration
@@ -64,7 +74,23 @@ type OverlayConfig struct {
 type Overlay struct {
 	cfg     OverlayConfig
 	changed chan struct{}
+	// backends are all there are: one in use, and those that may have been.
+	backends map[Backend]backend
 }
+
+// backend leads packets between nodes.
+type backend interface {
+	// sync makes the kernel's state that of the places.
+	sync(ctx context.Context, self place, peers []place) error
+	// remove takes away what the backend made: it would be another way to the same
+	// pods.
+	remove() error
+}
+
+// refusal is an error for which pods get no network.
+type refusal struct{ error }
+
+func (r refusal) Unwrap() error { return r.error }
 
 // NewOverlay checks the configuration.
 func NewOverlay(cfg OverlayConfig) (*Overlay, error) {
@@ -74,22 +100,26 @@ func NewOverlay(cfg OverlayConfig) (*Overlay, error) {
 	if cfg.Backend == "" {
 		cfg.Backend = VXLAN
 	}
-	if cfg.Backend != VXLAN && cfg.Backend != HostGateway {
-		return nil, fmt.Errorf("network overlay: Backend %q: want %q or %q", cfg.Backend, VXLAN, HostGateway)
-	}
-	if cfg.Device == "" {
-		cfg.Device = "skiff.1"
-	}
 	if cfg.VNI == 0 {
 		cfg.VNI = 1
 	}
 	if cfg.Port == 0 {
-		cfg.Port = 8472
+		cfg.Port = map[Backend]int{VXLAN: 8472, WireGuard: 51820}[cfg.Backend]
+	}
+	backends := map[Backend]backend{
+		VXLAN: vxlan{vni: cfg.VNI, port: cfg.Port}, HostGateway: hostGateway{},
+		WireGuard: &wireGuard{WireGuardConfig: cfg.WireGuard, port: cfg.Port},
+	}
+	if backends[cfg.Backend] == nil {
+		return nil, fmt.Errorf("network overlay: Backend %q: want %q, %q or %q", cfg.Backend, VXLAN, HostGateway, WireGuard)
+	}
+	if w := cfg.WireGuard; cfg.Backend == WireGuard && (w.Client == nil || !filepath.IsAbs(w.KeyFile)) {
+		return nil, errors.New("network overlay: WireGuard.Client and an absolute WireGuard.KeyFile are required")
 	}
 	if cfg.Resync == 0 {
 		cfg.Resync = 30 * time.Second
 	}
-	return &Overlay{cfg: cfg, changed: make(chan struct{}, 1)}, nil
+	return &Overlay{cfg: cfg, changed: make(chan struct{}, 1), backends: backends}, nil
 }
 
 // Run keeps the kernel's routes in step with the nodes until ctx ends. The
@@ -109,7 +139,7 @@ func (o *Overlay) Run(ctx context.Context) error {
 			// Nodes report every few seconds; only their place in the network counts.
 			a, okA := before.(*v1.Node)
 			b, okB := after.(*v1.Node)
-			if !okA || !okB || !slices.Equal(a.Spec.PodCIDRs, b.Spec.PodCIDRs) || !slices.Equal(nodeIPs(a), nodeIPs(b)) {
+			if !okA || !okB || !slices.Equal(a.Spec.PodCIDRs, b.Spec.PodCIDRs) || !slices.Equal(nodeIPs(a), nodeIPs(b)) || announced(a) != announced(b) {
 				wake()
 			}
 		},
@@ -158,34 +188,46 @@ func (o *Overlay) sync(ctx context.Context) error {
 			return err
 		}
 	}
-	if o.cfg.Backend == HostGateway {
-		return errors.Join(syncGateways(self, peers), o.removeDevice())
+	err = o.backends[o.cfg.Backend].sync(ctx, self, peers)
+	if o.cfg.Network != nil {
+		var no refusal
+		if errors.As(err, &no) {
+			o.cfg.Network.Hold(no)
+		} else {
+			o.cfg.Network.Hold(nil)
+		}
 	}
-	link, err := o.device(self)
-	if err != nil {
-		return err
+	errs := []error{err}
+	for name, b := range o.backends {
+		if name != o.cfg.Backend {
+			errs = append(errs, b.remove())
+		}
 	}
-	return errors.Join(syncVXLAN(link, peers), dropGateways(nil))
+	return errors.Join(errs...)
 }
 
-// removeDevice takes away what the VXLAN backend made: its routes would be another
-// way to the same pods.
-func (o *Overlay) removeDevice() error {
-	link, err := netlink.LinkByName(o.cfg.Device)
+// removeLink removes a device of this name, if there is one.
+func removeLink(name string) error {
+	link, err := netlink.LinkByName(name)
 	if err == nil {
 		err = netlink.LinkDel(link)
 	}
 	if err != nil && !isGone(err) {
-		return fmt.Errorf("remove the device %s: %w", o.cfg.Device, err)
+		return fmt.Errorf("remove the device %s: %w", name, err)
 	}
 	return nil
 }
 
 // place is a node's place in the network.
 type place struct {
+	// Name of the node, and since when there is one of it.
+	Name  string
+	Since time.Time
 	IP    netip.Addr
 	CIDRs []netip.Prefix
 	MAC   net.HardwareAddr
+	// announcement is of the node's WireGuard, if it has one.
+	announcement
 	// IPs are all of the node's addresses, IP the first.
 	IPs []netip.Addr
 }
@@ -203,7 +245,7 @@ func (p place) address(v6 bool) (netip.Addr, bool) {
 // plan reads the places of this node and of all others from the nodes.
 func plan(name string, nodes []*v1.Node) (self place, peers []place) {
 	for _, n := range nodes {
-		p := place{IP: nodeIP(n), IPs: nodeIPs(n)}
+		p := place{Name: n.Name, Since: n.CreationTimestamp.Time, IP: nodeIP(n), IPs: nodeIPs(n), announcement: announced(n)}
 		for _, text := range n.Spec.PodCIDRs {
 			if c, err := netip.ParsePrefix(text); err == nil {
 				p.CIDRs = append(p.CIDRs, c.Masked())
@@ -242,17 +284,6 @@ func nodeIP(n *v1.Node) netip.Addr {
 	return netip.Addr{}
 }
 
-// nodeMAC is the hardware address of a node's VXLAN device. It follows from
-// the node's address, so that no one needs to announce it.
-func nodeMAC(ip netip.Addr) net.HardwareAddr {
-	raw := ip.As16()
-	mac := net.HardwareAddr{0x0e, 0x5f, 0, 0, 0, 0}
-	for i, b := range raw {
-		mac[2+i%4] ^= b
-	}
-	return mac
-}
-
 // underlay finds the link that has the node's address.
 func underlay(ip netip.Addr) (netlink.Link, error) {
 	family := netlink.FAMILY_V4
@@ -271,157 +302,23 @@ func underlay(ip netip.Addr) (netlink.Link, error) {
 	return nil, fmt.Errorf("no interface has the node's address %s", ip)
 }
 
-// device makes the VXLAN device as it must be, anew when it is otherwise.
-func (o *Overlay) device(self place) (netlink.Link, error) {
-	under, err := underlay(self.IP)
-	if err != nil {
-		return nil, err
-	}
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.HardwareAddr, attrs.MTU = o.cfg.Device, self.MAC, under.Attrs().MTU-VXLAN.Overhead(self.IP)
-	want := &netlink.Vxlan{
-		LinkAttrs: attrs, VxlanId: o.cfg.VNI, VtepDevIndex: under.Attrs().Index, SrcAddr: self.IP.AsSlice(), Port: o.cfg.Port,
-	}
-	link, err := netlink.LinkByName(o.cfg.Device)
-	if err == nil {
-		have, ok := link.(*netlink.Vxlan)
-		if !ok || have.VxlanId != want.VxlanId || have.Port != want.Port || !have.SrcAddr.Equal(want.SrcAddr) ||
-			have.VtepDevIndex != want.VtepDevIndex || have.HardwareAddr.String() != want.HardwareAddr.String() || have.Learning {
-			if err := netlink.LinkDel(link); err != nil {
-				return nil, fmt.Errorf("remove the old device %s: %w", o.cfg.Device, err)
-			}
-			link = nil
-		}
-	} else if !isGone(err) {
-		return nil, err
-	} else {
-		link = nil
-	}
-	if link == nil {
-		if err := netlink.LinkAdd(want); err != nil {
-			return nil, fmt.Errorf("make VXLAN device %s: %w", o.cfg.Device, err)
-		}
-		if link, err = netlink.LinkByName(o.cfg.Device); err != nil {
-			return nil, err
-		}
-	}
-	if link.Attrs().MTU != attrs.MTU {
-		if err := netlink.LinkSetMTU(link, attrs.MTU); err != nil {
-			return nil, err
-		}
-	}
+// raise gives the device between the nodes an address of each of this node's pod
+// CIDRs, for what the node itself sends to pods, and raises it.
+func raise(link netlink.Link, self place) error {
+	name := link.Attrs().Name
 	for _, c := range self.CIDRs {
 		addr := &netlink.Addr{IPNet: hostNet(c.Addr())}
 		if c.Addr().Is6() {
 			addr.Flags = unix.IFA_F_NODAD
 		}
 		if err := netlink.AddrReplace(link, addr); err != nil {
-			return nil, fmt.Errorf("give %s the address %s: %w", o.cfg.Device, c.Addr(), err)
+			return fmt.Errorf("give %s the address %s: %w", name, c.Addr(), err)
 		}
 	}
 	if err := netlink.LinkSetUp(link); err != nil {
-		return nil, fmt.Errorf("raise %s: %w", o.cfg.Device, err)
+		return fmt.Errorf("raise %s: %w", name, err)
 	}
-	return link, nil
-}
-
-// syncVXLAN makes the device's forwarding entries, neighbours and routes those
-// of the peers: a peer's pod CIDR is behind the CIDR's first address, which is
-// at the peer's hardware address, which is at the peer's node address.
-func syncVXLAN(link netlink.Link, peers []place) error {
-	index := link.Attrs().Index
-	var errs []error
-	wantNeigh := make(map[netip.Addr]bool)
-	wantMAC := make(map[string]bool)
-	wantRoute := make(map[netip.Prefix]bool)
-	for _, p := range peers {
-		wantMAC[p.MAC.String()] = true
-		fdb := &netlink.Neigh{LinkIndex: index, Family: unix.AF_BRIDGE, State: netlink.NUD_PERMANENT | netlink.NUD_NOARP, Flags: netlink.NTF_SELF, IP: p.IP.AsSlice(), HardwareAddr: p.MAC}
-		if err := netlink.NeighSet(fdb); err != nil {
-			errs = append(errs, fmt.Errorf("forwarding entry for node %s: %w", p.IP, err))
-			continue
-		}
-		for _, c := range p.CIDRs {
-			wantNeigh[c.Addr()], wantRoute[c] = true, true
-			neigh := &netlink.Neigh{LinkIndex: index, Family: familyNumber(c.Addr()), State: netlink.NUD_PERMANENT, IP: c.Addr().AsSlice(), HardwareAddr: p.MAC}
-			if err := netlink.NeighSet(neigh); err != nil {
-				errs = append(errs, fmt.Errorf("neighbour %s: %w", c.Addr(), err))
-			}
-			route := &netlink.Route{LinkIndex: index, Dst: ipNet(c), Gw: c.Addr().AsSlice(), Flags: int(netlink.FLAG_ONLINK)}
-			if err := netlink.RouteReplace(route); err != nil {
-				errs = append(errs, fmt.Errorf("route to %s: %w", c, err))
-			}
-		}
-	}
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := netlink.RouteList(link, family)
-		errs = append(errs, err)
-		for _, r := range routes {
-			c, ok := prefixOf(r.Dst)
-			if ok && r.Gw != nil && !wantRoute[c] {
-				errs = append(errs, netlink.RouteDel(&r))
-			}
-		}
-		neighs, err := netlink.NeighList(index, family)
-		errs = append(errs, err)
-		for _, n := range neighs {
-			ip, ok := netip.AddrFromSlice(n.IP)
-			if ok && n.State == netlink.NUD_PERMANENT && !wantNeigh[ip.Unmap()] {
-				errs = append(errs, netlink.NeighDel(&n))
-			}
-		}
-	}
-	entries, err := netlink.NeighList(index, unix.AF_BRIDGE)
-	errs = append(errs, err)
-	for _, n := range entries {
-		if n.IP != nil && !wantMAC[n.HardwareAddr.String()] {
-			n.Family, n.Flags = unix.AF_BRIDGE, netlink.NTF_SELF
-			errs = append(errs, netlink.NeighDel(&n))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// gatewayProtocol marks the routes of the host-gw backend as ours.
-const gatewayProtocol = 0x5f
-
-func syncGateways(self place, peers []place) error {
-	link, err := underlay(self.IP)
-	if err != nil {
-		return err
-	}
-	var errs []error
-	want := make(map[netip.Prefix]bool)
-	for _, p := range peers {
-		for _, c := range p.CIDRs {
-			gw, ok := p.address(c.Addr().Is6())
-			if !ok {
-				errs = append(errs, fmt.Errorf("node %s has no address to route %s by: host-gw needs one of the same family", p.IP, c))
-				continue
-			}
-			want[c] = true
-			route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(c), Gw: gw.AsSlice(), Protocol: gatewayProtocol}
-			if err := netlink.RouteReplace(route); err != nil {
-				errs = append(errs, fmt.Errorf("route to %s: %w; host-gw needs all nodes on one link", c, err))
-			}
-		}
-	}
-	return errors.Join(append(errs, dropGateways(want))...)
-}
-
-// dropGateways removes the routes of the host-gw backend that are not wanted.
-func dropGateways(want map[netip.Prefix]bool) error {
-	var errs []error
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := netlink.RouteListFiltered(family, &netlink.Route{Protocol: gatewayProtocol}, netlink.RT_FILTER_PROTOCOL)
-		errs = append(errs, err)
-		for _, r := range routes {
-			if c, ok := prefixOf(r.Dst); ok && !want[c] {
-				errs = append(errs, netlink.RouteDel(&r))
-			}
-		}
-	}
-	return errors.Join(errs...)
+	return nil
 }
 
 func familyNumber(ip netip.Addr) int {

@@ -33,6 +33,9 @@ type Config struct {
 	Overhead int
 	// NoMasquerade leaves the source address of what leaves the cluster alone.
 	NoMasquerade bool
+	// Held is why pods get no network before an Overlay says that they may; nil is
+	// that they need not wait.
+	Held error
 }
 
 // PointToPoint is the built-in network: each pod has a link of its own to the
@@ -45,6 +48,7 @@ type PointToPoint struct {
 
 	mu    sync.Mutex
 	cidrs []netip.Prefix // guarded by mu
+	held  error          // guarded by mu
 }
 
 // New opens the built-in network. Pods can be set up after SetPodCIDRs.
@@ -56,7 +60,7 @@ func New(cfg Config) (*PointToPoint, error) {
 	if err != nil {
 		return nil, fmt.Errorf("network: %w", err)
 	}
-	return &PointToPoint{cfg: cfg, ipam: a, rules: newRules(filepath.Join(cfg.StateDir, "ports"))}, nil
+	return &PointToPoint{cfg: cfg, ipam: a, rules: newRules(filepath.Join(cfg.StateDir, "ports")), held: cfg.Held}, nil
 }
 
 // SetPodCIDRs tells the node's pod CIDRs, at most one of each family, and
@@ -114,9 +118,21 @@ func (n *PointToPoint) Repair() error {
 	return errors.Join(n.prepare(cidrs), n.rules.reopen())
 }
 
+// Hold gives pods no network from now on, for that reason; nil lets them again.
+func (n *PointToPoint) Hold(reason error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.held = reason
+}
+
 // Status implements Plugin.
 func (n *PointToPoint) Status(context.Context) error {
-	if len(n.podCIDRs()) == 0 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case n.held != nil:
+		return fmt.Errorf("%w: %w", ErrNotReady, n.held)
+	case len(n.cidrs) == 0:
 		return fmt.Errorf("%w: the node has no pod CIDR yet", ErrNotReady)
 	}
 	return nil
@@ -124,10 +140,10 @@ func (n *PointToPoint) Status(context.Context) error {
 
 // Setup implements Plugin.
 func (n *PointToPoint) Setup(ctx context.Context, pod Pod) (_ Result, err error) {
-	cidrs := n.podCIDRs()
-	if len(cidrs) == 0 {
-		return Result{}, fmt.Errorf("%w: the node has no pod CIDR yet", ErrNotReady)
+	if err := n.Status(ctx); err != nil {
+		return Result{}, err
 	}
+	cidrs := n.podCIDRs()
 	if err := n.Teardown(ctx, pod); err != nil {
 		return Result{}, err
 	}

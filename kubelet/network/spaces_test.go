@@ -1,8 +1,11 @@
 package network
 
 import (
+	"context"
+
 	"golang.org/x/sys/unix"
-	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
 )
@@ -11,15 +14,18 @@ func bindMount(source, target string) error { return unix.Mount(source, target, 
 
 func unmount(path string) error { return unix.Unmount(path, unix.MNT_DETACH) }
 
-// someNodes is a NodeInformer that has these nodes from the start.
-type someNodes []*v1.Node
+// clientNodes is a NodeInformer that has the client's nodes at once.
+type clientNodes struct{ client *fake.Clientset }
 
-func (n someNodes) Informer() cache.SharedIndexInformer { return nil }
+func (n clientNodes) Informer() cache.SharedIndexInformer { return nil }
 
-func (n someNodes) Lister() corelisters.NodeLister {
+func (n clientNodes) Lister() corelisters.NodeLister {
 	all := cache.NewIndexer(cache.MetaNamespaceKeyFunc, nil)
-	for _, node := range n {
-		_ = all.Add(node) // a node has a name
+	list, err := n.client.CoreV1().Nodes().List(context.Background(), metav1.ListOptions{})
+	if err == nil { // it is in memory
+		for i := range list.Items {
+			_ = all.Add(&list.Items[i]) // a node has a name
+		}
 	}
 	return corelisters.NewNodeLister(all)
 }
