@@ -10,6 +10,9 @@ RACE := ./kine/group/... ./kine/mvcc/... ./kine/watchhub/... ./apiserver/store/.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # What make test-vm runs.
 VM_CASES ?= TestCluster/(server-answers|pod-from-registry)$$
+# The unit tests that need modules of Debian's kernel, as PACKAGE:TESTS, which make
+# test-vm-modules runs.
+VM_TESTS ?= ./kubelet/network:TestWireGuard|TestPodsTalk/wireguard ./kubelet/network/policy:TestIPVS ./proxy/ipvs:TestPackets ./proxy:TestIPVS|TestNoOutage
 # How many minutes each of the chaos tests runs.
 CHAOS_MINUTES ?= 5
 # What make bench-stores measures; its flags are in e2e/bench/stores.
@@ -19,7 +22,7 @@ FUZZ_SECONDS ?= 30
 # Where `make up` puts the cluster; empty is the machine itself.
 ROOT ?=
 
-.PHONY: help build deps test-deps up down reset kubectl test unit race e2e e2e-containerd test-vm chaos fuzz lint bench bench-stores images clean
+.PHONY: help build deps test-deps up down reset kubectl test unit race e2e e2e-containerd test-vm test-vm-modules chaos fuzz lint bench bench-stores images clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -79,6 +82,12 @@ e2e-containerd: build ## the e2e cases of pods on Debian's containerd in place o
 test-vm: build ## run a pod on two nodes in a virtual machine with cgroup v2 (slow: software emulation)
 	$(GO) test -c -o bin/e2e.test ./e2e
 	cd e2e && SKIFF_E2E=$(CURDIR)/bin/skiff VM_MEMORY=6000 ../scripts/vm ../bin/e2e.test -test.v -test.run '$(VM_CASES)'
+
+test-vm-modules: ## test WireGuard and IPVS in a virtual machine, whose kernel has both (VM_TESTS; very slow)
+	set -e; for t in $(foreach t,$(VM_TESTS),'$(t)'); do \
+		$(GO) test -c -o bin/vm.test "$${t%%:*}"; \
+		(cd "$${t%%:*}" && VM_SECONDS=3600 $(CURDIR)/scripts/vm $(CURDIR)/bin/vm.test -test.v -test.run "$${t#*:}"); \
+	done
 
 lint: ## gofmt, vet and staticcheck
 	@test -z "$$(gofmt -l . )" || { gofmt -l . ; echo "run gofmt -w on these"; exit 1; }

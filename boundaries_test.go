@@ -31,6 +31,7 @@ var forbidden = []struct {
 	{"github.com/coreos/go-iptables", "only the proxy and the pod network touch netfilter", []string{"proxy/", "kubelet/network/"}},
 	{"github.com/google/nftables", "only the proxy and the pod network touch netfilter", []string{"proxy/", "kubelet/network/"}},
 	{"sigs.k8s.io/knftables", "only the proxy and the pod network touch netfilter", []string{"proxy/", "kubelet/network/"}},
+	{"github.com/moby/ipvs", "only the proxy leads Services", []string{"proxy/"}},
 	{"golang.zx2c4.com/wireguard", "only the pod network encrypts", []string{"kubelet/network/"}},
 }
 

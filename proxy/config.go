@@ -2,7 +2,7 @@
 // answer on their addresses.
 //
 // Changes of Services and EndpointSlices go into a table (proxy/state, pure);
-// a writer (proxy/iptables, proxy/nftables) brings the kernel to it. New only
+// a writer (proxy/iptables, proxy/nftables, proxy/ipvs) brings the kernel to it. New only
 // validates; Run blocks and joins all goroutines. The rules stay when Run ends,
 // so that a restart interrupts no traffic; Clean removes them.
 package proxy
@@ -16,6 +16,8 @@ import (
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/events"
+
+	"skiff/proxy/ipvs"
 )
 
 // Mode is how the packet filter is programmed.
@@ -74,8 +76,10 @@ type Config struct {
 	// logs them.
 	Ignored   []string
 	Conntrack Conntrack
-	Events    events.EventRecorder
-	Log       *slog.Logger
+	// IPVS are the options of that mode.
+	IPVS   ipvs.Options
+	Events events.EventRecorder
+	Log    *slog.Logger
 }
 
 func (c Config) complete() (Config, error) {
@@ -91,15 +95,17 @@ func (c Config) complete() (Config, error) {
 		c.Mode = IPTables
 	case IPTables, NFTables:
 	case IPVS:
-		// As upstream where the kernel has none of it.
-		c.Mode = IPTables
-		log := c.Log
-		if log == nil {
-			log = slog.Default()
+		if err := ipvs.Available(); err != nil {
+			// As upstream where the kernel has none of it.
+			c.Mode = IPTables
+			log := c.Log
+			if log == nil {
+				log = slog.Default()
+			}
+			log.Warn("the mode ipvs is not there; iptables is used", "err", err)
 		}
-		log.Warn("the mode ipvs is not there; iptables is used: set mode to iptables or nftables")
 	default:
-		errs = append(errs, fmt.Errorf("proxy: mode %q is not known: want iptables or nftables", c.Mode))
+		errs = append(errs, fmt.Errorf("proxy: mode %q is not known: want iptables, nftables or ipvs", c.Mode))
 	}
 	if !c.IPv4 && !c.IPv6 {
 		c.IPv4 = true

@@ -13,6 +13,8 @@ import (
 	componentconfig "k8s.io/component-base/config/v1alpha1"
 	"k8s.io/kube-proxy/config/v1alpha1"
 	"sigs.k8s.io/yaml"
+
+	"skiff/proxy/ipvs"
 )
 
 // maxMasqueradeBit is the highest bit of a packet's mark.
@@ -40,10 +42,15 @@ func (c Config) With(doc []byte) (Config, error) {
 	case IPTables, NFTables, IPVS:
 		c.Mode = mode
 	default:
-		wrong("mode", "%q is not known: want iptables or nftables", mode)
+		wrong("mode", "%q is not known: want iptables, nftables or ipvs", mode)
 	}
 	own := rules{field: "iptables", bit: f.IPTables.MasqueradeBit, all: f.IPTables.MasqueradeAll, least: f.IPTables.MinSyncPeriod, period: f.IPTables.SyncPeriod}
-	if c.Mode == NFTables {
+	switch c.Mode {
+	case IPVS:
+		// The rest of the packet filter's is iptables', as upstream.
+		own.least, own.period = f.IPVS.MinSyncPeriod, f.IPVS.SyncPeriod
+		c.IPVS = ipvsOf(&f.IPVS, wrong)
+	case NFTables:
 		own = rules{field: "nftables", bit: f.NFTables.MasqueradeBit, all: f.NFTables.MasqueradeAll, least: f.NFTables.MinSyncPeriod, period: f.NFTables.SyncPeriod}
 	}
 	own.set(&c, wrong)
@@ -87,7 +94,7 @@ func (c Config) With(doc []byte) (Config, error) {
 		c.NodePortAddresses = ranges("nodePortAddresses", f.NodePortAddresses, wrong)
 	}
 	c.Conntrack = conntrackOf(f.Conntrack)
-	c.Ignored = ignored(&f)
+	c.Ignored = ignored(&f, c.Mode)
 	return c, errors.Join(errs...)
 }
 
@@ -96,13 +103,13 @@ const primary = "primary"
 
 // ignored names the fields that are given and have no effect: they are of what
 // the whole process decides, or of other modes and systems.
-func ignored(f *v1alpha1.KubeProxyConfiguration) []string {
+func ignored(f *v1alpha1.KubeProxyConfiguration, mode Mode) []string {
 	var out []string
 	for field, given := range map[string]bool{
 		"featureGates": len(f.FeatureGates) > 0, "clientConnection": f.ClientConnection != (componentconfig.ClientConnectionConfiguration{}),
 		"logging": f.Logging.Format != "" || f.Logging.Verbosity != 0 || len(f.Logging.VModule) > 0, "bindAddress": f.BindAddress != "",
 		"enableProfiling": f.EnableProfiling, "showHiddenMetricsForVersion": f.ShowHiddenMetricsForVersion != "",
-		"ipvs": !reflect.DeepEqual(f.IPVS, v1alpha1.KubeProxyIPVSConfiguration{}), "winkernel": f.Winkernel != (v1alpha1.KubeProxyWinkernelConfiguration{}),
+		"ipvs": mode != IPVS && !reflect.DeepEqual(f.IPVS, v1alpha1.KubeProxyIPVSConfiguration{}), "winkernel": f.Winkernel != (v1alpha1.KubeProxyWinkernelConfiguration{}),
 		"detectLocal": f.DetectLocal != (v1alpha1.DetectLocalConfiguration{}), "oomScoreAdj": f.OOMScoreAdj != nil,
 		"configSyncPeriod": f.ConfigSyncPeriod.Duration != 0, "portRange": f.PortRange != "", "windowsRunAsService": f.WindowsRunAsService,
 	} {
@@ -142,6 +149,23 @@ func (r rules) set(c *Config, wrong func(field, format string, args ...any)) {
 			*d.to = d.given
 		}
 	}
+}
+
+// ipvsOf are the options of the mode ipvs.
+func ipvsOf(f *v1alpha1.KubeProxyIPVSConfiguration, wrong func(field, format string, args ...any)) ipvs.Options {
+	out := ipvs.Options{
+		Scheduler: f.Scheduler, StrictARP: f.StrictARP, Exclude: ranges("ipvs.excludeCIDRs", f.ExcludeCIDRs, wrong),
+		TCPTimeout: f.TCPTimeout.Duration, TCPFinTimeout: f.TCPFinTimeout.Duration, UDPTimeout: f.UDPTimeout.Duration,
+	}
+	if known := ipvs.Schedulers(); f.Scheduler != "" && !slices.Contains(known, f.Scheduler) {
+		wrong("ipvs.scheduler", "%q is not known: want one of %s", f.Scheduler, strings.Join(known, ", "))
+	}
+	for name, d := range map[string]time.Duration{"tcpTimeout": out.TCPTimeout, "tcpFinTimeout": out.TCPFinTimeout, "udpTimeout": out.UDPTimeout} {
+		if d < 0 {
+			wrong("ipvs."+name, "%s: want it above zero", d)
+		}
+	}
+	return out
 }
 
 func ranges(field string, list []string, wrong func(field, format string, args ...any)) []netip.Prefix {

@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/utils/ptr"
+
+	"skiff/proxy/ipvs"
 )
 
 func TestConfigFile(t *testing.T) {
@@ -51,13 +53,24 @@ func TestConfigFile(t *testing.T) {
 				c.Ignored = []string{"bindAddress", "clientConnection", "configSyncPeriod", "featureGates", "ipvs", "oomScoreAdj"}
 			},
 		},
+		"ipvs": {
+			doc: head + "mode: ipvs\niptables: {masqueradeBit: 5}\nipvs: {scheduler: lc, strictARP: true, excludeCIDRs: [192.0.2.0/24], tcpTimeout: 1h, tcpFinTimeout: 1m, udpTimeout: 30s, syncPeriod: 1m, minSyncPeriod: 1s}\n",
+			want: func(c *Config) {
+				c.Mode, c.MasqueradeBit, c.SyncPeriod, c.MinSyncPeriod = IPVS, ptr.To(5), time.Minute, time.Second
+				c.IPVS = ipvs.Options{Scheduler: "lc", StrictARP: true, Exclude: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},
+					TCPTimeout: time.Hour, TCPFinTimeout: time.Minute, UDPTimeout: 30 * time.Second}
+			},
+		},
 		"conntrack": {
 			doc: head + "conntrack: {maxPerCore: 1, min: 2, tcpEstablishedTimeout: 1h, tcpCloseWaitTimeout: 1m, tcpBeLiberal: true, udpTimeout: 30s, udpStreamTimeout: 3m}\n",
 			want: func(c *Config) {
 				c.Conntrack = Conntrack{MaxPerCore: 1, Min: 2, TCPEstablished: time.Hour, TCPCloseWait: time.Minute, TCPBeLiberal: true, UDP: 30 * time.Second, UDPStream: 3 * time.Minute}
 			},
 		},
-		"mode":            {doc: head + "mode: foo\n", err: `mode: "foo" is not known: want iptables or nftables`},
+		"mode":            {doc: head + "mode: foo\n", err: `mode: "foo" is not known: want iptables, nftables or ipvs`},
+		"scheduler":       {doc: head + "mode: ipvs\nipvs: {scheduler: best}\n", err: `ipvs.scheduler: "best" is not known: want one of rr, wrr`},
+		"exclude":         {doc: head + "mode: ipvs\nipvs: {excludeCIDRs: [all]}\n", err: `ipvs.excludeCIDRs: "all" is no range`},
+		"timeout":         {doc: head + "mode: ipvs\nipvs: {udpTimeout: -1s}\n", err: "ipvs.udpTimeout: -1s: want it above zero"},
 		"unknown field":   {doc: head + "iptable: {}\n", err: `unknown field "iptable"`},
 		"another kind":    {doc: "apiVersion: v1\nkind: ConfigMap\n", err: "want apiVersion kubeproxy.config.k8s.io/v1alpha1"},
 		"masqueradeBit":   {doc: head + "iptables: {masqueradeBit: 32}\n", err: "iptables.masqueradeBit: 32: want 0 to 31"},

@@ -12,6 +12,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/utils/ptr"
 
+	"skiff/proxy/ipvs"
 	"skiff/proxy/packettest"
 )
 
@@ -54,9 +55,13 @@ func TestNoOutage(t *testing.T) {
 			t.Errorf("%s: %v", mode, err)
 		}
 	}
+	modes := []Mode{IPTables, NFTables, NFTables, IPTables, NFTables}
+	if ipvs.Available() == nil {
+		modes = append(modes, IPVS, IPVS)
+	}
 	run(IPTables)
 	w.AskedAllTheWhile(t, "10.96.0.7:80", func() {
-		for _, mode := range []Mode{IPTables, NFTables, NFTables, IPTables, NFTables} {
+		for _, mode := range modes {
 			run(mode)
 		}
 	})

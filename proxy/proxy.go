@@ -21,6 +21,7 @@ import (
 
 	"skiff/proxy/conntrack"
 	"skiff/proxy/iptables"
+	"skiff/proxy/ipvs"
 	"skiff/proxy/nftables"
 	"skiff/proxy/state"
 )
@@ -95,6 +96,11 @@ func newWriter(cfg Config, v6 bool) (writer, error) {
 	if cfg.Mode == NFTables {
 		return nftables.NewWriter(nftables.Config{
 			IPv6: v6, ClusterCIDRs: cidrs, MasqueradeAll: cfg.MasqueradeAll, MasqueradeBit: *cfg.MasqueradeBit, NodePortAddresses: addresses,
+		})
+	}
+	if cfg.Mode == IPVS {
+		return ipvs.NewWriter(ipvs.Config{
+			IPv6: v6, ClusterCIDRs: cidrs, MasqueradeAll: cfg.MasqueradeAll, MasqueradeBit: *cfg.MasqueradeBit, NodePortAddresses: addresses, Options: cfg.IPVS,
 		})
 	}
 	return iptables.NewWriter(iptables.Config{
@@ -414,13 +420,16 @@ func (p *Proxy) lookup(name types.NamespacedName) (*v1.Service, []*discovery.End
 }
 
 // Clean removes every rule of every mode from the kernel.
-func Clean() error { return errors.Join(iptables.Clean(), nftables.Clean()) }
+func Clean() error { return errors.Join(iptables.Clean(), nftables.Clean(), ipvs.Clean()) }
 
-// leave removes the rules of the mode before. While both are there the kernel
+// leave removes the rules of the modes before. While both are there the kernel
 // translates a connection once, by the rules that it finds first.
 func (p *Proxy) leave() error {
-	if p.cfg.Mode == NFTables {
-		return iptables.Clean()
+	var errs []error
+	for mode, clean := range map[Mode]func() error{IPTables: iptables.Clean, NFTables: nftables.Clean, IPVS: ipvs.Clean} {
+		if mode != p.cfg.Mode {
+			errs = append(errs, clean())
+		}
 	}
-	return nftables.Clean()
+	return errors.Join(errs...)
 }

@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/ptr"
 
+	"skiff/proxy/ipvs"
 	"skiff/proxy/state"
 )
 
@@ -248,10 +249,18 @@ func TestConfig(t *testing.T) {
 }
 
 // TestIPVS falls back as upstream's proxy does where the kernel has none of it.
+//
+// Covers: proxy.ipvs
 func TestIPVS(t *testing.T) {
 	var log strings.Builder
 	c, err := Config{Client: fake.NewClientset(), NodeName: "n", Mode: IPVS, Log: slog.New(slog.NewTextHandler(&log, nil))}.complete()
-	if err != nil || c.Mode != IPTables || !strings.Contains(log.String(), "iptables is used") {
+	if ipvs.Available() == nil {
+		if err != nil || c.Mode != IPVS {
+			t.Errorf("mode %s, error %v, log %q", c.Mode, err, log.String())
+		}
+		return
+	}
+	if err != nil || c.Mode != IPTables || !strings.Contains(log.String(), "iptables is used") || !strings.Contains(log.String(), "load the module ip_vs") {
 		t.Errorf("mode %s, error %v, log %q", c.Mode, err, log.String())
 	}
 }

@@ -11,9 +11,9 @@ import (
 
 // base writes what every node has: chains on the kernel's hooks, maps, and the
 // rules that look up in them. The table is empty before.
-func (w *Writer) base(tx *knftables.Transaction) {
+func (c Config) base(tx *knftables.Transaction) {
 	ip, addr, loopback := "ip", "ipv4_addr", "127.0.0.0/8"
-	if w.cfg.IPv6 {
+	if c.IPv6 {
 		ip, addr, loopback = "ip6", "ipv6_addr", "::1"
 	}
 	for name, kind := range map[string]string{
@@ -26,8 +26,8 @@ func (w *Writer) base(tx *knftables.Transaction) {
 	tx.Add(&knftables.Set{Name: setClusterIPs, Type: addr})
 	tx.Add(&knftables.Set{Name: setHairpin, Type: addr + " . " + addr})
 	local := "fib daddr type local " + ip + " daddr != " + loopback
-	if len(w.cfg.NodePortAddresses) > 0 {
-		local = "fib daddr type local " + ip + " daddr " + anonymous(w.cfg.NodePortAddresses)
+	if len(c.NodePortAddresses) > 0 {
+		local = "fib daddr type local " + ip + " daddr " + Anonymous(c.NodePortAddresses)
 	}
 	for _, name := range []string{chainServices, chainMark, chainMasquerade, chainReject, chainNoEndpoints, chainNoNodePorts, chainFirewall} {
 		tx.Add(&knftables.Chain{Name: name})
@@ -41,7 +41,7 @@ func (w *Writer) base(tx *knftables.Transaction) {
 		tx.Add(&knftables.Chain{Name: name, Type: &kind, Hook: &at, Priority: &priority})
 		rule(name, rules...)
 	}
-	mark := fmt.Sprintf("%#x", uint32(1)<<w.cfg.MasqueradeBit)
+	mark := fmt.Sprintf("%#x", uint32(1)<<c.MasqueradeBit)
 	rule(chainMark, "mark set mark or "+mark)
 	// Clear the mark, so that a second pass of the packet is not masqueraded.
 	rule(chainMasquerade, ip+" saddr . "+ip+" daddr @"+setHairpin+" masquerade fully-random",
@@ -59,7 +59,7 @@ func (w *Writer) base(tx *knftables.Transaction) {
 			rule(name, "meta l4proto { tcp, udp, sctp } dnat "+ip+" to "+match+"meta l4proto . th dport map @"+name)
 		}
 	}
-	rule(chainServices, w.outsiders(ip)...)
+	rule(chainServices, c.outsiders(ip)...)
 	rule(chainServices,
 		ip+" daddr . meta l4proto . th dport vmap @"+mapServices,
 		local+" meta l4proto . th dport vmap @"+mapNodePorts)
@@ -87,19 +87,19 @@ func (w *Writer) base(tx *knftables.Transaction) {
 
 // outsiders are the rules that masquerade what comes to cluster IPs from outside
 // the cluster: its answers must come back by this node.
-func (w *Writer) outsiders(ip string) []string {
+func (c Config) outsiders(ip string) []string {
 	match := ip + " daddr @" + setClusterIPs
-	if !w.cfg.MasqueradeAll {
-		if len(w.cfg.ClusterCIDRs) == 0 {
+	if !c.MasqueradeAll {
+		if len(c.ClusterCIDRs) == 0 {
 			return nil
 		}
-		match += " " + ip + " saddr != " + anonymous(w.cfg.ClusterCIDRs)
+		match += " " + ip + " saddr != " + Anonymous(c.ClusterCIDRs)
 	}
 	return []string{match + " jump " + chainMark}
 }
 
-// anonymous is a set of ranges in a rule.
-func anonymous(ranges []netip.Prefix) string {
+// Anonymous is a set of ranges in a rule.
+func Anonymous(ranges []netip.Prefix) string {
 	texts := make([]string, len(ranges))
 	for i, r := range ranges {
 		texts[i] = r.Masked().String()

@@ -17,12 +17,13 @@ type Content struct {
 	Affinity map[string]int32
 }
 
-func newContent() *Content {
+// NewContent is empty.
+func NewContent() *Content {
 	return &Content{Chains: map[string][]string{}, Elements: map[string]map[string]string{}, Affinity: map[string]int32{}}
 }
 
-// element keeps the first of two that want the same key.
-func (c *Content) element(in, key, value string) {
+// Element keeps the first of two that want the same key.
+func (c *Content) Element(in, key, value string) {
 	m := c.Elements[in]
 	if m == nil {
 		m = map[string]string{}

@@ -21,7 +21,7 @@ func (w *Writer) diff(tx *knftables.Transaction, before, next *Content) {
 		}
 	}
 	addr := "ipv4_addr"
-	if w.cfg.IPv6 {
+	if w.layout.IPv6 {
 		addr = "ipv6_addr"
 	}
 	renewed := map[string]bool{}

@@ -73,8 +73,8 @@ const (
 	chainFirewall    = "firewall-check"
 )
 
-// key joins the parts of a map's key.
-func key(parts ...any) string {
+// Key joins the parts of a map's key.
+func Key(parts ...any) string {
 	texts := make([]string, len(parts))
 	for i, p := range parts {
 		texts[i] = fmt.Sprint(p)
@@ -84,11 +84,11 @@ func key(parts ...any) string {
 
 // Rules is the content for one service port.
 func Rules(c *Config, p *state.Port) *Content {
-	b := &builder{c: c, p: p, out: newContent(), ip: "ip", proto: strings.ToLower(string(p.Name.Protocol))}
+	b := &builder{c: c, p: p, out: NewContent(), ip: "ip", proto: strings.ToLower(string(p.Name.Protocol))}
 	if c.IPv6 {
 		b.ip = "ip6"
 	}
-	b.id = b.name(p.Name.String())
+	b.id = Name(p.Name, p.Name.String())
 	b.port()
 	return b.out
 }
@@ -100,11 +100,12 @@ type builder struct {
 	ip, proto, id string
 }
 
-// name is unique by its hash, and tells people what it is for.
-func (b *builder) name(parts ...string) string {
-	sum := sha256.Sum256([]byte(strings.Join(append(parts, b.proto), "\x00")))
-	n := b.p.Name
-	return base32.StdEncoding.EncodeToString(sum[:])[:8] + "-" + n.Namespace + "/" + n.Name + "/" + b.proto + "/" + n.Port
+// Name of what belongs to a service port is unique by its hash, and tells people
+// what it is for.
+func Name(n state.PortName, parts ...string) string {
+	proto := strings.ToLower(string(n.Protocol))
+	sum := sha256.Sum256([]byte(strings.Join(append(parts, proto), "\x00")))
+	return base32.StdEncoding.EncodeToString(sum[:])[:8] + "-" + n.Namespace + "/" + n.Name + "/" + proto + "/" + n.Port
 }
 
 func (b *builder) chain(name string, rules ...string) { b.out.Chains[name] = rules }
@@ -116,11 +117,11 @@ type destination struct {
 }
 
 func (b *builder) address(ip netip.Addr) destination {
-	return destination{mapServices, mapNoEndpoints, key(ip, b.proto, b.p.Port)}
+	return destination{mapServices, mapNoEndpoints, Key(ip, b.proto, b.p.Port)}
 }
 
 func (b *builder) nodePort() destination {
-	return destination{mapNodePorts, mapNoNodePorts, key(b.proto, b.p.NodePort)}
+	return destination{mapNodePorts, mapNoNodePorts, Key(b.proto, b.p.NodePort)}
 }
 
 // outside are the destinations of traffic from outside the cluster.
@@ -137,7 +138,7 @@ func (b *builder) outside() []destination {
 
 func (b *builder) port() {
 	p := b.p
-	b.out.element(setClusterIPs, p.ClusterIP.String(), "")
+	b.out.Element(setClusterIPs, p.ClusterIP.String(), "")
 	if p.AffinitySeconds > 0 || p.ExternalLocal && p.External() {
 		b.chains()
 	} else {
@@ -146,20 +147,18 @@ func (b *builder) port() {
 			b.spread(to, p.Cluster, true)
 		}
 	}
-	if len(p.SourceRanges) > 0 {
-		b.firewall("firewall-" + b.id)
-	}
+	b.out.Firewall(b.ip, mapFirewall, p)
 }
 
 // spread leads a destination evenly to endpoints.
 func (b *builder) spread(to destination, eps []state.Endpoint, masquerade bool) {
 	if len(eps) == 0 {
-		b.out.element(to.refuse, to.key, b.refusal())
+		b.out.Element(to.refuse, to.key, b.refusal())
 		return
 	}
 	for i := range eps {
 		if at := eps[i].Addr.Addr(); eps[i].Here() {
-			b.out.element(setHairpin, key(at, at), "")
+			b.out.Element(setHairpin, Key(at, at), "")
 		}
 	}
 	var chain string
@@ -173,7 +172,7 @@ func (b *builder) spread(to destination, eps []state.Endpoint, masquerade bool) 
 		chain = "external-" + chain
 		b.chain(chain, "jump "+chainMark, "goto "+next)
 	}
-	b.out.element(to.in, to.key, "goto "+chain)
+	b.out.Element(to.in, to.key, "goto "+chain)
 }
 
 // pick draws a number in a chain that all Services with so many endpoints share;
@@ -187,10 +186,10 @@ func (b *builder) pick(to destination, eps []state.Endpoint) string {
 	for i := range eps {
 		number := in + strconv.Itoa(i)
 		targets[i] = "goto " + number
-		b.out.element(number, to.key, key(eps[i].Addr.Addr(), eps[i].Addr.Port()))
+		b.out.Element(number, to.key, Key(eps[i].Addr.Addr(), eps[i].Addr.Port()))
 	}
 	chain += strconv.Itoa(len(eps))
-	b.chain(chain, draw("vmap", targets))
+	b.chain(chain, Draw("vmap", targets))
 	return chain
 }
 
@@ -198,15 +197,15 @@ func (b *builder) pick(to destination, eps []state.Endpoint) string {
 func (b *builder) many(eps []state.Endpoint) string {
 	targets := make([]string, len(eps))
 	for i := range eps {
-		targets[i] = key(eps[i].Addr.Addr(), eps[i].Addr.Port())
+		targets[i] = Key(eps[i].Addr.Addr(), eps[i].Addr.Port())
 	}
 	chain := "service-" + b.id
-	b.chain(chain, "meta l4proto "+b.proto+" dnat "+b.ip+" to "+draw("map", targets))
+	b.chain(chain, "meta l4proto "+b.proto+" dnat "+b.ip+" to "+Draw("map", targets))
 	return chain
 }
 
-// draw looks up one of the targets by chance.
-func draw(in string, targets []string) string {
+// Draw looks up one of the targets by chance.
+func Draw(in string, targets []string) string {
 	if in == "vmap" && len(targets) == 1 {
 		return targets[0]
 	}
@@ -240,9 +239,9 @@ func (b *builder) chains() {
 		b.balance(localChain, p.Local)
 	}
 	if to := b.address(p.ClusterIP); len(internal) > 0 {
-		b.out.element(to.in, to.key, "goto "+internalChain)
+		b.out.Element(to.in, to.key, "goto "+internalChain)
 	} else {
-		b.out.element(to.refuse, to.key, b.refusal())
+		b.out.Element(to.refuse, to.key, b.refusal())
 	}
 	if !p.External() {
 		return
@@ -254,10 +253,10 @@ func (b *builder) chains() {
 	}
 	for _, to := range b.outside() {
 		if reachable {
-			b.out.element(to.in, to.key, "goto "+externalChain)
+			b.out.Element(to.in, to.key, "goto "+externalChain)
 		}
 		if len(external) == 0 {
-			b.out.element(to.refuse, to.key, b.refusal())
+			b.out.Element(to.refuse, to.key, b.refusal())
 		}
 	}
 }
@@ -289,21 +288,23 @@ func (b *builder) external(chain, clusterChain, policyChain string, hasPolicy bo
 	b.chain(chain, rules...)
 }
 
-// firewall drops what does not come from the load balancer's source ranges.
-func (b *builder) firewall(chain string) {
-	if len(b.p.LoadBalancerIPs) == 0 || len(b.p.Cluster) == 0 && len(b.p.Local) == 0 {
+// Firewall drops what does not come from the load balancer's source ranges, in a
+// chain that a map of the family ip leads to.
+func (c *Content) Firewall(ip, in string, p *state.Port) {
+	if len(p.SourceRanges) == 0 || len(p.LoadBalancerIPs) == 0 || len(p.Cluster) == 0 && len(p.Local) == 0 {
 		return
 	}
+	chain := "firewall-" + Name(p.Name, p.Name.String())
 	var rules []string
-	for _, r := range b.p.SourceRanges {
-		rules = append(rules, fmt.Sprintf("%s saddr %s return", b.ip, r))
+	for _, r := range p.SourceRanges {
+		rules = append(rules, fmt.Sprintf("%s saddr %s return", ip, r))
 	}
-	for _, ip := range b.p.LoadBalancerIPs {
+	for _, at := range p.LoadBalancerIPs {
 		// A node that talks to a balancer of its own is its own source.
-		rules = append(rules, fmt.Sprintf("%s saddr %s return", b.ip, ip))
-		b.out.element(mapFirewall, key(ip, b.proto, b.p.Port), "goto "+chain)
+		rules = append(rules, fmt.Sprintf("%s saddr %s return", ip, at))
+		c.Element(in, Key(at, strings.ToLower(string(p.Name.Protocol)), p.Port), "goto "+chain)
 	}
-	b.chain(chain, append(rules, "drop")...)
+	c.Chains[chain] = append(rules, "drop")
 }
 
 // balance spreads new connections evenly over endpoints.
@@ -321,7 +322,7 @@ func (b *builder) balance(chain string, eps []state.Endpoint) {
 	for i, c := range chains {
 		targets[i] = "goto " + c
 	}
-	b.chain(chain, append(rules, draw("vmap", targets))...)
+	b.chain(chain, append(rules, Draw("vmap", targets))...)
 }
 
 func affinity(endpointChain string) string {
@@ -330,7 +331,7 @@ func affinity(endpointChain string) string {
 
 // endpoint is the chain that translates to one endpoint.
 func (b *builder) endpoint(e *state.Endpoint) string {
-	chain := "endpoint-" + b.name(b.p.Name.String(), e.Addr.String()) + "__" + strings.NewReplacer("[", "", "]", "", ":", ".").Replace(e.Addr.Addr().String()) + "/" + strconv.Itoa(int(e.Addr.Port()))
+	chain := "endpoint-" + Name(b.p.Name, b.p.Name.String(), e.Addr.String()) + "__" + strings.NewReplacer("[", "", "]", "", ":", ".").Replace(e.Addr.Addr().String()) + "/" + strconv.Itoa(int(e.Addr.Port()))
 	// A pod that reaches itself through its Service must not see its own address.
 	rules := []string{fmt.Sprintf("%s saddr %s jump %s", b.ip, e.Addr.Addr(), chainMark)}
 	if seconds := b.p.AffinitySeconds; seconds > 0 {

@@ -18,10 +18,23 @@ import (
 // Table is the name of the table of each family, as upstream's.
 const Table = "kube-proxy"
 
+// Layout is what a table holds.
+type Layout struct {
+	// Name of the table, and its family.
+	Name string
+	IPv6 bool
+	// Base writes the fixed part of it, which names the maps and sets.
+	Base func(tx *knftables.Transaction)
+	// Rules is the content for one service port.
+	Rules func(p *state.Port) *Content
+	// Chains have rules as long as nobody has flushed the table.
+	Chains []string
+}
+
 // Writer keeps one family's table in the kernel. It is for one goroutine.
 type Writer struct {
-	cfg Config
-	nft knftables.Interface
+	layout Layout
+	nft    knftables.Interface
 	// book is what all service ports want, as of a version of the service table,
 	// and parts what each does.
 	book  *book
@@ -44,15 +57,27 @@ func NewWriter(cfg Config) (*Writer, error) {
 	if cfg.MasqueradeBit < 0 || cfg.MasqueradeBit > 31 {
 		return nil, fmt.Errorf("nftables masquerade bit %d: want 0 to 31", cfg.MasqueradeBit)
 	}
-	nft, err := knftables.New(familyOf(cfg.IPv6), Table)
+	return NewLayoutWriter(cfg.layout())
+}
+
+// NewLayoutWriter is a Writer of another table than the mode nftables has.
+func NewLayoutWriter(l Layout) (*Writer, error) {
+	nft, err := knftables.New(familyOf(l.IPv6), l.Name)
 	if err != nil {
 		return nil, fmt.Errorf("nftables: %w", err)
 	}
-	return newWriter(cfg, nft), nil
+	return newWriter(l, nft), nil
 }
 
-func newWriter(cfg Config, nft knftables.Interface) *Writer {
-	return &Writer{cfg: cfg, nft: nft, book: newBook(), parts: map[types.NamespacedName][]part{}}
+func newWriter(l Layout, nft knftables.Interface) *Writer {
+	return &Writer{layout: l, nft: nft, book: newBook(), parts: map[types.NamespacedName][]part{}}
+}
+
+func (c Config) layout() Layout {
+	return Layout{
+		Name: Table, IPv6: c.IPv6, Base: c.base, Rules: func(p *state.Port) *Content { return Rules(&c, p) },
+		Chains: []string{"nat-prerouting", "nat-postrouting", chainServices},
+	}
 }
 
 func familyOf(v6 bool) knftables.Family {
@@ -71,8 +96,8 @@ func (w *Writer) Sync(ctx context.Context, t *state.Table, full bool) error {
 		tx.Add(&knftables.Table{})
 		tx.Delete(&knftables.Table{})
 		tx.Add(&knftables.Table{Comment: knftables.PtrTo("rules of Services")})
-		w.base(tx)
-		before, next = newContent(), w.all()
+		w.layout.Base(tx)
+		before, next = NewContent(), w.all()
 	}
 	w.diff(tx, before, next)
 	if tx.NumOperations() == 0 {
@@ -99,7 +124,7 @@ func (w *Writer) take(t *state.Table) (before, next *Content) {
 	w.as = t.Version()
 	type change struct{ old, new []part }
 	changes := make([]change, len(names))
-	before, next = newContent(), newContent()
+	before, next = NewContent(), NewContent()
 	for i, name := range names {
 		changes[i] = change{w.parts[name], w.make(w.parts[name], t.Of(name))}
 		for _, p := range slices.Concat(changes[i].old, changes[i].new) {
@@ -149,7 +174,7 @@ func (w *Writer) make(old []part, ports []state.Port) []part {
 		if j := slices.IndexFunc(old, func(o part) bool { return o.of == p.Name }); j >= 0 {
 			p.Cluster, p.Local = placed(old[j].cluster, p.Cluster), placed(old[j].local, p.Local)
 		}
-		out[i] = part{p.Name, p.Cluster, p.Local, Rules(&w.cfg, &p)}
+		out[i] = part{p.Name, p.Cluster, p.Local, w.layout.Rules(&p)}
 	}
 	return out
 }
@@ -183,7 +208,7 @@ func placed(before, now []state.Endpoint) []state.Endpoint {
 
 // all is the content of all service ports.
 func (w *Writer) all() *Content {
-	out := newContent()
+	out := NewContent()
 	for _, parts := range w.parts {
 		for _, p := range parts {
 			w.book.show(out, p.content)
@@ -204,11 +229,11 @@ func (w *Writer) Intact() (bool, error) {
 		return false, fmt.Errorf("nftables: %w", err)
 	}
 	family := netlink.TableFamilyIPv4
-	if w.cfg.IPv6 {
+	if w.layout.IPv6 {
 		family = netlink.TableFamilyIPv6
 	}
-	for _, chain := range []string{"nat-prerouting", "nat-postrouting", chainServices} {
-		rules, err := kernel.GetRules(&netlink.Table{Name: Table, Family: family}, &netlink.Chain{Name: chain})
+	for _, chain := range w.layout.Chains {
+		rules, err := kernel.GetRules(&netlink.Table{Name: w.layout.Name, Family: family}, &netlink.Chain{Name: chain})
 		if err != nil {
 			return false, fmt.Errorf("nftables: %w", err)
 		}
@@ -220,13 +245,16 @@ func (w *Writer) Intact() (bool, error) {
 }
 
 // Clean removes the tables of both families, where there is an nft program.
-func Clean() error {
+func Clean() error { return CleanTable(Table) }
+
+// CleanTable removes the tables of a name of both families.
+func CleanTable(name string) error {
 	if _, err := exec.LookPath("nft"); err != nil {
 		return nil
 	}
 	var errs []error
 	for _, v6 := range []bool{false, true} {
-		nft, err := knftables.New(familyOf(v6), Table)
+		nft, err := knftables.New(familyOf(v6), name)
 		if err != nil {
 			continue // the kernel has no tables
 		}

@@ -122,7 +122,7 @@ func TestSameExternalAddress(t *testing.T) {
 		table.Set(p.Name.NamespacedName, []state.Port{p})
 	}
 	nft := knftables.NewFake(knftables.IPv4Family, Table)
-	w := newWriter(Config{MasqueradeBit: 14}, nft)
+	w := newWriter(Config{MasqueradeBit: 14}.layout(), nft)
 	holder := func() string {
 		t.Helper()
 		if err := w.Sync(context.Background(), table, false); err != nil {
@@ -134,8 +134,8 @@ func TestSameExternalAddress(t *testing.T) {
 		}
 		return e.Value[0]
 	}
-	first := Rules(&w.cfg, &a).Elements[mapServices]["203.0.113.1 . tcp . 80"]
-	second := Rules(&w.cfg, &b).Elements[mapServices]["203.0.113.1 . tcp . 80"]
+	first := w.layout.Rules(&a).Elements[mapServices]["203.0.113.1 . tcp . 80"]
+	second := w.layout.Rules(&b).Elements[mapServices]["203.0.113.1 . tcp . 80"]
 	if got := holder(); got != first {
 		t.Errorf("%q has the address, want %q", got, first)
 	}
@@ -154,7 +154,7 @@ func TestIncremental(t *testing.T) {
 	for _, p := range []state.Port{port("a", "10.96.0.1"), port("b", "10.96.0.2")} {
 		table.Set(p.Name.NamespacedName, []state.Port{p})
 	}
-	w := newWriter(Config{MasqueradeBit: 14}, knftables.NewFake(knftables.IPv4Family, Table))
+	w := newWriter(Config{MasqueradeBit: 14}.layout(), knftables.NewFake(knftables.IPv4Family, Table))
 	if err := w.Sync(context.Background(), table, false); err != nil {
 		t.Fatal(err)
 	}

@@ -171,7 +171,6 @@ func (b *bench) twoFamilies(t *testing.T) {
 	only := func(r string) func(*v1.Service) {
 		return func(s *v1.Service) { s.Spec.LoadBalancerSourceRanges = []string{"192.0.2.0/24", r} }
 	}
-	sticky := func(s *v1.Service) { s.Spec.SessionAffinity = v1.ServiceAffinityClientIP }
 
 	b.set(t, service(onBalancer), at(pod1IP, "n1"))
 	set(service(onBalancer, public), at(pod1IP6, "n1"), at(pod2IP6, "n2"))
