@@ -8,7 +8,11 @@ import (
 	"sigs.k8s.io/knftables"
 )
 
-const forwardChain = "forward"
+const (
+	forwardChain = "forward"
+	outputChain  = "output"
+	judgeChain   = "judge"
+)
 
 // write adds to tx what leads from one state to another; from nil the whole
 // table is made anew. Things are added before what names them and deleted after.
@@ -22,7 +26,7 @@ func write(tx *knftables.Transaction, from, to *state) {
 			typ, _ := address(name[len(name)-1:])
 			tx.Add(&knftables.Map{Name: name, Type: typ + " : verdict"})
 		}
-		defer writeForward(tx)
+		defer writeHooks(tx)
 	}
 	for _, name := range sorted(to.sets) {
 		next := to.sets[name]
@@ -81,15 +85,12 @@ func write(tx *knftables.Transaction, from, to *state) {
 	}
 }
 
-// writeForward makes the chain that every forwarded packet passes. It comes
-// before other tables' filters: what it drops no one else can accept.
-func writeForward(tx *knftables.Transaction) {
-	tx.Add(&knftables.Chain{
-		Name: forwardChain, Type: knftables.PtrTo(knftables.FilterType),
-		Hook: knftables.PtrTo(knftables.ForwardHook), Priority: knftables.PtrTo(knftables.BaseChainPriority("-5")),
-	})
+// writeHooks makes the chains that every packet passes. They come before other
+// tables' filters: what they drop no one else can accept. What IPVS leads to a pod
+// is never forwarded: it comes in for the node and goes out, from another's address.
+func writeHooks(tx *knftables.Transaction) {
+	tx.Add(&knftables.Chain{Name: judgeChain})
 	for _, rule := range []string{
-		"ct state established,related accept",
 		// A pod always reaches itself, also through a Service.
 		"ip saddr . ip daddr @" + selfSet + "4 accept",
 		"ip6 saddr . ip6 daddr @" + selfSet + "6 accept",
@@ -98,7 +99,24 @@ func writeForward(tx *knftables.Transaction) {
 		"ip daddr vmap @" + ingressMap + "4",
 		"ip6 daddr vmap @" + ingressMap + "6",
 	} {
-		tx.Add(&knftables.Rule{Chain: forwardChain, Rule: rule})
+		tx.Add(&knftables.Rule{Chain: judgeChain, Rule: rule})
+	}
+	const known = "ct state established,related accept"
+	for _, hook := range []struct {
+		name  string
+		at    knftables.BaseChainHook
+		rules []string
+	}{
+		{forwardChain, knftables.ForwardHook, []string{known, "jump " + judgeChain}},
+		{outputChain, knftables.OutputHook, []string{known, "fib saddr type local accept", "jump " + judgeChain}},
+	} {
+		tx.Add(&knftables.Chain{
+			Name: hook.name, Type: knftables.PtrTo(knftables.FilterType),
+			Hook: &hook.at, Priority: knftables.PtrTo(knftables.BaseChainPriority("-5")),
+		})
+		for _, rule := range hook.rules {
+			tx.Add(&knftables.Rule{Chain: hook.name, Rule: rule})
+		}
 	}
 }
 
