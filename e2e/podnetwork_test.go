@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -176,4 +177,34 @@ func TestHostGateway(t *testing.T) {
 	t.Cleanup(func() { c.remove(t) })
 	c.up(t)
 	serviceAcrossNodes(c.space(t, "e2e-host-gateway"))
+}
+
+// TestWireGuardAndIPVS is a cluster whose nodes encrypt pods' packets, and lead
+// Services by virtual servers: what few kernels have.
+//
+// Covers: net.wireguard, proxy.ipvs
+func TestWireGuardAndIPVS(t *testing.T) {
+	if out, err := exec.Command("unshare", "--net", "ip", "link", "add", "wg0", "type", "wireguard").CombinedOutput(); err != nil {
+		t.Skipf("the kernel has no WireGuard: %s", out)
+	}
+	c := prepare(t)
+	if err := c.Configure(`apiVersion: kubeadm.k8s.io/v1beta4
+kind: ClusterConfiguration
+networking: {podBackend: wireguard}
+---
+apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+mode: ipvs
+`); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.remove(t) })
+	c.up(t)
+	s := c.space(t, "e2e-wireguard")
+	serviceAcrossNodes(s)
+	serviceNodePort(s)
+	keys := strings.Fields(s.run("get", "nodes", "-o", `jsonpath={.items[*].metadata.annotations.network\.skiff\.io/wireguard-public-key}`))
+	if slices.Sort(keys); len(slices.Compact(keys)) != c.Nodes {
+		t.Errorf("the keys of %d nodes are %q", c.Nodes, keys)
+	}
 }

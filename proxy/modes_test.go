@@ -19,6 +19,21 @@ import (
 // TestNoOutage restarts the proxy, and changes its mode, while a client from
 // outside asks a Service through the node.
 func TestNoOutage(t *testing.T) {
+	noOutage(t, IPTables, IPTables, NFTables, NFTables, IPTables, NFTables)
+}
+
+// TestNoOutageIPVS changes to the mode ipvs, and restarts in it.
+func TestNoOutageIPVS(t *testing.T) {
+	if err := ipvs.Available(); err != nil {
+		t.Skip(err)
+	}
+	noOutage(t, NFTables, IPVS, IPVS)
+}
+
+// noOutage runs the proxy in each of the modes while the client asks. It has run in
+// the first of all.
+func noOutage(t *testing.T, first Mode, modes ...Mode) {
+	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
 	}
@@ -55,11 +70,7 @@ func TestNoOutage(t *testing.T) {
 			t.Errorf("%s: %v", mode, err)
 		}
 	}
-	modes := []Mode{IPTables, NFTables, NFTables, IPTables, NFTables}
-	if ipvs.Available() == nil {
-		modes = append(modes, IPVS, IPVS)
-	}
-	run(IPTables)
+	run(first)
 	w.AskedAllTheWhile(t, "10.96.0.7:80", func() {
 		for _, mode := range modes {
 			run(mode)

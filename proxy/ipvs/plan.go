@@ -99,11 +99,12 @@ type wish struct {
 	addresses []netip.Addr
 }
 
-// servers are those that a port wants of a node with these addresses.
-func (c *Config) servers(nodes []netip.Addr, p *state.Port) wish {
+// servers are those that a port wants. own are all the node's addresses, and nodes
+// those that node ports answer on.
+func (c *Config) servers(own, nodes []netip.Addr, p *state.Port) wish {
 	out := wish{servers: map[serverName]server{}}
 	for _, t := range targets(nodes, p) {
-		if !slices.Contains(nodes, t.at.Addr()) {
+		if !slices.Contains(own, t.at.Addr()) {
 			out.addresses = append(out.addresses, t.at.Addr())
 		}
 		s := server{scheduler: c.Scheduler, affinity: uint32(p.AffinitySeconds), endpoints: map[netip.AddrPort]int{}}
@@ -139,8 +140,7 @@ func targets(nodes []netip.Addr, p *state.Port) []target {
 	return out
 }
 
-// content is what a port wants of the table. own are all the node's addresses, and
-// nodes those that node ports answer on.
+// content is what a port wants of the table.
 func (c *Config) content(own, nodes []netip.Addr, p *state.Port) *nftables.Content {
 	out := nftables.NewContent()
 	ip, proto := "ip", strings.ToLower(string(p.Name.Protocol))

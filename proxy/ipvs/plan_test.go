@@ -82,7 +82,7 @@ func TestServers(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			c := &Config{Options: Options{Scheduler: "lc"}}
 			nodes := []netip.Addr{own}
-			wish := c.servers(nodes, tc.port)
+			wish := c.servers(nodes, nodes, tc.port)
 			var got []string
 			for name, s := range wish.servers {
 				got = append(got, text(name, s))

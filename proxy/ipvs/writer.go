@@ -5,11 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
 	"github.com/vishvananda/netlink"
+	"k8s.io/apimachinery/pkg/types"
 
+	"skiff/proxy/ledger"
 	"skiff/proxy/nftables"
 	"skiff/proxy/state"
 )
@@ -21,6 +24,12 @@ type Writer struct {
 	table  *nftables.Writer
 	// own are the node's addresses, and nodes those that node ports answer on.
 	own, nodes []netip.Addr
+	// servers and addresses are what all ports want, as of a version of the service table, and made
+	// what each Service's do.
+	servers   ledger.Ledger[serverName, server]
+	addresses ledger.Ledger[netip.Addr, struct{}]
+	made      map[types.NamespacedName][]portWish
+	as        uint64
 	// have is what the kernel has, and bound the addresses on its link; unknown
 	// before the first write, and after one that failed.
 	have  map[serverName]server
@@ -39,11 +48,19 @@ func NewWriter(cfg Config) (*Writer, error) {
 		return nil, err
 	}
 	w := &Writer{cfg: cfg, kernel: k}
-	return w, w.renewTable()
+	return w, w.renew()
 }
 
-// renewTable begins the table anew: what it says depends on the node's addresses.
-func (w *Writer) renewTable() (err error) {
+// portWish is what one port wants.
+type portWish struct {
+	of state.PortName
+	wish
+}
+
+// renew forgets what ports want: that depends on the node's addresses.
+func (w *Writer) renew() (err error) {
+	w.servers, w.addresses = ledger.Ledger[serverName, server]{}, ledger.Ledger[netip.Addr, struct{}]{}
+	w.made, w.as, w.known = map[types.NamespacedName][]portWish{}, 0, false
 	w.table, err = nftables.NewLayoutWriter(nftables.Layout{
 		Name: Table, IPv6: w.cfg.IPv6, Base: w.cfg.base,
 		Rules:  func(p *state.Port) *nftables.Content { return w.cfg.content(w.own, w.nodes, p) },
@@ -83,7 +100,7 @@ func (w *Writer) Sync(ctx context.Context, t *state.Table, full bool) error {
 		return fmt.Errorf("IPVS: %w", err)
 	}
 	if changed {
-		if err := w.renewTable(); err != nil {
+		if err := w.renew(); err != nil {
 			return err
 		}
 	}
@@ -96,32 +113,26 @@ func (w *Writer) Sync(ctx context.Context, t *state.Table, full bool) error {
 			return fmt.Errorf("IPVS: %w", err)
 		}
 	}
+	names, addresses := w.take(t)
+	if full || !w.known {
+		names, addresses = w.everything()
+	}
 	w.known = false
-	want, addresses := w.want(t)
-	plan := steps(w.have, want)
+	have, want := map[serverName]server{}, map[serverName]server{}
+	for name := range names {
+		if s, ok := w.have[name]; ok {
+			have[name] = s
+		}
+		if s, ok := w.servers.First(name); ok {
+			want[name] = s
+		}
+	}
+	plan := steps(have, want)
 	gone := slices.IndexFunc(plan, func(s step) bool { return s.do == removeServer })
 	if gone < 0 {
 		gone = len(plan)
 	}
-	errs := []error{w.run(plan[:gone]), w.table.Sync(ctx, t, full)}
-	for _, there := range []bool{true, false} {
-		from, to := w.bound, addresses
-		if there {
-			from, to = addresses, w.bound
-		}
-		for ip := range from {
-			if to[ip] {
-				continue
-			}
-			if err := w.kernel.address(link, ip, there); err != nil {
-				errs = append(errs, err)
-			} else if there {
-				w.bound[ip] = true
-			} else {
-				delete(w.bound, ip)
-			}
-		}
-	}
+	errs := []error{w.run(plan[:gone]), w.table.Sync(ctx, t, full), w.bind(link, addresses)}
 	errs = append(errs, w.run(plan[gone:]))
 	if err := errors.Join(errs...); err != nil {
 		if ctx.Err() != nil {
@@ -150,23 +161,81 @@ func (w *Writer) read(link netlink.Link) error {
 	return nil
 }
 
-// want is what all ports want. The first of two that want the same has it.
-func (w *Writer) want(t *state.Table) (servers map[serverName]server, addresses map[netip.Addr]bool) {
-	servers, addresses = map[serverName]server{}, map[netip.Addr]bool{}
-	t.Each(func(p *state.Port, _ uint64) {
-		of := w.cfg.servers(w.nodes, p)
-		for name, s := range of.servers {
-			if _, taken := servers[name]; !taken {
-				servers[name] = s
+// take takes the changes of the service table. It returns what they touch.
+func (w *Writer) take(t *state.Table) (names map[serverName]bool, addresses map[netip.Addr]bool) {
+	changed, ok := t.Since(w.as)
+	if !ok {
+		changed = slices.Clone(t.Names())
+		for name := range w.made {
+			if t.Of(name) == nil {
+				changed = append(changed, name)
 			}
 		}
-		for _, ip := range of.addresses {
-			if !slices.Contains(w.own, ip) {
+	}
+	w.as = t.Version()
+	names, addresses = map[serverName]bool{}, map[netip.Addr]bool{}
+	for _, service := range changed {
+		for _, old := range w.made[service] {
+			for name := range old.servers {
+				names[name] = true
+				w.servers.Leave(name, old.of)
+			}
+			for _, ip := range old.addresses {
 				addresses[ip] = true
+				w.addresses.Leave(ip, old.of)
 			}
 		}
-	})
-	return servers, addresses
+		delete(w.made, service)
+		ports := t.Of(service)
+		for i := range ports {
+			next := portWish{ports[i].Name, w.cfg.servers(w.own, w.nodes, &ports[i])}
+			for name, s := range next.servers {
+				names[name] = true
+				w.servers.Claim(name, next.of, s)
+			}
+			for _, ip := range next.addresses {
+				addresses[ip] = true
+				w.addresses.Claim(ip, next.of, struct{}{})
+			}
+			w.made[service] = append(w.made[service], next)
+		}
+	}
+	return names, addresses
+}
+
+// everything is all that is wanted or there.
+func (w *Writer) everything() (names map[serverName]bool, addresses map[netip.Addr]bool) {
+	names, addresses = map[serverName]bool{}, maps.Clone(w.bound)
+	for name := range w.have {
+		names[name] = true
+	}
+	for name := range w.servers {
+		names[name] = true
+	}
+	for ip := range w.addresses {
+		addresses[ip] = true
+	}
+	return names, addresses
+}
+
+// bind gives the link those of the addresses that are wanted, and takes the others
+// from it.
+func (w *Writer) bind(link netlink.Link, addresses map[netip.Addr]bool) error {
+	var errs []error
+	for ip := range addresses {
+		_, wanted := w.addresses.First(ip)
+		if wanted == w.bound[ip] {
+			continue
+		}
+		if err := w.kernel.address(link, ip, wanted); err != nil {
+			errs = append(errs, err)
+		} else if wanted {
+			w.bound[ip] = true
+		} else {
+			delete(w.bound, ip)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // run makes the steps, and remembers those that were made.

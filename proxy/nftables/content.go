@@ -1,9 +1,7 @@
 package nftables
 
 import (
-	"cmp"
-	"slices"
-
+	"skiff/proxy/ledger"
 	"skiff/proxy/state"
 )
 
@@ -34,82 +32,30 @@ func (c *Content) Element(in, key, value string) {
 	}
 }
 
-// claims are those who want something in the table, in their order, and what
-// each wants it to be: two Services may name one external address, and many share
-// a chain. The first has it.
-type claims[V any] []claim[V]
-
-type claim[V any] struct {
-	of    state.PortName
-	value V
-}
-
-func comparePorts(a, b state.PortName) int {
-	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Protocol, b.Protocol))
-}
-
-func (c claims[V]) find(of state.PortName) (int, bool) {
-	return slices.BinarySearchFunc(c, of, func(x claim[V], of state.PortName) int { return comparePorts(x.of, of) })
-}
-
-// ledger is what is wanted, by name.
-type ledger[V any] map[string]claims[V]
-
-// claim says what a port wants a name to be.
-func (l ledger[V]) claim(name string, of state.PortName, value V) {
-	c := l[name]
-	i, ok := c.find(of)
-	if ok {
-		c[i].value = value
-		return
-	}
-	l[name] = slices.Insert(c, i, claim[V]{of, value})
-}
-
-// leave takes back what a port wanted.
-func (l ledger[V]) leave(name string, of state.PortName) {
-	c := l[name]
-	if i, ok := c.find(of); ok {
-		c = slices.Delete(c, i, i+1)
-	}
-	if len(c) == 0 {
-		delete(l, name)
-		return
-	}
-	l[name] = c
-}
-
-// to adds what holds of a name to what is shown, if anything does.
-func (l ledger[V]) to(shown map[string]V, name string) {
-	if c := l[name]; len(c) > 0 {
-		shown[name] = c[0].value
-	}
-}
-
 // book is what all service ports want of the table. It shows the content of what
 // some ports touch without a look at the others.
 type book struct {
-	chains   ledger[[]string]
-	affinity ledger[int32]
-	elements map[string]ledger[string]
+	chains   ledger.Ledger[string, []string]
+	affinity ledger.Ledger[string, int32]
+	elements map[string]ledger.Ledger[string, string]
 }
 
 func newBook() *book {
-	return &book{chains: ledger[[]string]{}, affinity: ledger[int32]{}, elements: map[string]ledger[string]{}}
+	return &book{chains: ledger.Ledger[string, []string]{}, affinity: ledger.Ledger[string, int32]{}, elements: map[string]ledger.Ledger[string, string]{}}
 }
 
 // replace changes what a port wants from one content to another; nil is nothing.
 func (b *book) replace(of state.PortName, before, next *Content) {
 	if before != nil {
 		for name := range before.Chains {
-			b.chains.leave(name, of)
+			b.chains.Leave(name, of)
 		}
 		for name := range before.Affinity {
-			b.affinity.leave(name, of)
+			b.affinity.Leave(name, of)
 		}
 		for in, m := range before.Elements {
 			for key := range m {
-				b.elements[in].leave(key, of)
+				b.elements[in].Leave(key, of)
 			}
 		}
 	}
@@ -117,17 +63,17 @@ func (b *book) replace(of state.PortName, before, next *Content) {
 		return
 	}
 	for name, rules := range next.Chains {
-		b.chains.claim(name, of, rules)
+		b.chains.Claim(name, of, rules)
 	}
 	for name, seconds := range next.Affinity {
-		b.affinity.claim(name, of, seconds)
+		b.affinity.Claim(name, of, seconds)
 	}
 	for in, m := range next.Elements {
 		if b.elements[in] == nil {
-			b.elements[in] = ledger[string]{}
+			b.elements[in] = ledger.Ledger[string, string]{}
 		}
 		for key, value := range m {
-			b.elements[in].claim(key, of, value)
+			b.elements[in].Claim(key, of, value)
 		}
 	}
 }
@@ -138,17 +84,24 @@ func (b *book) show(out, named *Content) {
 		return
 	}
 	for name := range named.Chains {
-		b.chains.to(out.Chains, name)
+		show(b.chains, out.Chains, name)
 	}
 	for name := range named.Affinity {
-		b.affinity.to(out.Affinity, name)
+		show(b.affinity, out.Affinity, name)
 	}
 	for in, m := range named.Elements {
 		if out.Elements[in] == nil {
 			out.Elements[in] = map[string]string{}
 		}
 		for key := range m {
-			b.elements[in].to(out.Elements[in], key)
+			show(b.elements[in], out.Elements[in], key)
 		}
+	}
+}
+
+// show adds what holds of a name to what is shown, if anything does.
+func show[V any](l ledger.Ledger[string, V], shown map[string]V, name string) {
+	if v, ok := l.First(name); ok {
+		shown[name] = v
 	}
 }

@@ -152,12 +152,7 @@ func (w *Writer) take(t *state.Table) (before, next *Content) {
 
 // everyName are the Services of the table in their order, and those that were.
 func (w *Writer) everyName(t *state.Table) []types.NamespacedName {
-	var names []types.NamespacedName
-	t.Each(func(p *state.Port, _ uint64) {
-		if n := len(names); n == 0 || names[n-1] != p.Name.NamespacedName {
-			names = append(names, p.Name.NamespacedName)
-		}
-	})
+	names := slices.Clone(t.Names())
 	for name := range w.parts {
 		if t.Of(name) == nil {
 			names = append(names, name)

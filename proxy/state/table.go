@@ -107,12 +107,17 @@ func (t *Table) Since(version uint64) (names []types.NamespacedName, ok bool) {
 	return names, true
 }
 
-// Each visits every port in name order with the version of its Service.
-func (t *Table) Each(visit func(p *Port, version uint64)) {
+// Names are the Services in their order.
+func (t *Table) Names() []types.NamespacedName {
 	if t.names == nil {
 		t.names = slices.SortedFunc(maps.Keys(t.services), compareNames)
 	}
-	for _, name := range t.names {
+	return t.names
+}
+
+// Each visits every port in name order with the version of its Service.
+func (t *Table) Each(visit func(p *Port, version uint64)) {
+	for _, name := range t.Names() {
 		r := t.services[name]
 		for i := range r.ports {
 			visit(&r.ports[i], r.version)
