@@ -116,13 +116,16 @@ func (s space) run(ctx context.Context, t *testing.T, cfg Config) (p *Proxy, don
 	return p, done
 }
 
+// eventualLimit is long enough for a machine that is emulated.
+const eventualLimit = 2 * time.Minute
+
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for limit := time.After(30 * time.Second); !is(); {
+	for limit := time.After(eventualLimit); !is(); {
 		select {
 		case <-time.After(10 * time.Millisecond):
 		case <-limit:
-			t.Fatalf("%s: not within 30 s", what)
+			t.Fatalf("%s: not within %v", what, eventualLimit)
 		}
 	}
 }

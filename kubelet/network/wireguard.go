@@ -342,7 +342,6 @@ func planRoutes(have, want map[netip.Prefix]int) []routeChange {
 			out = append(out, routeChange{to: to, link: link, gone: true})
 		}
 	}
-	slices.SortFunc(out, func(a, b routeChange) int { return a.to.Compare(b.to) })
 	return out
 }
 

@@ -21,61 +21,71 @@ func (c *Config) base(tx *knftables.Transaction) {
 	for _, name := range []string{mapRefused, mapFirewall, mapEverywhere} {
 		tx.Add(&knftables.Map{Name: name, Type: addr + ports + " : verdict"})
 	}
-	for name, kind := range map[string]string{
-		setAddresses: addr, setHairpin: addr + " . " + addr, setServed: addr + ports, setInternal: addr + ports, setExternal: addr + ports,
-	} {
-		tx.Add(&knftables.Set{Name: name, Type: kind})
+	for _, name := range []string{setServed, setInternal, setExternal} {
+		tx.Add(&knftables.Set{Name: name, Type: addr + ports})
 	}
-	for _, name := range []string{chainMark, chainMasquerade, chainReject, chainServices, chainCheck, chainFirewall} {
-		tx.Add(&knftables.Chain{Name: name})
-	}
-	rule := func(chain string, texts ...string) {
-		for _, text := range texts {
-			tx.Add(&knftables.Rule{Chain: chain, Rule: text})
-		}
-	}
-	hook := func(name string, kind knftables.BaseChainType, at knftables.BaseChainHook, priority knftables.BaseChainPriority, rules ...string) {
-		tx.Add(&knftables.Chain{Name: name, Type: &kind, Hook: &at, Priority: &priority})
-		rule(name, rules...)
-	}
+	tx.Add(&knftables.Set{Name: setAddresses, Type: addr})
+	tx.Add(&knftables.Set{Name: setHairpin, Type: addr + " . " + addr})
 	to := ip + " daddr . meta l4proto . th dport "
 	mark := fmt.Sprintf("%#x", uint32(1)<<c.MasqueradeBit)
-	rule(chainMark, "mark set mark or "+mark)
-	rule(chainMasquerade, ip+" saddr . "+ip+" daddr @"+setHairpin+" masquerade fully-random",
-		"mark and "+mark+" == 0 return", "mark set mark xor "+mark, "masquerade fully-random")
-	rule(chainReject, "reject")
-	rule(chainFirewall, to+"vmap @"+mapFirewall)
-	// What nothing answers, and other ports of a Service's address: the node's own
-	// programs listen on it too, as it is one of the node's.
-	rule(chainCheck, to+"vmap @"+mapRefused, to+"@"+setServed+" return", ip+" daddr @"+setAddresses+" goto "+chainReject)
 	const always = " jump " + chainMark
-	outsider, pods := "", "" // whom is masqueraded to cluster IPs, and who may use all endpoints
-	switch {
-	case len(c.ClusterCIDRs) > 0:
-		pods = ip + " saddr " + nftables.Anonymous(c.ClusterCIDRs) + " "
-		outsider = ip + " saddr != " + nftables.Anonymous(c.ClusterCIDRs) + " "
-		fallthrough
-	case c.MasqueradeAll:
-		if c.MasqueradeAll {
-			outsider = ""
-		}
-		rule(chainServices, outsider+to+"@"+setInternal+always)
+	var marks, prerouting []string
+	outsider := ""
+	if len(c.ClusterCIDRs) > 0 {
+		pods := nftables.Anonymous(c.ClusterCIDRs)
+		outsider = ip + " saddr != " + pods + " "
+		prerouting = append(prerouting, ip+" saddr "+pods+" "+to+"vmap @"+mapEverywhere)
 	}
-	rule(chainServices, to+"@"+setExternal+always)
+	switch {
+	case c.MasqueradeAll:
+		marks = append(marks, to+"@"+setInternal+always)
+	case outsider != "":
+		marks = append(marks, outsider+to+"@"+setInternal+always)
+	}
+	marks = append(marks, to+"@"+setExternal+always)
+	type chain struct {
+		name  string
+		rules []string
+	}
+	chains := []chain{
+		{chainMark, []string{"mark set mark or " + mark}},
+		{chainMasquerade, []string{ip + " saddr . " + ip + " daddr @" + setHairpin + " masquerade fully-random",
+			"mark and " + mark + " == 0 return", "mark set mark xor " + mark, "masquerade fully-random"}},
+		{chainReject, []string{"reject"}},
+		{chainFirewall, []string{to + "vmap @" + mapFirewall}},
+		// What nothing answers, and other ports of a Service's address: the node's own
+		// programs listen on it too, as it is one of the node's.
+		{chainCheck, []string{to + "vmap @" + mapRefused, to + "@" + setServed + " return", ip + " daddr @" + setAddresses + " goto " + chainReject}},
+		{chainServices, marks},
+	}
+	for _, c := range chains {
+		tx.Add(&knftables.Chain{Name: c.name})
+	}
 
 	const isNew = "ct state new "
-	hook("filter-prerouting-pre-dnat", knftables.FilterType, knftables.PreroutingHook, "-110", isNew+"jump "+chainFirewall)
-	hook("filter-output-pre-dnat", knftables.FilterType, knftables.OutputHook, "-110", isNew+"jump "+chainFirewall)
-	prerouting := []string{"jump " + chainServices}
-	if pods != "" {
-		prerouting = append([]string{pods + to + "vmap @" + mapEverywhere}, prerouting...)
+	for _, h := range []struct {
+		chain
+		kind     knftables.BaseChainType
+		at       knftables.BaseChainHook
+		priority knftables.BaseChainPriority
+	}{
+		{chain{"filter-prerouting-pre-dnat", []string{isNew + "jump " + chainFirewall}}, knftables.FilterType, knftables.PreroutingHook, "-110"},
+		{chain{"filter-output-pre-dnat", []string{isNew + "jump " + chainFirewall}}, knftables.FilterType, knftables.OutputHook, "-110"},
+		{chain{"nat-prerouting", append(prerouting, "jump "+chainServices)}, knftables.NATType, knftables.PreroutingHook, "-100"},
+		// The node's packets to a Service have the Service's own address as their
+		// source, which is the node's on its link.
+		{chain{"nat-output", []string{to + "vmap @" + mapEverywhere, to + "@" + setInternal + always, "jump " + chainServices}}, knftables.NATType, knftables.OutputHook, "-100"},
+		{chain{"nat-postrouting", []string{"jump " + chainMasquerade}}, knftables.NATType, knftables.PostroutingHook, "100"},
+		{chain{"filter-input", []string{isNew + "jump " + chainCheck}}, knftables.FilterType, knftables.InputHook, "0"},
+		// Between the translation above and IPVS, which takes the node's own packets at -98.
+		{chain{"filter-output", []string{isNew + "jump " + chainCheck}}, knftables.FilterType, knftables.OutputHook, "-99"},
+	} {
+		tx.Add(&knftables.Chain{Name: h.name, Type: &h.kind, Hook: &h.at, Priority: &h.priority})
+		chains = append(chains, h.chain)
 	}
-	hook("nat-prerouting", knftables.NATType, knftables.PreroutingHook, "-100", prerouting...)
-	// The node's packets to a Service have the Service's own address as their
-	// source, which is the node's on its link.
-	hook("nat-output", knftables.NATType, knftables.OutputHook, "-100", to+"vmap @"+mapEverywhere, to+"@"+setInternal+always, "jump "+chainServices)
-	hook("nat-postrouting", knftables.NATType, knftables.PostroutingHook, "100", "jump "+chainMasquerade)
-	hook("filter-input", knftables.FilterType, knftables.InputHook, "0", isNew+"jump "+chainCheck)
-	// Between the translation above and IPVS, which takes the node's own packets at -98.
-	hook("filter-output", knftables.FilterType, knftables.OutputHook, "-99", isNew+"jump "+chainCheck)
+	for _, c := range chains {
+		for _, rule := range c.rules {
+			tx.Add(&knftables.Rule{Chain: c.name, Rule: rule})
+		}
+	}
 }

@@ -27,7 +27,7 @@ type Writer struct {
 	// servers and addresses are what all ports want, as of a version of the service table, and made
 	// what each Service's do.
 	servers   ledger.Ledger[serverName, server]
-	addresses ledger.Ledger[netip.Addr, struct{}]
+	addresses map[netip.Addr]int // by how many want them
 	made      map[types.NamespacedName][]portWish
 	as        uint64
 	// have is what the kernel has, and bound the addresses on its link; unknown
@@ -59,7 +59,7 @@ type portWish struct {
 
 // renew forgets what ports want: that depends on the node's addresses.
 func (w *Writer) renew() (err error) {
-	w.servers, w.addresses = ledger.Ledger[serverName, server]{}, ledger.Ledger[netip.Addr, struct{}]{}
+	w.servers, w.addresses = ledger.Ledger[serverName, server]{}, map[netip.Addr]int{}
 	w.made, w.as, w.known = map[types.NamespacedName][]portWish{}, 0, false
 	w.table, err = nftables.NewLayoutWriter(nftables.Layout{
 		Name: Table, IPv6: w.cfg.IPv6, Base: w.cfg.base,
@@ -182,7 +182,7 @@ func (w *Writer) take(t *state.Table) (names map[serverName]bool, addresses map[
 			}
 			for _, ip := range old.addresses {
 				addresses[ip] = true
-				w.addresses.Leave(ip, old.of)
+				w.addresses[ip]--
 			}
 		}
 		delete(w.made, service)
@@ -195,7 +195,7 @@ func (w *Writer) take(t *state.Table) (names map[serverName]bool, addresses map[
 			}
 			for _, ip := range next.addresses {
 				addresses[ip] = true
-				w.addresses.Claim(ip, next.of, struct{}{})
+				w.addresses[ip]++
 			}
 			w.made[service] = append(w.made[service], next)
 		}
@@ -223,7 +223,10 @@ func (w *Writer) everything() (names map[serverName]bool, addresses map[netip.Ad
 func (w *Writer) bind(link netlink.Link, addresses map[netip.Addr]bool) error {
 	var errs []error
 	for ip := range addresses {
-		_, wanted := w.addresses.First(ip)
+		wanted := w.addresses[ip] > 0
+		if !wanted {
+			delete(w.addresses, ip)
+		}
 		if wanted == w.bound[ip] {
 			continue
 		}
