@@ -1,15 +1,19 @@
 package scheduler_test
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	v1 "k8s.io/api/core/v1"
 	resourceapi "k8s.io/api/resource/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/utils/ptr"
 )
 
@@ -191,4 +195,170 @@ func TestDevicesOfTemplates(t *testing.T) {
 	}
 	c.until("p", "bound", bound)
 	c.wantClaim("made", []string{"n1/t"}, []string{"p"})
+}
+
+// TestDevicesThatArePreparedBeforeBinding has pods wait for conditions of a device.
+func TestDevicesThatArePreparedBeforeBinding(t *testing.T) {
+	slow := toys("n1", map[string]int64{"t": 1})
+	slow.Spec.Devices[0].BindsToNode = ptr.To(true)
+	slow.Spec.Devices[0].BindingConditions, slow.Spec.Devices[0].BindingFailureConditions = []string{"Attached"}, []string{"Broken"}
+	says := func(c *cluster, condition string) {
+		t.Helper()
+		if got, want := c.note("BindingConditionsPending"), "waiting for binding conditions for device on node n1"; got != want {
+			t.Errorf("event %q, want %q", got, want)
+		}
+		o, err := c.client.ResourceV1().ResourceClaims("default").Get(c.ctx, "c", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o.Status.Allocation == nil || len(o.Status.ReservedFor) != 1 {
+			t.Fatalf("the pod waits for a claim with the status %+v", o.Status)
+		}
+		if p, err := c.client.CoreV1().Pods("default").Get(c.ctx, "p", metav1.GetOptions{}); err != nil || bound(p) {
+			t.Errorf("bound before the device is ready: %v", err)
+		}
+		o.Status.Devices = []resourceapi.AllocatedDeviceStatus{{Driver: driver, Pool: "n1", Device: "t", Conditions: []metav1.Condition{{Type: condition, Status: metav1.ConditionTrue, Reason: "Fabric", Message: "text"}}}}
+		if _, err := c.client.ResourceV1().ResourceClaims("default").UpdateStatus(c.ctx, o, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Run("ready", func(t *testing.T) {
+		c := start(t, node("n1", "4"), class("toy", "true"), slow.DeepCopy(), claim("c", one("toy")))
+		c.create(pod("p", "1", uses("c")))
+		says(c, "Attached")
+		c.until("p", "bound", bound)
+		c.wantClaim("c", []string{"n1/t"}, []string{"p"})
+	})
+	t.Run("failed", func(t *testing.T) {
+		c := start(t, node("n1", "4"), class("toy", "true"), slow.DeepCopy(), claim("c", one("toy")))
+		w, err := c.client.ResourceV1().ResourceClaims("default").Watch(c.ctx, metav1.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Stop()
+		c.create(pod("p", "1", uses("c")))
+		says(c, "Broken")
+		given := false
+		for e := range w.ResultChan() {
+			o, is := e.Object.(*resourceapi.ResourceClaim)
+			if !is {
+				continue
+			}
+			if given = given || o.Status.Allocation != nil; given && o.Status.Allocation == nil {
+				if len(o.Status.ReservedFor)+len(o.Status.Devices) > 0 {
+					t.Errorf("the claim that was given back has the status %+v", o.Status)
+				}
+				break
+			}
+		}
+		// It is tried again, and may be ready then.
+		says(c, "Attached")
+		c.until("p", "bound", bound)
+	})
+}
+
+// TestExtendedResourcesOfDeviceClasses has pods ask for devices as for resources.
+func TestExtendedResourcesOfDeviceClasses(t *testing.T) {
+	toyClass := class("toy", "true")
+	toyClass.Spec.ExtendedResourceName = ptr.To("example.com/toy")
+	asks := func(name string, n int64) func(*v1.Pod) {
+		return func(p *v1.Pod) {
+			p.Spec.Containers[0].Resources.Requests[v1.ResourceName(name)] = *resource.NewQuantity(n, resource.DecimalSI)
+		}
+	}
+	offers := func(n *v1.Node) { n.Status.Allocatable["example.com/toy"] = resource.MustParse("3") }
+	made := func(c *cluster) []resourceapi.ResourceClaim {
+		t.Helper()
+		list, err := c.client.ResourceV1().ResourceClaims("default").List(c.ctx, metav1.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list.Items
+	}
+	for _, tc := range []struct {
+		name, asks string
+		count      int64
+		node       string // empty: none
+		devices    []string
+	}{
+		{name: "by name", asks: "example.com/toy", count: 2, node: "small", devices: []string{"s1", "s2"}},
+		{name: "by the name of the class", asks: "deviceclass.resource.kubernetes.io/toy", count: 2, node: "small", devices: []string{"s1", "s2"}},
+		{name: "of a device plugin", asks: "example.com/toy", count: 3, node: "plugin"},
+		{name: "more than there are", asks: "example.com/toy", count: 4},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c := start(t, node("bare", "4"), node("plugin", "1", offers), node("small", "4"), toyClass.DeepCopy(), toys("small", map[string]int64{"s1": 1, "s2": 2}))
+			cpu := "1"
+			if tc.node == "small" {
+				cpu = "2" // the node of the plugin has one
+			}
+			c.create(pod("p", cpu, asks(tc.asks, tc.count)))
+			if tc.node == "" {
+				if got := c.note("FailedScheduling"); !strings.Contains(got, "cannot allocate all claims") || !strings.Contains(got, "Insufficient example.com/toy") {
+					t.Errorf("refused: %s", got)
+				}
+				return
+			}
+			p := c.until("p", "bound", bound)
+			if p.Spec.NodeName != tc.node {
+				t.Errorf("bound to %s, want %s", p.Spec.NodeName, tc.node)
+			}
+			claims := made(c)
+			if tc.devices == nil {
+				if len(claims) > 0 || p.Status.ExtendedResourceClaimStatus != nil {
+					t.Errorf("claims %v, status %v, for a resource of a device plugin", claims, p.Status.ExtendedResourceClaimStatus)
+				}
+				return
+			}
+			if len(claims) != 1 {
+				t.Fatalf("claims %v, want one", claims)
+			}
+			var devices []string
+			for _, r := range claims[0].Status.Allocation.Devices.Results {
+				devices = append(devices, r.Device)
+			}
+			if o := claims[0]; !slices.Equal(devices, tc.devices) || !slices.Contains(o.Finalizers, resourceapi.Finalizer) || len(o.Status.ReservedFor) != 1 || !metav1.IsControlledBy(&o, p) {
+				t.Errorf("claim %+v, want the devices %v", o, tc.devices)
+			}
+			want := &v1.PodExtendedResourceClaimStatus{ResourceClaimName: claims[0].Name, RequestMappings: []v1.ContainerExtendedResourceRequest{
+				{ContainerName: "c", ResourceName: tc.asks, RequestName: "container-0-request-1"},
+			}}
+			if d := cmp.Diff(want, p.Status.ExtendedResourceClaimStatus); d != "" {
+				t.Errorf("status (-want +got):\n%s", d)
+			}
+		})
+	}
+	t.Run("when the class comes", func(t *testing.T) {
+		c := start(t, node("small", "4"), toys("small", map[string]int64{"s1": 1}))
+		c.create(pod("p", "1", asks("example.com/toy", 1)))
+		c.note("FailedScheduling")
+		if _, err := c.client.ResourceV1().DeviceClasses().Create(c.ctx, toyClass.DeepCopy(), metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		c.until("p", "bound", bound)
+		// Two pods do not get the same device.
+		c.create(pod("q", "1", asks("example.com/toy", 1)))
+		if got := c.note("FailedScheduling"); !strings.Contains(got, "cannot allocate all claims") {
+			t.Errorf("refused: %s", got)
+		}
+	})
+	t.Run("a binding that failed leaves nothing", func(t *testing.T) {
+		c := start(t, node("small", "4"), toyClass.DeepCopy(), toys("small", map[string]int64{"s1": 1}))
+		refused := false
+		c.client.PrependReactor("create", "pods", func(a clienttesting.Action) (bool, runtime.Object, error) {
+			if a.GetSubresource() == "binding" && !refused {
+				refused = true
+				return true, nil, errors.New("not now")
+			}
+			return false, nil, nil
+		})
+		c.create(pod("p", "1", asks("example.com/toy", 1)))
+		p := c.until("p", "bound", bound)
+		if claims := made(c); len(claims) != 1 || claims[0].Name != p.Status.ExtendedResourceClaimStatus.ResourceClaimName {
+			t.Errorf("claims %v, status %v", claims, p.Status.ExtendedResourceClaimStatus)
+		}
+		if !refused {
+			t.Error("the binding was never refused")
+		}
+	})
 }

@@ -84,11 +84,18 @@ func (r *Resource) clone() Resource {
 
 // PodRequests is what the pod takes from a node: containers, sidecars, init
 // containers, pod-level resources, overhead, and what an in-place resize holds.
+// What a claim gives in place of a device plugin is not taken from the node's own.
 func PodRequests(pod *v1.Pod) v1.ResourceList {
-	return resourcehelper.PodRequests(pod, resourcehelper.PodResourcesOptions{
+	out := resourcehelper.PodRequests(pod, resourcehelper.PodResourcesOptions{
 		UseStatusResources: true,
 		InPlacePodLevelResourcesVerticalScalingEnabled: true,
 	})
+	if s := pod.Status.ExtendedResourceClaimStatus; s != nil && pod.Spec.NodeName != "" {
+		for _, m := range s.RequestMappings {
+			delete(out, v1.ResourceName(m.ResourceName))
+		}
+	}
+	return out
 }
 
 // podNonZeroRequests counts containers that request no CPU or memory with the defaults, for scores.

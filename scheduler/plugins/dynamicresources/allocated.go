@@ -77,8 +77,15 @@ func (p *Plugin) isPending(uid types.UID) bool {
 	return p.pending[uid] != nil
 }
 
+func (p *Plugin) forget(uid types.UID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.pending, uid)
+}
+
 // settle forgets pending allocations that the cache shows or whose claims are
-// gone, and returns the others.
+// gone, and returns the others. A claim that is to be made is forgotten by who
+// makes it.
 func (p *Plugin) settle(known []*resourceapi.ResourceClaim) []*resourceapi.ResourceClaim {
 	now := make(map[types.UID]*resourceapi.ResourceClaim, len(known))
 	for _, claim := range known {
@@ -88,7 +95,7 @@ func (p *Plugin) settle(known []*resourceapi.ResourceClaim) []*resourceapi.Resou
 	defer p.mu.Unlock()
 	var out []*resourceapi.ResourceClaim
 	for uid, claim := range p.pending {
-		if seen := now[uid]; seen == nil || seen.Status.Allocation != nil {
+		if seen := now[uid]; claim.Name != unmade && (seen == nil || seen.Status.Allocation != nil) {
 			delete(p.pending, uid)
 			continue
 		}

@@ -9,7 +9,6 @@ import (
 	resourceapi "k8s.io/api/resource/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/retry"
 	"k8s.io/dynamic-resource-allocation/resourceclaim"
 	"k8s.io/klog/v2"
@@ -24,6 +23,12 @@ func (p *Plugin) PostFilter(ctx context.Context, cycle *framework.CycleState, po
 	if !ok {
 		return nil, framework.NewStatus(framework.Unschedulable, "no new claims to deallocate")
 	}
+	if s.leftover != nil {
+		if err := p.remove(ctx, s.leftover); err != nil {
+			return nil, framework.AsStatus(err)
+		}
+		return nil, framework.NewStatus(framework.Unschedulable, "deletion of ResourceClaim completed")
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, claim := range s.elsewhere {
@@ -32,7 +37,7 @@ func (p *Plugin) PostFilter(ctx context.Context, cycle *framework.CycleState, po
 			continue
 		}
 		next := claim.DeepCopy()
-		next.Status.ReservedFor, next.Status.Allocation = nil, nil
+		next.Status.ReservedFor, next.Status.Allocation, next.Status.Devices = nil, nil, nil
 		if _, err := p.handle.Client().ResourceV1().ResourceClaims(next.Namespace).UpdateStatus(ctx, next, metav1.UpdateOptions{}); err != nil {
 			return nil, framework.AsStatus(err)
 		}
@@ -44,12 +49,15 @@ func (p *Plugin) PostFilter(ctx context.Context, cycle *framework.CycleState, po
 // Reserve keeps the devices that Filter chose for the node from other pods.
 func (p *Plugin) Reserve(_ context.Context, cycle *framework.CycleState, _ *v1.Pod, node string) *framework.Status {
 	s, ok := framework.Read(cycle, stateKey)
-	if !ok || len(s.open) == 0 {
+	if !ok {
 		return nil
 	}
-	results := s.results[node]
-	if len(results) != len(s.open) {
-		return framework.AsStatus(fmt.Errorf("claim allocation not found for node %s", node))
+	chosen, ok := s.choices[node]
+	if !ok {
+		if len(s.open) > 0 {
+			return framework.AsStatus(fmt.Errorf("claim allocation not found for node %s", node))
+		}
+		return nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -58,10 +66,15 @@ func (p *Plugin) Reserve(_ context.Context, cycle *framework.CycleState, _ *v1.P
 			return framework.NewStatus(framework.Unschedulable, fmt.Sprintf("resource claim %s is in the process of being allocated", claim.Name))
 		}
 		next := claim.DeepCopy()
-		next.Status.Allocation = &results[i]
+		next.Status.Allocation = &chosen.results[i]
 		p.pending[claim.UID] = next
 		// Which of the pending ones are this pod's.
 		s.open[i] = next
+	}
+	if chosen.made != nil {
+		s.made, s.mappings = chosen.made.DeepCopy(), chosen.mappings
+		s.made.Status.Allocation = &chosen.results[len(s.open)]
+		p.pending[s.made.UID] = s.made
 	}
 	return nil
 }
@@ -72,24 +85,49 @@ func (p *Plugin) Unreserve(ctx context.Context, cycle *framework.CycleState, pod
 	if !ok {
 		return
 	}
+	if s.made != nil {
+		if s.made.Name != unmade {
+			if err := p.remove(ctx, s.made); err != nil {
+				klog.FromContext(ctx).Error(err, "Deleting the claim for a pod's extended resources failed", "pod", klog.KObj(pod), "claim", klog.KObj(s.made))
+			}
+		}
+		p.forget(unmadeUID(pod))
+	}
+	for _, claim := range s.claims {
+		if err := p.release(ctx, pod, claim, s.failed[claim.UID]); err != nil {
+			klog.FromContext(ctx).Error(err, "Taking a pod off its claim failed", "pod", klog.KObj(pod), "claim", klog.KObj(claim))
+		}
+	}
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	for _, claim := range s.open {
 		if p.pending[claim.UID] == claim {
 			delete(p.pending, claim.UID)
 		}
 	}
-	p.mu.Unlock()
-	for _, claim := range s.claims {
-		patch := fmt.Sprintf(`{"metadata":{"uid":%q},"status":{"reservedFor":[{"$patch":"delete","uid":%q}]}}`, claim.UID, pod.UID)
-		client := p.handle.Client().ResourceV1().ResourceClaims(claim.Namespace)
+}
+
+// release takes the pod off a claim. The last one gives the devices back, if they
+// cannot be bound.
+func (p *Plugin) release(ctx context.Context, pod *v1.Pod, claim *resourceapi.ResourceClaim, back bool) error {
+	client := p.handle.Client().ResourceV1().ResourceClaims(claim.Namespace)
+	err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
 		current, err := client.Get(ctx, claim.Name, metav1.GetOptions{})
-		if err == nil && resourceclaim.IsReservedForPod(pod, current, false) {
-			_, err = client.Patch(ctx, claim.Name, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{}, "status")
+		if err != nil || current.UID != claim.UID || !resourceclaim.IsReservedForPod(pod, current, false) {
+			return err
 		}
-		if err != nil && !apierrors.IsNotFound(err) {
-			klog.FromContext(ctx).Error(err, "Taking a pod off its claim failed", "pod", klog.KObj(pod), "claim", klog.KObj(claim))
+		st := &current.Status
+		st.ReservedFor = slices.DeleteFunc(st.ReservedFor, func(r resourceapi.ResourceClaimConsumerReference) bool { return r.UID == pod.UID })
+		if back && len(st.ReservedFor) == 0 {
+			st.Allocation, st.Devices = nil, nil
 		}
+		_, err = client.UpdateStatus(ctx, current, metav1.UpdateOptions{})
+		return err
+	})
+	if apierrors.IsNotFound(err) {
+		return nil
 	}
+	return err
 }
 
 // PreBindPreFlight skips pods without claims.
@@ -100,12 +138,14 @@ func (*Plugin) PreBindPreFlight(_ context.Context, cycle *framework.CycleState, 
 	return nil
 }
 
-// PreBind writes allocations and reservations.
-func (p *Plugin) PreBind(ctx context.Context, cycle *framework.CycleState, pod *v1.Pod, _ string) *framework.Status {
+// PreBind writes allocations and reservations, and waits for devices that are
+// prepared before the pod is bound.
+func (p *Plugin) PreBind(ctx context.Context, cycle *framework.CycleState, pod *v1.Pod, node string) *framework.Status {
 	s, ok := framework.Read(cycle, stateKey)
 	if !ok {
 		return nil
 	}
+	var bound []*resourceapi.ResourceClaim
 	for _, claim := range s.claims {
 		var allocation *resourceapi.AllocationResult
 		for _, chosen := range s.open {
@@ -113,22 +153,39 @@ func (p *Plugin) PreBind(ctx context.Context, cycle *framework.CycleState, pod *
 				allocation = chosen.Status.Allocation
 			}
 		}
-		if allocation == nil && resourceclaim.IsReservedForPod(pod, claim, false) {
-			continue
+		if allocation != nil || !resourceclaim.IsReservedForPod(pod, claim, false) {
+			var err error
+			if claim, err = p.bindClaim(ctx, pod, claim, allocation); err != nil {
+				return framework.AsStatus(err)
+			}
 		}
-		if err := p.bindClaim(ctx, pod, claim, allocation); err != nil {
+		bound = append(bound, claim)
+	}
+	if s.made != nil {
+		if err := p.bindMade(ctx, s, pod); err != nil {
 			return framework.AsStatus(err)
 		}
+		bound = append(bound, s.made)
+	}
+	if err := p.mapped(ctx, s, pod); err != nil {
+		return framework.AsStatus(err)
+	}
+	unready, err := p.await(ctx, pod, node, bound)
+	if err != nil {
+		for _, claim := range unready {
+			s.failed[claim.UID] = true
+		}
+		return framework.AsStatus(err)
 	}
 	return nil
 }
 
 // bindClaim reserves a claim for the pod, and writes the allocation, if it has
-// none yet.
-func (p *Plugin) bindClaim(ctx context.Context, pod *v1.Pod, claim *resourceapi.ResourceClaim, allocation *resourceapi.AllocationResult) error {
+// none yet. It returns the claim as it is then.
+func (p *Plugin) bindClaim(ctx context.Context, pod *v1.Pod, claim *resourceapi.ResourceClaim, allocation *resourceapi.AllocationResult) (*resourceapi.ResourceClaim, error) {
 	client := p.handle.Client().ResourceV1().ResourceClaims(claim.Namespace)
 	next, fresh := claim.DeepCopy(), true
-	return retry.RetryOnConflict(retry.DefaultRetry, func() error {
+	err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
 		if !fresh {
 			current, err := client.Get(ctx, claim.Name, metav1.GetOptions{})
 			if err != nil {
@@ -162,9 +219,12 @@ func (p *Plugin) bindClaim(ctx context.Context, pod *v1.Pod, claim *resourceapi.
 			next.Status.Allocation.AllocationTimestamp = &now
 		}
 		next.Status.ReservedFor = append(next.Status.ReservedFor, resourceapi.ResourceClaimConsumerReference{Resource: "pods", Name: pod.Name, UID: pod.UID})
-		if _, err := client.UpdateStatus(ctx, next, metav1.UpdateOptions{}); err != nil {
+		updated, err := client.UpdateStatus(ctx, next, metav1.UpdateOptions{})
+		if err != nil {
 			return fmt.Errorf("add reservation to claim %s: %w", klog.KObj(claim), err)
 		}
+		next = updated
 		return nil
 	})
+	return next, err
 }

@@ -4,20 +4,19 @@ package dynamicresources
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	resourceapi "k8s.io/api/resource/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	resourcelisters "k8s.io/client-go/listers/resource/v1"
-	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
+	"k8s.io/client-go/tools/cache"
 	"k8s.io/dynamic-resource-allocation/cel"
 	"k8s.io/dynamic-resource-allocation/resourceclaim"
 	"k8s.io/dynamic-resource-allocation/structured"
+	configv1 "k8s.io/kube-scheduler/config/v1"
 
 	"skiff/scheduler/framework"
 )
@@ -37,26 +36,63 @@ type Plugin struct {
 	rules     resourcelisters.DeviceTaintRuleLister
 	selectors *cel.Cache
 
-	mu sync.Mutex
+	extended framework.DeviceClasses
+
+	filterTimeout, bindingTimeout time.Duration
+
+	mu sync.Mutex // guards what follows
 	// pending are claims with an allocation that the API server does not have yet,
-	// or that the cache has not seen; guarded by mu.
+	// or that the cache has not seen.
 	pending map[types.UID]*resourceapi.ResourceClaim
+	// changed is closed and replaced when a claim changes.
+	changed chan struct{}
 }
 
 // features are what the allocator honours beside plain requests.
 func features() structured.Features {
-	return structured.Features{AdminAccess: true, PrioritizedList: true, PartitionableDevices: true, DeviceTaints: true, ConsumableCapacity: true}
+	return structured.Features{AdminAccess: true, PrioritizedList: true, PartitionableDevices: true, DeviceTaints: true, ConsumableCapacity: true, DeviceBindingAndStatus: true}
 }
 
-// New makes the plugin.
-func New(_ any, h framework.Handle) (framework.Plugin, error) {
+// New makes the plugin from DynamicResourcesArgs.
+func New(args any, h framework.Handle) (framework.Plugin, error) {
 	group := h.Informers().Resource().V1()
-	return &Plugin{
+	extended, err := framework.NewDeviceClasses(h.Informers())
+	if err != nil {
+		return nil, err
+	}
+	p := &Plugin{
 		handle: h, claims: group.ResourceClaims().Lister(), classes: group.DeviceClasses().Lister(),
 		slices: group.ResourceSlices().Lister(), rules: group.DeviceTaintRules().Lister(),
-		selectors: cel.NewCache(compiled, cel.Features{EnableConsumableCapacity: true}),
-		pending:   map[types.UID]*resourceapi.ResourceClaim{},
-	}, nil
+		selectors: cel.NewCache(compiled, cel.Features{EnableConsumableCapacity: true}), extended: extended,
+		filterTimeout: configv1.DynamicResourcesFilterTimeoutDefault, bindingTimeout: configv1.DynamicResourcesBindingTimeoutDefault,
+		pending: map[types.UID]*resourceapi.ResourceClaim{}, changed: make(chan struct{}),
+	}
+	if a, ok := args.(*configv1.DynamicResourcesArgs); ok && a != nil {
+		if a.FilterTimeout != nil {
+			p.filterTimeout = a.FilterTimeout.Duration
+		}
+		if a.BindingTimeout != nil {
+			p.bindingTimeout = a.BindingTimeout.Duration
+		}
+	}
+	if p.filterTimeout < 0 {
+		return nil, fmt.Errorf("filterTimeout: Invalid value: %q: must be zero or positive", p.filterTimeout)
+	}
+	if p.bindingTimeout < time.Second {
+		return nil, fmt.Errorf("bindingTimeout: Invalid value: %q: must be at least 1 second", p.bindingTimeout)
+	}
+	_, err = group.ResourceClaims().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc: func(any) { p.notify() }, UpdateFunc: func(any, any) { p.notify() }, DeleteFunc: func(any) { p.notify() },
+	})
+	return p, err
+}
+
+// notify wakes those who wait for a claim.
+func (p *Plugin) notify() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	close(p.changed)
+	p.changed = make(chan struct{})
 }
 
 // Name is the plugin's name.
@@ -126,153 +162,5 @@ func (p *Plugin) PreEnqueue(_ context.Context, pod *v1.Pod) *framework.Status {
 	if _, err := p.podClaims(pod); err != nil {
 		return framework.NewStatus(framework.UnschedulableAndUnresolvable, err.Error())
 	}
-	return nil
-}
-
-var stateKey = framework.NewStateKey[*state]("PreFilter" + Name)
-
-// state is what a cycle knows of the pod's claims.
-type state struct {
-	claims []*resourceapi.ResourceClaim
-	// where are the nodes of the claims that are allocated, nil for any.
-	where []*nodeaffinity.NodeSelector
-	// open are the claims that are to be allocated.
-	open      []*resourceapi.ResourceClaim
-	allocator structured.Allocator
-
-	mu sync.Mutex
-	// results are the allocations of the open claims by node.
-	results map[string][]resourceapi.AllocationResult
-	// elsewhere are claims whose allocation keeps the pod off nodes.
-	elsewhere map[types.UID]*resourceapi.ResourceClaim
-}
-
-// PreFilter sorts the claims, and prepares the choice of devices for those that
-// have none.
-func (p *Plugin) PreFilter(ctx context.Context, cycle *framework.CycleState, info *framework.PodInfo, _ []*framework.NodeInfo) (*framework.PreFilterResult, *framework.Status) {
-	pod := info.Pod
-	claims, err := p.podClaims(pod)
-	if err != nil {
-		return nil, framework.NewStatus(framework.UnschedulableAndUnresolvable, err.Error())
-	}
-	if len(claims) == 0 {
-		return nil, framework.NewStatus(framework.Skip)
-	}
-	s := &state{claims: claims, where: make([]*nodeaffinity.NodeSelector, len(claims)), results: map[string][]resourceapi.AllocationResult{}, elsewhere: map[types.UID]*resourceapi.ResourceClaim{}}
-	for i, claim := range claims {
-		a := claim.Status.Allocation
-		if a == nil {
-			if p.isPending(claim.UID) {
-				return nil, framework.NewStatus(framework.UnschedulableAndUnresolvable, fmt.Sprintf("resource claim %s is in the process of being allocated", claim.Name))
-			}
-			if status := p.checkClasses(claim); status != nil {
-				return nil, status
-			}
-			s.open = append(s.open, claim)
-			continue
-		}
-		if !resourceclaim.CanBeReserved(claim) && !resourceclaim.IsReservedForPod(pod, claim, false) {
-			return nil, framework.NewStatus(framework.UnschedulableAndUnresolvable, "resourceclaim in use")
-		}
-		if a.NodeSelector != nil {
-			if s.where[i], err = nodeaffinity.NewNodeSelector(a.NodeSelector); err != nil {
-				return nil, framework.AsStatus(err)
-			}
-		}
-	}
-	if len(s.open) > 0 {
-		if s.allocator, err = p.newAllocator(ctx); err != nil {
-			return nil, framework.AsStatus(err)
-		}
-	}
-	framework.Write(cycle, stateKey, s)
-	return nil, nil
-}
-
-// checkClasses tells of requests that can never be met.
-func (p *Plugin) checkClasses(claim *resourceapi.ResourceClaim) *framework.Status {
-	check := func(request, class string) *framework.Status {
-		_, err := p.classes.Get(class)
-		switch {
-		case apierrors.IsNotFound(err):
-			return framework.NewStatus(framework.UnschedulableAndUnresolvable, fmt.Sprintf("request %s: device class %s does not exist", request, class))
-		case err != nil:
-			return framework.AsStatus(err)
-		}
-		return nil
-	}
-	for _, r := range claim.Spec.Devices.Requests {
-		if r.Exactly == nil && len(r.FirstAvailable) == 0 {
-			return framework.NewStatus(framework.UnschedulableAndUnresolvable, fmt.Sprintf("request %s: unsupported request type", r.Name))
-		}
-		if r.Exactly != nil {
-			if status := check(r.Name, r.Exactly.DeviceClassName); status != nil {
-				return status
-			}
-		}
-		for _, sub := range r.FirstAvailable {
-			if status := check(resourceclaim.CreateSubRequestRef(r.Name, sub.Name), sub.DeviceClassName); status != nil {
-				return status
-			}
-		}
-	}
-	return nil
-}
-
-// newAllocator takes in what devices there are, and who has them.
-func (p *Plugin) newAllocator(ctx context.Context) (structured.Allocator, error) {
-	claims, err := p.claims.List(labels.Everything())
-	if err != nil {
-		return nil, err
-	}
-	slices, err := p.slices.List(labels.Everything())
-	if err != nil {
-		return nil, err
-	}
-	rules, err := p.rules.List(labels.Everything())
-	if err != nil {
-		return nil, err
-	}
-	return structured.NewAllocator(ctx, features(), allocated(append(claims, p.settle(claims)...)), classes{p.classes}, tainted(slices, rules), p.selectors)
-}
-
-// classes is the lister as the allocator wants it.
-type classes struct {
-	resourcelisters.DeviceClassLister
-}
-
-func (c classes) List() ([]*resourceapi.DeviceClass, error) {
-	return c.DeviceClassLister.List(labels.Everything())
-}
-
-// Filter allocates the open claims on one node, without anything of it showing.
-func (p *Plugin) Filter(ctx context.Context, cycle *framework.CycleState, _ *framework.PodInfo, node *framework.NodeInfo) *framework.Status {
-	s, ok := framework.Read(cycle, stateKey)
-	if !ok {
-		return nil
-	}
-	for i, where := range s.where {
-		if where != nil && !where.Match(node.Node) {
-			s.mu.Lock()
-			s.elsewhere[s.claims[i].UID] = s.claims[i]
-			s.mu.Unlock()
-			return framework.NewStatus(framework.UnschedulableAndUnresolvable, "resourceclaim not available on the node")
-		}
-	}
-	if len(s.open) == 0 {
-		return nil
-	}
-	results, err := s.allocator.Allocate(ctx, node.Node, s.open)
-	switch {
-	case errors.Is(err, structured.ErrFailedAllocationOnNode):
-		return framework.NewStatus(framework.UnschedulableAndUnresolvable, err.Error())
-	case err != nil:
-		return framework.AsStatus(err)
-	case len(results) == 0:
-		return framework.NewStatus(framework.UnschedulableAndUnresolvable, "cannot allocate all claims")
-	}
-	s.mu.Lock()
-	s.results[node.Name()] = results
-	s.mu.Unlock()
 	return nil
 }

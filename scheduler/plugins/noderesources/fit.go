@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
+	resourceapi "k8s.io/api/resource/v1"
 	configv1 "k8s.io/kube-scheduler/config/v1"
 
 	"skiff/scheduler/framework"
@@ -21,11 +22,16 @@ type Fit struct {
 	ignoredGroups map[string]bool
 	resources     []configv1.ResourceSpec
 	score         func([]load) int64
+	classes       framework.DeviceClasses
 }
 
 // NewFit makes the plugin from NodeResourcesFitArgs.
-func NewFit(args any, _ framework.Handle) (framework.Plugin, error) {
-	p := &Fit{ignored: map[string]bool{}, ignoredGroups: map[string]bool{}, resources: defaultResources(), score: leastAllocated}
+func NewFit(args any, h framework.Handle) (framework.Plugin, error) {
+	classes, err := framework.NewDeviceClasses(h.Informers())
+	if err != nil {
+		return nil, err
+	}
+	p := &Fit{ignored: map[string]bool{}, ignoredGroups: map[string]bool{}, resources: defaultResources(), score: leastAllocated, classes: classes}
 	a, ok := args.(*configv1.NodeResourcesFitArgs)
 	if !ok || a == nil {
 		return p, nil
@@ -71,12 +77,21 @@ func weighted(in []configv1.ResourceSpec) []configv1.ResourceSpec {
 // Name is the plugin's name.
 func (*Fit) Name() string { return FitName }
 
-// EventsToRegister: room was made on a node, or the pod asks for less.
+// EventsToRegister: room was made on a node, the pod asks for less, or DRA gives
+// what no node has.
 func (p *Fit) EventsToRegister() []framework.EventHint {
 	return []framework.EventHint{
 		{Event: framework.ClusterEvent{Resource: framework.Pod, Action: framework.Delete | framework.UpdatePodScaleDown}, Hint: p.afterPod},
 		{Event: framework.ClusterEvent{Resource: framework.Node, Action: framework.Add | framework.UpdateNodeAllocatable | framework.UpdateNodeTaint | framework.UpdateNodeLabel}, Hint: p.afterNode},
+		{Event: framework.ClusterEvent{Resource: framework.DeviceClass, Action: framework.Add | framework.Update}, Hint: afterClass},
 	}
+}
+
+func afterClass(pod *v1.Pod, oldObj, newObj any) (framework.QueueingHint, error) {
+	if _, class := framework.Cast[*resourceapi.DeviceClass](oldObj, newObj); class != nil && framework.StandsFor(class, pod) {
+		return framework.Queue, nil
+	}
+	return framework.QueueSkip, nil
 }
 
 func (p *Fit) afterPod(pod *v1.Pod, oldObj, newObj any) (framework.QueueingHint, error) {
@@ -158,9 +173,14 @@ func (p *Fit) insufficient(pod *framework.PodInfo, node *framework.NodeInfo) []s
 	check(v1.ResourceEphemeralStorage)
 	for name := range pod.Requests.Scalar {
 		prefix, _, _ := strings.Cut(string(name), "/")
-		if !p.ignored[string(name)] && !p.ignoredGroups[prefix] {
-			check(name)
+		if p.ignored[string(name)] || p.ignoredGroups[prefix] {
+			continue
 		}
+		// Where no device plugin has it, DynamicResources looks for devices.
+		if node.Allocatable.Get(name) == 0 && p.classes.For(name) != nil {
+			continue
+		}
+		check(name)
 	}
 	return out
 }

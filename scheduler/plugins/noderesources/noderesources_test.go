@@ -5,11 +5,34 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	v1 "k8s.io/api/core/v1"
+	resourceapi "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes/fake"
 	configv1 "k8s.io/kube-scheduler/config/v1"
 
 	"skiff/scheduler/framework"
 )
+
+// withClasses is a scheduler that knows device classes.
+type withClasses struct {
+	framework.Handle
+	factory informers.SharedInformerFactory
+}
+
+func (h withClasses) Informers() informers.SharedInformerFactory { return h.factory }
+
+func handle(t *testing.T) framework.Handle {
+	t.Helper()
+	h := withClasses{factory: informers.NewSharedInformerFactory(fake.NewClientset(), 0)}
+	tpu := "example.com/tpu"
+	class := &resourceapi.DeviceClass{ObjectMeta: metav1.ObjectMeta{Name: "tpus"}, Spec: resourceapi.DeviceClassSpec{ExtendedResourceName: &tpu}}
+	if err := h.factory.Resource().V1().DeviceClasses().Informer().GetIndexer().Add(class); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
 
 func list(kv ...string) v1.ResourceList {
 	l := v1.ResourceList{}
@@ -43,10 +66,14 @@ func TestFitFilter(t *testing.T) {
 		{"used up", list("cpu", "2"), []v1.ResourceList{list("cpu", "1")}, framework.NewStatus(framework.Unschedulable, "Insufficient cpu")},
 		{"too large for the node", list("memory", "3Gi"), nil, framework.NewStatus(framework.UnschedulableAndUnresolvable, "Insufficient memory")},
 		{"gpu is taken", list("example.com/gpu", "1"), []v1.ResourceList{list("example.com/gpu", "1")}, framework.NewStatus(framework.Unschedulable, "Insufficient example.com/gpu")},
+		{"no node has it", list("example.com/fpga", "1"), nil, framework.NewStatus(framework.UnschedulableAndUnresolvable, "Insufficient example.com/fpga")},
+		{"devices of a class", list("example.com/tpu", "9"), nil, nil},
+		{"devices of a class by its own name", list("deviceclass.resource.kubernetes.io/tpus", "9"), nil, nil},
+		{"no such class", list("deviceclass.resource.kubernetes.io/gpus", "1"), nil, framework.NewStatus(framework.UnschedulableAndUnresolvable, "Insufficient deviceclass.resource.kubernetes.io/gpus")},
 		{"too many pods", nil, []v1.ResourceList{nil, nil}, framework.NewStatus(framework.Unschedulable, "Too many pods")},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p, err := NewFit(nil, nil)
+			p, err := NewFit(nil, handle(t))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -75,7 +102,7 @@ func TestScores(t *testing.T) {
 		{configv1.ScoringStrategy{Type: configv1.RequestedToCapacityRatio, RequestedToCapacityRatio: shape}, 25},
 	} {
 		t.Run(string(tt.strategy.Type), func(t *testing.T) {
-			p, err := NewFit(&configv1.NodeResourcesFitArgs{ScoringStrategy: &tt.strategy}, nil)
+			p, err := NewFit(&configv1.NodeResourcesFitArgs{ScoringStrategy: &tt.strategy}, handle(t))
 			if err != nil {
 				t.Fatal(err)
 			}
