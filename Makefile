@@ -71,7 +71,8 @@ e2e: build ## drive real clusters with the kubectl in PATH, or else with our own
 	@command -v kubectl >/dev/null || $(MAKE) kubectl
 	GO='$(GO)' ./scripts/e2e
 
-# Cases that need a second node, or skiff's own pod network or image store, are left out.
+# Cases that need a second node, or skiff's own pod network or image store, are left out,
+# and those of DRA drivers: Debian's containerd 1.6 knows no CDI.
 CONTAINERD_CASES ?= pod-from-registry|pod-logs-exec-copy|pod-terminal-attach|pod-port-forward|pod-configmap-secret|pod-restart|pod-probes|pod-graceful-end|deployment-rollout|service-cluster-ip|service-account-in-pod|statefulset-with-volumes|static-pods|kubelet-endpoints|events-and-top|job|cronjob|daemonset
 
 e2e-containerd: build ## the e2e cases of pods on Debian's containerd in place of skiff's own runtime
