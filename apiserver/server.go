@@ -24,6 +24,7 @@ import (
 	"skiff/apiserver/authn"
 	"skiff/apiserver/authz"
 	"skiff/apiserver/authz/adminaccess"
+	"skiff/apiserver/authz/claimstatus"
 	"skiff/apiserver/authz/escalation"
 	"skiff/apiserver/bootstrap"
 	"skiff/apiserver/connect"
@@ -322,7 +323,11 @@ func (s *Server) admission() error {
 	if err != nil {
 		return err
 	}
-	plugins = append(plugins, devices, s.services)
+	claims, err := claimstatus.New(s.core.Authorizer)
+	if err != nil {
+		return err
+	}
+	plugins = append(plugins, devices, claims, s.services)
 	chain := admission.NewChain(plugins...)
 	chain.Observer = s.checks.metrics.admission
 	s.chain.Store(&chain)

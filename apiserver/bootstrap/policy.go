@@ -105,7 +105,8 @@ func clusterRoles() []*rbacv1.ClusterRole {
 			rule(read, coreGroup, l("replicationcontrollers", "services")), rule(read, apps, l("replicasets", "statefulsets")), rule(read, policy, l("poddisruptionbudgets")),
 			rule(read, coreGroup, l("persistentvolumeclaims", "persistentvolumes")), rule(create, l("authentication.k8s.io"), l("tokenreviews")),
 			rule(create, l("authorization.k8s.io"), l("subjectaccessreviews")), rule(read, storage, l("csinodes", "csidrivers", "csistoragecapacities", "volumeattachments", "storageclasses")),
-			rule(read, resource, l("deviceclasses", "resourceclaims", "resourceslices", "devicetaintrules")), rule(l("update", "patch"), resource, l("resourceclaims", "resourceclaims/status"))),
+			rule(read, resource, l("deviceclasses", "resourceclaims", "resourceslices", "devicetaintrules")), rule(l("update", "patch"), resource, l("resourceclaims", "resourceclaims/status")),
+			rule(l("create", "delete"), resource, l("resourceclaims")), rule(l("update", "patch"), resource, l("resourceclaims/binding"))),
 		role("system:service-account-issuer-discovery", rbacv1.PolicyRule{Verbs: l("get"), NonResourceURLs: l("/.well-known/openid-configuration", "/.well-known/openid-configuration/", "/openid/v1/jwks", "/openid/v1/jwks/")}),
 	}
 	// What runs beside the kubelet in one process (proxy, DNS, pod network) acts
