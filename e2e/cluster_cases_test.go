@@ -50,6 +50,7 @@ func TestCluster(t *testing.T) {
 		{"drain", drain},
 		{"device-plugin", devicePlugin},
 		{"claimed-devices", claimedDevices},
+		{"extended-resources", extendedResources},
 		{"second-up-refused", secondUpRefused},
 		{"history", history},
 		{"dns-while-master-away", dnsWhileMasterAway},

@@ -120,11 +120,9 @@ func podResources(s *space) map[string]string {
 	return out
 }
 
-// claimedDevices has a pod use devices of a DRA driver on the first node: of a
-// claim made from a template, through a kill of skiff, until the pod is gone.
-//
-// Covers: node.dra
-func claimedDevices(s *space) {
+// toyDriver is a DRA driver on the first node, with devices.
+func toyDriver(s *space, devices ...string) (d *dradriver.Driver, node string, stop func()) {
+	s.t.Helper()
 	config, err := clientcmd.BuildConfigFromFlags("", s.Kubeconfig)
 	if err != nil {
 		s.t.Fatal(err)
@@ -133,14 +131,12 @@ func claimedDevices(s *space) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	d := &dradriver.Driver{Name: "toys.example.com", Kubelet: filepath.Join(s.Root, "var/lib/kubelet"), CDI: filepath.Join(s.Root, "var/run/cdi"), Client: client}
-	stop, err := d.Start()
-	if err != nil {
+	d = &dradriver.Driver{Name: "toys.example.com", Kubelet: filepath.Join(s.Root, "var/lib/kubelet"), CDI: filepath.Join(s.Root, "var/run/cdi"), Client: client}
+	if stop, err = d.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	defer func() { stop() }()
-	node := s.run("get", "nodes", "-l", "node-role.kubernetes.io/control-plane", "-o", "jsonpath={.items[0].metadata.name}")
-	if err := d.Publish(context.Background(), node, "t1"); err != nil {
+	node = s.run("get", "nodes", "-l", "node-role.kubernetes.io/control-plane", "-o", "jsonpath={.items[0].metadata.name}")
+	if err := d.Publish(context.Background(), node, devices...); err != nil {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() {
@@ -148,6 +144,31 @@ func claimedDevices(s *space) {
 			s.t.Errorf("delete the devices: %v: %s", err, out)
 		}
 	})
+	return d, node, stop
+}
+
+// claimsGone waits until the driver has nothing to do, and no claim is left.
+func claimsGone(s *space, d *dradriver.Driver) {
+	s.t.Helper()
+	s.eventually(30*time.Second, "all claims unprepared and gone", func() error {
+		if left := d.Prepared(); len(left) > 0 {
+			return fmt.Errorf("prepared: %v", left)
+		}
+		out, err := s.try("", "get", "resourceclaims", "-o", "name")
+		if err == nil && strings.TrimSpace(out) != "" && !strings.Contains(out, "No resources") {
+			err = errors.New(out)
+		}
+		return err
+	})
+}
+
+// claimedDevices has a pod use devices of a DRA driver on the first node: of a
+// claim made from a template, through a kill of skiff, until the pod is gone.
+//
+// Covers: node.dra
+func claimedDevices(s *space) {
+	d, node, stop := toyDriver(s, "t1")
+	defer func() { stop() }()
 	s.apply(`apiVersion: resource.k8s.io/v1
 kind: DeviceClass
 metadata: {name: toys}
@@ -191,14 +212,65 @@ spec: {deviceSelector: {driver: toys.example.com}, taint: {key: broken, effect: 
 `)
 	s.gone(60*time.Second, "pod/two")
 	s.run("delete", "devicetaintrule", "broken")
-	s.eventually(30*time.Second, "all claims unprepared and gone", func() error {
-		if left := d.Prepared(); len(left) > 0 {
-			return fmt.Errorf("prepared: %v", left)
-		}
-		out, err := s.try("", "get", "resourceclaims", "-o", "name")
-		if err == nil && strings.TrimSpace(out) != "" && !strings.Contains(out, "No resources") {
-			err = errors.New(out)
-		}
-		return err
-	})
+	claimsGone(s, d)
+}
+
+// extendedResources has pods ask a DRA driver's devices as extended resources, by
+// the name that the class gives and by its own, through a kill of skiff.
+//
+// Covers: node.dra
+func extendedResources(s *space) {
+	d, node, stop := toyDriver(s, "t1", "t2")
+	defer stop()
+	s.apply(`apiVersion: resource.k8s.io/v1
+kind: DeviceClass
+metadata: {name: wooden}
+spec: {extendedResourceName: wood.example.com/toy, selectors: [{cel: {expression: 'device.driver == "toys.example.com"'}}]}
+---
+apiVersion: v1
+kind: ResourceQuota
+metadata: {name: toys}
+spec: {hard: {wooden.deviceclass.resource.k8s.io/devices: 3, requests.wood.example.com/toy: 3}}
+`)
+	asks := func(name, resource string) string {
+		return pod(name, "", "      resources: {limits: {"+resource+": 1}}\n")
+	}
+	s.apply(asks("named", "wood.example.com/toy"))
+	s.apply(asks("implicit", "deviceclass.resource.kubernetes.io/wooden"))
+	s.ready("pod/named", "pod/implicit")
+	toy := func(name string) string {
+		s.t.Helper()
+		var out string
+		s.eventually(20*time.Second, "the toy of "+name, func() (err error) {
+			out, err = s.try("", "exec", name, "--", "/probe", "env", "TOY_CONTAINER_0_REQUEST_0")
+			return err
+		})
+		return strings.TrimSpace(out)
+	}
+	one, two := toy("named"), toy("implicit")
+	if one == two || one == "" || two == "" {
+		s.t.Errorf("the pods have the toys %q and %q, want one each", one, two)
+	}
+	if got := s.field("pod/named", ".status.extendedResourceClaimStatus.requestMappings[0].resourceName"); got != "wood.example.com/toy" {
+		s.t.Errorf("the claim gives %q", got)
+	}
+	s.says([]string{"named-extended-resources-", "allocated,reserved"}, "get", "resourceclaims")
+	s.until(30*time.Second, "2 1", "get", "resourcequota", "toys", "-o", `jsonpath={.status.used.wooden\.deviceclass\.resource\.k8s\.io/devices} {.status.used.requests\.wood\.example\.com/toy}`)
+	d.SetHealth(node+"/"+one, health.HealthStatus_UNHEALTHY)
+	s.until(30*time.Second, "wood.example.com/toy Unhealthy", "get", "pod", "named", "-o", "jsonpath={.status.containerStatuses[0].allocatedResourcesStatus[0].name} {.status.containerStatuses[0].allocatedResourcesStatus[0].resources[0].health}")
+	s.apply(asks("third", "wood.example.com/toy"))
+	s.until(30*time.Second, "cannot allocate all claims", "get", "events", "--field-selector", "involvedObject.name=third", "-o", "custom-columns=M:.message")
+
+	s.kill(s.t)
+	s.up(s.t)
+	if got := toy("named"); got != one {
+		s.t.Errorf("after a kill the pod has the toy %q, want %q", got, one)
+	}
+	s.run("delete", "pod", "named")
+	s.ready("pod/third")
+	if got := toy("third"); got != one {
+		s.t.Errorf("the third pod has the toy %q, want %q", got, one)
+	}
+	s.run("delete", "pod", "third", "implicit")
+	claimsGone(s, d)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	resourceapi "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/component-helpers/resource"
@@ -43,10 +44,10 @@ func (Pods) Tracks(name v1.ResourceName) bool {
 }
 
 // extended says whether the resource is offered by nodes under a domain that
-// is not Kubernetes' own.
+// is not Kubernetes' own, or stands for the devices of a class.
 func extended(name string) bool {
 	domain, _, ok := strings.Cut(name, "/")
-	return ok && !strings.HasSuffix(domain, "kubernetes.io")
+	return ok && (!strings.HasSuffix(domain, "kubernetes.io") || strings.HasPrefix(name, resourceapi.ResourceDeviceClassPrefix))
 }
 
 // Quotable says whether the pod still costs something.

@@ -47,6 +47,9 @@ func TestUsage(t *testing.T) {
 	}{
 		"pod": {pod(nil), map[v1.ResourceName]string{
 			"count/pods": "1", "pods": "1", "cpu": "100m", "requests.cpu": "100m", "limits.memory": "1Gi", "requests.example.com/gpu": "1"}},
+		"pod with devices of a class": {pod(func(p *v1.Pod) {
+			p.Spec.Containers[0].Resources = v1.ResourceRequirements{Requests: v1.ResourceList{"deviceclass.resource.kubernetes.io/gpu": resource.MustParse("2")}}
+		}), map[v1.ResourceName]string{"count/pods": "1", "pods": "1", "requests.deviceclass.resource.kubernetes.io/gpu": "2"}},
 		"ended pod": {pod(func(p *v1.Pod) { p.Status.Phase = v1.PodFailed }), map[v1.ResourceName]string{"count/pods": "1"}},
 		"pod past its deletion": {pod(func(p *v1.Pod) {
 			p.DeletionTimestamp, p.DeletionGracePeriodSeconds = &metav1.Time{Time: now.Add(-time.Minute)}, ptr.To[int64](30)

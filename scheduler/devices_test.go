@@ -257,6 +257,67 @@ func TestDevicesThatArePreparedBeforeBinding(t *testing.T) {
 	})
 }
 
+// TestDevicesThatShare has claims share a device's counters, or its capacity.
+func TestDevicesThatShare(t *testing.T) {
+	parts := toys("n1", map[string]int64{"whole": 2, "half-1": 1, "half-2": 1})
+	parts.Spec.Pool.ResourceSliceCount = 2
+	counters := parts.DeepCopy()
+	counters.Name, counters.Spec.Devices = "n1-counters", nil
+	counters.Spec.SharedCounters = []resourceapi.CounterSet{{Name: "wood", Counters: map[string]resourceapi.Counter{"kg": {Value: resource.MustParse("2")}}}}
+	for i := range parts.Spec.Devices {
+		d := &parts.Spec.Devices[i]
+		d.ConsumesCounters = []resourceapi.DeviceCounterConsumption{{CounterSet: "wood", Counters: map[string]resourceapi.Counter{"kg": {Value: *resource.NewQuantity(*d.Attributes["size"].IntValue, resource.DecimalSI)}}}}
+	}
+	shared := toys("n1", map[string]int64{"box": 1})
+	shared.Spec.Devices[0].AllowMultipleAllocations = ptr.To(true)
+	shared.Spec.Devices[0].Capacity = map[resourceapi.QualifiedName]resourceapi.DeviceCapacity{"room": {Value: resource.MustParse("10")}}
+	room := func(n string) func(*resourceapi.ExactDeviceRequest) {
+		return func(r *resourceapi.ExactDeviceRequest) {
+			r.Capacity = &resourceapi.CapacityRequirements{Requests: map[resourceapi.QualifiedName]resource.Quantity{"room": resource.MustParse(n)}}
+		}
+	}
+	size := func(n string) func(*resourceapi.ExactDeviceRequest) {
+		return func(r *resourceapi.ExactDeviceRequest) {
+			r.Selectors = []resourceapi.DeviceSelector{{CEL: &resourceapi.CELDeviceSelector{Expression: `device.attributes["toys.example.com"].size == ` + n}}}
+		}
+	}
+	for _, tc := range []struct {
+		name                string
+		slices              []runtime.Object
+		first, second, last func(*resourceapi.ExactDeviceRequest)
+	}{
+		{name: "halves of a device", slices: []runtime.Object{parts, counters}, first: size("1"), second: size("1"), last: size("2")},
+		{name: "the room in one", slices: []runtime.Object{shared}, first: room("6"), second: room("4"), last: room("1")},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			objects := []runtime.Object{node("n1", "8"), class("toy", "true"), claim("first", one("toy", tc.first)), claim("second", one("toy", tc.second)), claim("last", one("toy", tc.last))}
+			for _, o := range tc.slices {
+				objects = append(objects, o.DeepCopyObject())
+			}
+			c := start(t, objects...)
+			for _, name := range []string{"first", "second"} {
+				c.create(pod(name, "1", uses(name)))
+				c.until(name, "bound", bound)
+			}
+			c.create(pod("last", "1", uses("last")))
+			if got := c.note("FailedScheduling"); !strings.Contains(got, "cannot allocate all claims") {
+				t.Errorf("refused: %s", got)
+			}
+			for _, name := range []string{"first", "second"} {
+				o, err := c.client.ResourceV1().ResourceClaims("default").Get(c.ctx, name, metav1.GetOptions{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				o.Status = resourceapi.ResourceClaimStatus{}
+				if _, err := c.client.ResourceV1().ResourceClaims("default").UpdateStatus(c.ctx, o, metav1.UpdateOptions{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c.until("last", "bound when the device is free", bound)
+		})
+	}
+}
+
 // TestExtendedResourcesOfDeviceClasses has pods ask for devices as for resources.
 func TestExtendedResourcesOfDeviceClasses(t *testing.T) {
 	toyClass := class("toy", "true")

@@ -71,17 +71,14 @@ func New(c Config) (*Controller, error) {
 }
 
 func (c *Controller) pod(p *v1.Pod) {
-	if len(p.Spec.ResourceClaims) == 0 {
-		return
-	}
 	if p.DeletionTimestamp == nil && !podcontrol.Terminal(p) {
-		c.Add(podPrefix + p.Namespace + "/" + p.Name)
+		if len(p.Spec.ResourceClaims) > 0 {
+			c.Add(podPrefix + p.Namespace + "/" + p.Name)
+		}
 		return
 	}
-	for i := range p.Spec.ResourceClaims {
-		if name, _, err := resourceclaim.Name(p, &p.Spec.ResourceClaims[i]); err == nil && name != nil {
-			c.Add(claimPrefix + p.Namespace + "/" + *name)
-		}
+	for name := range resourceclaim.PodClaims(p) {
+		c.Add(claimPrefix + p.Namespace + "/" + name)
 	}
 }
 

@@ -163,6 +163,60 @@ func TestPrepare(t *testing.T) {
 	}
 }
 
+// TestExtendedResources: a claim that the scheduler made gives containers devices in
+// place of a device plugin's.
+func TestExtendedResources(t *testing.T) {
+	n := newNode(t)
+	d, _ := n.driverUp(false)
+	p := &v1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "ns", UID: "p"}}
+	p.Spec.Containers = []v1.Container{{Name: "a"}, {Name: "b"}, {Name: "none"}}
+	p.Status.ExtendedResourceClaimStatus = &v1.PodExtendedResourceClaimStatus{ResourceClaimName: "c", RequestMappings: []v1.ContainerExtendedResourceRequest{
+		{ContainerName: "a", ResourceName: "example.com/toy", RequestName: "container-0-request-0"},
+		{ContainerName: "a", ResourceName: "example.com/toy", RequestName: "container-1-request-0"},
+		{ContainerName: "b", ResourceName: "example.com/toy", RequestName: "container-1-request-0"},
+	}}
+	n.allocated("c", []string{"p"}, "container-0-request-0=t1", "container-1-request-0=t2")
+	if err := n.Prepare(t.Context(), p); err == nil || !strings.Contains(err.Error(), "Pod is not owner") {
+		t.Fatalf("a claim that was not made for the pod: %v", err)
+	}
+	o, err := n.client.ResourceV1().ResourceClaims("ns").Get(t.Context(), "c", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(p, v1.SchemeGroupVersion.WithKind("Pod"))}
+	if _, err := n.client.ResourceV1().ResourceClaims("ns").Update(t.Context(), o, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Prepare(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"t1 t2", "t2", ""} {
+		c := &p.Spec.Containers[i]
+		names, err := n.CDI(p, c)
+		var devices []string
+		for _, name := range names {
+			devices = append(devices, strings.TrimPrefix(name, driverName+"/claim=uid-c-"))
+		}
+		if got := strings.Join(devices, " "); err != nil || got != want {
+			t.Errorf("container %s has the devices %q, %v, want %q", c.Name, got, err, want)
+		}
+		status := n.Status(p, c)
+		if want == "" {
+			if len(status) > 0 {
+				t.Errorf("container %s has the status %v", c.Name, status)
+			}
+		} else if len(status) != 1 || status[0].Name != "example.com/toy" || len(status[0].Resources) != len(names) {
+			t.Errorf("container %s has the status %v, want one of example.com/toy with %d devices", c.Name, status, len(names))
+		}
+	}
+	if err := n.Unprepare(t.Context(), "p"); err != nil {
+		t.Fatal(err)
+	}
+	if left := d.Prepared(); len(left) > 0 {
+		t.Errorf("prepared are still %v", left)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	n := newNode(t)
 	n.allocated("c", []string{"p"}, "a=t1")

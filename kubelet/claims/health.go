@@ -3,6 +3,7 @@ package claims
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -99,12 +100,8 @@ func (m *Manager) Status(pod *v1.Pod, c *v1.Container) []v1.ResourceStatus {
 	defer m.mu.Unlock()
 	var out []v1.ResourceStatus
 	now := time.Now()
-	for _, ref := range c.Resources.Claims {
-		name := "claim:" + ref.Name
-		if ref.Request != "" {
-			name += "/" + ref.Request
-		}
-		st := v1.ResourceStatus{Name: v1.ResourceName(name)}
+	for _, ref := range uses(pod, c) {
+		st := v1.ResourceStatus{Name: statusName(pod, c, ref)}
 		m.each(pod, ref, func(driver string, _ *claim, dev device) {
 			h := v1.ResourceHealth{ResourceID: v1.ResourceID(fmt.Sprintf("%s/%s/%s", driver, dev.Pool, dev.Name)), Health: v1.ResourceHealthStatusUnknown}
 			if len(dev.CDI) > 0 {
@@ -115,9 +112,30 @@ func (m *Manager) Status(pod *v1.Pod, c *v1.Container) []v1.ResourceStatus {
 			}
 			st.Resources = append(st.Resources, h)
 		})
-		if len(st.Resources) > 0 {
-			out = append(out, st)
+		if len(st.Resources) == 0 {
+			continue
 		}
+		// Several requests may give one extended resource.
+		if i := slices.IndexFunc(out, func(other v1.ResourceStatus) bool { return other.Name == st.Name }); i >= 0 {
+			out[i].Resources = append(out[i].Resources, st.Resources...)
+			continue
+		}
+		out = append(out, st)
 	}
 	return out
+}
+
+// statusName is how a container's status speaks of what a claim gives to it.
+func statusName(pod *v1.Pod, c *v1.Container, ref v1.ResourceClaim) v1.ResourceName {
+	if ref.Name == ofResources {
+		for _, m := range pod.Status.ExtendedResourceClaimStatus.RequestMappings {
+			if m.ContainerName == c.Name && m.RequestName == ref.Request {
+				return v1.ResourceName(m.ResourceName)
+			}
+		}
+	}
+	if ref.Request != "" {
+		return v1.ResourceName("claim:" + ref.Name + "/" + ref.Request)
+	}
+	return v1.ResourceName("claim:" + ref.Name)
 }

@@ -22,6 +22,10 @@ import (
 // callTime bounds a driver's work.
 const callTime = 45 * time.Second
 
+// ofResources is the own name of the claim that the scheduler made for a pod's
+// extended resources. No entry of a pod can have it.
+const ofResources = ""
+
 // names are the ResourceClaims of a pod by the pod's own names for them.
 func names(pod *v1.Pod) (map[string]types.NamespacedName, error) {
 	out := map[string]types.NamespacedName{}
@@ -34,13 +38,30 @@ func names(pod *v1.Pod) (map[string]types.NamespacedName, error) {
 			out[pod.Spec.ResourceClaims[i].Name] = types.NamespacedName{Namespace: pod.Namespace, Name: *name}
 		}
 	}
+	if s := pod.Status.ExtendedResourceClaimStatus; s != nil {
+		out[ofResources] = types.NamespacedName{Namespace: pod.Namespace, Name: s.ResourceClaimName}
+	}
 	return out, nil
+}
+
+// uses are the claims that a container names, and those that give its extended
+// resources.
+func uses(pod *v1.Pod, c *v1.Container) []v1.ResourceClaim {
+	out := slices.Clone(c.Resources.Claims)
+	if s := pod.Status.ExtendedResourceClaimStatus; s != nil {
+		for _, m := range s.RequestMappings {
+			if m.ContainerName == c.Name {
+				out = append(out, v1.ResourceClaim{Name: ofResources, Request: m.RequestName})
+			}
+		}
+	}
+	return out
 }
 
 // Prepare has drivers prepare all claims of the pod. It does nothing for those
 // that are prepared.
 func (m *Manager) Prepare(ctx context.Context, pod *v1.Pod) error {
-	if len(pod.Spec.ResourceClaims) == 0 {
+	if len(pod.Spec.ResourceClaims) == 0 && pod.Status.ExtendedResourceClaimStatus == nil {
 		return nil
 	}
 	m.calls.Lock()
@@ -111,8 +132,8 @@ func (m *Manager) hold(ctx context.Context, pod *v1.Pod, name types.NamespacedNa
 
 // usable checks that the claim is allocated, and for this pod.
 func usable(pod *v1.Pod, o *resourceapi.ResourceClaim) error {
-	for i := range pod.Spec.ResourceClaims {
-		if name, owned, err := resourceclaim.Name(pod, &pod.Spec.ResourceClaims[i]); err == nil && ptr.Deref(name, "") == o.Name && owned {
+	for name, owned := range resourceclaim.PodClaims(pod) {
+		if name == o.Name && owned {
 			if err := resourceclaim.IsForPod(pod, o, false); err != nil {
 				return err
 			}
@@ -270,7 +291,7 @@ func (m *Manager) CDI(pod *v1.Pod, c *v1.Container) ([]string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var out []string
-	for _, ref := range c.Resources.Claims {
+	for _, ref := range uses(pod, c) {
 		name, needed := all[ref.Name]
 		if !needed {
 			continue
@@ -302,7 +323,7 @@ func (m *Manager) Devices(pod *v1.Pod, c *v1.Container) []Prepared {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var out []Prepared
-	for _, ref := range c.Resources.Claims {
+	for _, ref := range uses(pod, c) {
 		m.each(pod, ref, func(driver string, of *claim, dev device) {
 			out = append(out, Prepared{Claim: of.name, Driver: driver, Pool: dev.Pool, Device: dev.Name, ShareID: dev.ShareID, CDI: dev.CDI})
 		})

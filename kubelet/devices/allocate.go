@@ -11,6 +11,7 @@ import (
 	pluginapi "k8s.io/kubelet/pkg/apis/deviceplugin/v1beta1"
 
 	"skiff/kubelet/devices/checkpoint"
+	"skiff/kubelet/resources"
 	"skiff/kubelet/topology"
 )
 
@@ -23,12 +24,12 @@ func (m *Manager) Managed(name v1.ResourceName) bool {
 	return m.resources[string(name)] != nil
 }
 
-// requests are a container's of resources that plugins offer, in order; the
-// caller holds the lock.
-func (m *Manager) requests(c *v1.Container) []v1.ResourceName {
+// requests are a container's of resources that plugins offer and no claim gives,
+// in order; the caller holds the lock.
+func (m *Manager) requests(pod *v1.Pod, c *v1.Container) []v1.ResourceName {
 	var out []v1.ResourceName
 	for _, name := range slices.Sorted(maps.Keys(c.Resources.Limits)) {
-		if q := c.Resources.Limits[name]; m.resources[string(name)] != nil && !q.IsZero() {
+		if q := c.Resources.Limits[name]; m.resources[string(name)] != nil && !q.IsZero() && !resources.Claimed(pod, c.Name, name) {
 			out = append(out, name)
 		}
 	}
@@ -58,7 +59,7 @@ func (m *Manager) reusable(pod *v1.Pod, name string) set {
 // Allocate implements topology.Provider.
 func (m *Manager) Allocate(ctx context.Context, pod *v1.Pod, c *v1.Container, hint topology.Hint) error {
 	m.mu.Lock()
-	names := m.requests(c)
+	names := m.requests(pod, c)
 	m.mu.Unlock()
 	for _, name := range names {
 		if err := m.allocate(ctx, pod, c, string(name), hint); err != nil {
@@ -151,7 +152,7 @@ func (m *Manager) Hints(pod *v1.Pod, c *v1.Container) map[string][]topology.Hint
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	out := map[string][]topology.Hint{}
-	for _, name := range m.requests(c) {
+	for _, name := range m.requests(pod, c) {
 		q := c.Resources.Limits[name]
 		have, _ := m.book.get(pod.UID, c.Name, string(name))
 		out[string(name)] = m.hints(pod, string(name), int(q.Value()), have.ids())
@@ -165,7 +166,7 @@ func (m *Manager) PodHints(pod *v1.Pod) map[string][]topology.Hint {
 	defer m.mu.Unlock()
 	needs, have := map[v1.ResourceName]int{}, map[v1.ResourceName]set{}
 	note := func(c *v1.Container, count func(name v1.ResourceName, n int)) {
-		for _, name := range m.requests(c) {
+		for _, name := range m.requests(pod, c) {
 			q := c.Resources.Limits[name]
 			count(name, int(q.Value()))
 			a, _ := m.book.get(pod.UID, c.Name, string(name))

@@ -3,6 +3,7 @@
 package resources
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -232,7 +233,23 @@ func Extended(name v1.ResourceName) bool {
 		!strings.HasPrefix(text, v1.DefaultResourceRequestsPrefix) && len(validation.IsQualifiedName(v1.DefaultResourceRequestsPrefix+text)) == 0
 }
 
-// Requests are the pod's effective requests.
+// Requests are the pod's effective requests of what the node has: without what a
+// claim gives in place of a device plugin.
 func Requests(pod *v1.Pod) v1.ResourceList {
-	return helpers.PodRequests(pod, helpers.PodResourcesOptions{UseStatusResources: true})
+	out := helpers.PodRequests(pod, helpers.PodResourcesOptions{UseStatusResources: true})
+	if s := pod.Status.ExtendedResourceClaimStatus; s != nil {
+		for _, m := range s.RequestMappings {
+			delete(out, v1.ResourceName(m.ResourceName))
+		}
+	}
+	return out
+}
+
+// Claimed tells whether a claim gives a container an extended resource, in place of
+// a device plugin.
+func Claimed(pod *v1.Pod, container string, name v1.ResourceName) bool {
+	s := pod.Status.ExtendedResourceClaimStatus
+	return s != nil && slices.ContainsFunc(s.RequestMappings, func(m v1.ContainerExtendedResourceRequest) bool {
+		return m.ContainerName == container && m.ResourceName == string(name)
+	})
 }

@@ -203,6 +203,9 @@ func podStatus(a *admission.Attributes, node string) error {
 	if !equality.Semantic.DeepEqual(old.Status.ResourceClaimStatuses, pod.Status.ResourceClaimStatuses) {
 		return fmt.Errorf("node %q cannot update resource claim statues", node)
 	}
+	if !equality.Semantic.DeepEqual(old.Status.ExtendedResourceClaimStatus, pod.Status.ExtendedResourceClaimStatus) {
+		return fmt.Errorf("node %q cannot update extended resource claim status", node)
+	}
 	return nil
 }
 

@@ -68,6 +68,10 @@ func TestWrites(t *testing.T) {
 			p.Spec.ResourceClaims = []v1.PodResourceClaim{{Name: "gpu", ResourceClaimName: ptr.To("c")}}
 		}),
 			want: `pods "p" is forbidden: node "n" can not create pods that reference resourceclaims`},
+		{name: "what a claim gives in place of a device plugin", sub: "status", old: mirror(), obj: mirror(func(p *v1.Pod) {
+			p.Status.ExtendedResourceClaimStatus = &v1.PodExtendedResourceClaimStatus{ResourceClaimName: "c"}
+		}),
+			want: `pods "p" is forbidden: node "n" cannot update extended resource claim status`},
 		{name: "mirror pod with a service account", obj: mirror(func(p *v1.Pod) { p.Spec.ServiceAccountName = "admin" }),
 			want: `pods "p" is forbidden: node "n" can not create pods that reference a service account`},
 		{name: "mirror pod with a Secret for a CSI driver", obj: mirror(volume(v1.VolumeSource{CSI: &v1.CSIVolumeSource{NodePublishSecretRef: &v1.LocalObjectReference{Name: "s"}}})),

@@ -212,11 +212,46 @@ func validatePodStatusUpdate(_ context.Context, pod, old *corev1.Pod) field.Erro
 			}
 		}
 	}
+	errs = append(errs, extendedClaim(&pod.Spec, pod.Status.ExtendedResourceClaimStatus, statusPath.Child("extendedResourceClaimStatus"))...)
 	errs = append(errs, podAddresses(pod.Status.PodIPs)...)
 	for i, c := range pod.Status.Conditions {
 		errs = append(errs, podspec.NonNegativeInt(c.ObservedGeneration, statusPath.Child("conditions").Index(i).Child("observedGeneration"))...)
 	}
 	return append(errs, podspec.NonNegativeInt(pod.Status.ObservedGeneration, statusPath.Child("observedGeneration"))...)
+}
+
+// extendedClaim checks what is said of the claim that gives extended resources:
+// requests of it for resources that the containers ask for.
+func extendedClaim(spec *corev1.PodSpec, s *corev1.PodExtendedResourceClaimStatus, at *field.Path) field.ErrorList {
+	if s == nil {
+		return nil
+	}
+	var errs field.ErrorList
+	for _, msg := range apivalidation.NameIsDNSSubdomain(s.ResourceClaimName, false) {
+		errs = append(errs, field.Invalid(at.Child("resourceClaimName"), s.ResourceClaimName, msg))
+	}
+	if len(s.RequestMappings) == 0 {
+		errs = append(errs, field.Required(at.Child("requestMappings"), "at least one request mapping is required"))
+	}
+	seen := map[corev1.ContainerExtendedResourceRequest]bool{}
+	for i, m := range s.RequestMappings {
+		at := at.Child("requestMappings").Index(i)
+		for _, msg := range validation.IsDNS1123Label(m.RequestName) {
+			errs = append(errs, field.Invalid(at.Child("requestName"), m.RequestName, msg))
+		}
+		if seen[m] {
+			errs = append(errs, field.Duplicate(at, m))
+		}
+		seen[m] = true
+		all := slices.Concat(spec.InitContainers, spec.Containers)
+		c := slices.IndexFunc(all, func(c corev1.Container) bool { return c.Name == m.ContainerName })
+		if c < 0 {
+			errs = append(errs, field.Invalid(at.Child("containerName"), m.ContainerName, "must match the name of an entry in `spec.initContainers.name` or `spec.containers.name`"))
+		} else if _, asked := all[c].Resources.Requests[corev1.ResourceName(m.ResourceName)]; !asked {
+			errs = append(errs, field.Invalid(at.Child("resourceName"), m.ResourceName, "must match the extended resource name requested in the container"))
+		}
+	}
+	return errs
 }
 
 func podAddresses(ips []corev1.PodIP) field.ErrorList {
