@@ -155,12 +155,12 @@ func TestHangingCNIPluginIsEndedWhole(t *testing.T) {
 		if err := call(); err == nil {
 			t.Errorf("%s: no error", name)
 		}
-		pid, err := os.ReadFile(filepath.Join(n.dir, "child"))
+		data, err := os.ReadFile(filepath.Join(n.dir, "child"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		deadline := time.Now().Add(10 * time.Second)
-		for lives(strings.TrimSpace(string(pid))) {
+		for pid := strings.TrimSpace(string(data)); lives(pid); {
 			if time.Now().After(deadline) {
 				t.Fatalf("%s: process %s, which the plugin started, lives", name, pid)
 			}
