@@ -48,7 +48,7 @@ func (t *Target) convertAll(wi *wire, items []*store.Item, include string) (*Tar
 			return nil, err
 		}
 		if !asTable {
-			if _, ok := warm.Cached(encodingKey{wi.wireFormat(), t.Version.Name, ""}); ok {
+			if _, ok := warm.Cached(t.encodingKey(wi.wireFormat(), "")); ok {
 				continue
 			}
 		}

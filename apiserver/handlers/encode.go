@@ -125,8 +125,13 @@ func (t *Target) version(hub runtime.Object) (runtime.Object, error) {
 	return t.Version.FromHub(hub)
 }
 
-// encodingKey names an encoding that is kept with an item.
-type encodingKey struct{ format, version, as string }
+// encodingKey names an encoding that is kept with an item. The group is part of
+// it: events are stored once and served by two.
+type encodingKey struct{ format, group, version, as string }
+
+func (t *Target) encodingKey(format, as string) encodingKey {
+	return encodingKey{format: format, group: t.Resource.Group, version: t.Version.Name, as: as}
+}
 
 // itemBody is the encoding of an item in the target's version, without type.
 func (t *Target) itemBody(format, as string, it *store.Item) ([]byte, bool, error) {
@@ -151,7 +156,7 @@ func (t *Target) itemBody(format, as string, it *store.Item) ([]byte, bool, erro
 		b, err := body(format, obj)
 		return b, untyped, err
 	}
-	b, err := warm.Encoded(encodingKey{format, t.Version.Name, as}, func(hub runtime.Object) ([]byte, error) {
+	b, err := warm.Encoded(t.encodingKey(format, as), func(hub runtime.Object) ([]byte, error) {
 		if as != "" {
 			return body(format, partialOf(hub))
 		}

@@ -229,3 +229,20 @@ func TestPretty(t *testing.T) {
 		})
 	}
 }
+
+// Events are stored once and served by two groups, whose version has the same name.
+func TestEachGroupHasItsOwnFields(t *testing.T) {
+	s := newServer(t)
+	const core, events = "/api/v1/namespaces/ns/events", "/apis/events.k8s.io/v1/namespaces/ns/events"
+	s.must(http.StatusCreated, "POST", core, `{"metadata":{"name":"e"},"involvedObject":{"kind":"Pod","namespace":"ns","name":"p"}}`)
+	for _, path := range []string{events + "/e", core + "/e", events + "/e", core, events} {
+		got := string(s.must(http.StatusOK, "GET", path, "").body)
+		mine, other := `"involvedObject":`, `"regarding":`
+		if strings.HasPrefix(path, events) {
+			mine, other = other, mine
+		}
+		if !strings.Contains(got, mine) || strings.Contains(got, other) {
+			t.Errorf("%s gives %s", path, got)
+		}
+	}
+}

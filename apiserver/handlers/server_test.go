@@ -29,6 +29,7 @@ import (
 	"skiff/apiserver/resources/apps"
 	"skiff/apiserver/resources/coordination"
 	"skiff/apiserver/resources/core"
+	"skiff/apiserver/resources/events"
 	"skiff/apiserver/store"
 	"skiff/kine/kinetest"
 	"skiff/kine/sqlite"
@@ -83,14 +84,16 @@ func newServer(t testing.TB, plugins ...admission.Plugin) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := slices.Concat(core.Resources(), apps.Resources(), coordination.Resources(), []resources.Resource{widgets()})
+	all := slices.Concat(core.Resources(), apps.Resources(), coordination.Resources(), events.Resources(), []resources.Resource{widgets()})
+	stores := map[string]*store.Store{}
 	for i := range all {
 		r := &all[i]
-		var st *store.Store
-		if r.Virtual == "" {
+		st := stores[r.Path]
+		if r.Virtual == "" && st == nil {
 			if st, err = store.New(store.Config{Kine: k, Feed: s.feed, Resource: r}); err != nil {
 				t.Fatal(err)
 			}
+			stores[r.Path] = st
 		}
 		if err := s.api.Install(r, st); err != nil {
 			t.Fatal(err)

@@ -167,7 +167,7 @@ func (f *framer) event(kind watch.EventType, it *store.Item) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	key := frameKey{encodingKey{f.wire.format, f.t.Version.Name, f.wire.as + f.wire.asVersion}, kind}
+	key := frameKey{f.t.encodingKey(f.wire.format, f.wire.as+f.wire.asVersion), kind}
 	if b, ok := warm.Cached(key); ok {
 		return b, nil
 	}
