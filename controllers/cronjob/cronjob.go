@@ -170,6 +170,15 @@ func (c *Controller) refresh(ctx context.Context, cj *batch.CronJob, jobs []*bat
 		outcome, ended := finished(j)
 		switch {
 		case !active && !ended:
+			// The cache may not have the status yet that a sync wrote for this Job.
+			live, err := c.parts.Client.BatchV1().CronJobs(cj.Namespace).Get(ctx, cj.Name, metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			if slices.ContainsFunc(live.Status.Active, func(r v1.ObjectReference) bool { return r.UID == j.UID }) {
+				live.DeepCopyInto(cj)
+				continue
+			}
 			c.parts.Events.Eventf(cj, v1.EventTypeWarning, "UnexpectedJob", "Saw a job that the controller did not create or forgot: %s", j.Name)
 		case active && ended:
 			cj.Status.Active = slices.DeleteFunc(cj.Status.Active, func(r v1.ObjectReference) bool { return r.UID == j.UID })
