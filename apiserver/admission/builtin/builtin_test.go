@@ -140,6 +140,25 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+func TestSystemPriorityClassesStay(t *testing.T) {
+	c, _ := chain(t, nil)
+	for name, want := range map[string]string{
+		"system-node-critical":    `priorityclasses.scheduling.k8s.io "system-node-critical" is forbidden: this is a system priority class and cannot be deleted`,
+		"system-cluster-critical": `priorityclasses.scheduling.k8s.io "system-cluster-critical" is forbidden: this is a system priority class and cannot be deleted`,
+		"mine":                    "",
+	} {
+		got := ""
+		if err := run(t, c, &admission.Attributes{Operation: admission.Delete, Kind: schedulingv1.SchemeGroupVersion.WithKind("PriorityClass"),
+			Resource: schedulingv1.SchemeGroupVersion.WithResource("priorityclasses"), Name: name, User: &user.DefaultInfo{Name: "u"}, Options: &metav1.DeleteOptions{},
+			OldObject: &schedulingv1.PriorityClass{ObjectMeta: metav1.ObjectMeta{Name: name}}}); err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("deleting %s says %q, want %q", name, got, want)
+		}
+	}
+}
+
 // Covers: api.quota
 func TestQuotaIsBookedAndGivenBack(t *testing.T) {
 	hard := v1.ResourceList{v1.ResourcePods: resource.MustParse("2")}

@@ -21,6 +21,8 @@ import (
 // Name of the plugin.
 const Name = "Priority"
 
+const nodeCritical, clusterCritical = "system-node-critical", "system-cluster-critical"
+
 // Plugin resolves classes.
 type Plugin struct {
 	client  kubernetes.Interface
@@ -35,15 +37,15 @@ func New(client kubernetes.Interface, classes schedulinglisters.PriorityClassLis
 // Name is upstream's.
 func (*Plugin) Name() string { return Name }
 
-// Handles creations and updates.
+// Handles creations, updates and deletions.
 func (*Plugin) Handles(op admission.Operation) bool {
-	return op == admission.Create || op == admission.Update
+	return op == admission.Create || op == admission.Update || op == admission.Delete
 }
 
 // Admit resolves a pod's class.
 func (p *Plugin) Admit(ctx context.Context, a *admission.Attributes) error {
 	pod, ok := a.Object.(*v1.Pod)
-	if !ok || !a.Is("", "pods") {
+	if !ok || !a.Is("", "pods") || a.Operation == admission.Delete {
 		return nil
 	}
 	if a.Operation == admission.Update {
@@ -101,8 +103,15 @@ func (p *Plugin) global() (*schedulingv1.PriorityClass, error) {
 	return best, nil
 }
 
-// Validate refuses a second default class.
+// Validate refuses a second default class, and that the system's own go: parts of
+// the cluster name them.
 func (p *Plugin) Validate(_ context.Context, a *admission.Attributes) error {
+	if a.Operation == admission.Delete {
+		if a.Is(schedulingv1.GroupName, "priorityclasses") && (a.Name == nodeCritical || a.Name == clusterCritical) {
+			return admission.Forbidden(a, errors.New("this is a system priority class and cannot be deleted"))
+		}
+		return nil
+	}
 	c, ok := a.Object.(*schedulingv1.PriorityClass)
 	if !ok || a.Subresource != "" || !c.GlobalDefault {
 		return nil
