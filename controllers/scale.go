@@ -2,6 +2,8 @@ package controllers
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -44,7 +46,12 @@ func (p parts) scaler() (disruption.Scaler, error) {
 		}
 		s, err := getter.Scales(namespace).Get(ctx, mapping.Resource.GroupResource(), ref.Name, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
-			return 0, false, nil
+			// Either the object is gone, or its kind has no size at all.
+			list, err := p.Client.Discovery().ServerResourcesForGroupVersion(gv.String())
+			if err == nil && !slices.ContainsFunc(list.APIResources, func(r metav1.APIResource) bool { return r.Name == mapping.Resource.Resource+"/scale" }) {
+				err = fmt.Errorf("%s does not implement the scale subresource", mapping.Resource.GroupResource())
+			}
+			return 0, false, err
 		}
 		if err != nil {
 			return 0, false, err
