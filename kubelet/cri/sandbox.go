@@ -251,7 +251,7 @@ func (r *Runtime) shimSandbox(sb *sandbox) shimapi.Sandbox {
 		IPC:     ns.Ipc != runtimeapi.NamespaceMode_NODE,
 		UTS:     ns.Network != runtimeapi.NamespaceMode_NODE,
 		PID:     ns.Pid == runtimeapi.NamespaceMode_POD,
-		Sysctls: sb.cfg.GetLinux().GetSysctls(),
+		Sysctls: sysctls(sb.cfg.GetLinux().GetSysctls(), ns),
 		Cgroup:  path.Join(r.cfg.CgroupRoot, "skiff-shims"),
 	}
 	if out.UTS {
@@ -259,6 +259,24 @@ func (r *Runtime) shimSandbox(sb *sandbox) shimapi.Sandbox {
 	}
 	if u := ns.GetUsernsOptions(); mapped(u) {
 		out.UIDMappings, out.GIDMappings = idMappings(u.Uids), idMappings(u.Gids)
+	}
+	return out
+}
+
+// sysctls are a sandbox's own and, where it has a network of its own, the two
+// that let users other than root serve on any port and ping, as containerd's
+// defaults do: nobody else has the ports below 1024 of such a network.
+func sysctls(own map[string]string, ns *runtimeapi.NamespaceOption) map[string]string {
+	out := map[string]string{}
+	if ns.GetNetwork() != runtimeapi.NamespaceMode_NODE {
+		out["net.ipv4.ip_unprivileged_port_start"] = "0"
+		if !mapped(ns.GetUsernsOptions()) {
+			out["net.ipv4.ping_group_range"] = "0 2147483647"
+		}
+	}
+	for name, value := range own {
+		delete(out, strings.ReplaceAll(name, "/", "."))
+		out[name] = value
 	}
 	return out
 }
