@@ -232,6 +232,23 @@ func TestCrashLoopOfUnhealthy(t *testing.T) {
 	})
 }
 
+// Covers: node.lifecycle
+func TestPreStopFails(t *testing.T) {
+	rt := critest.New("img:1")
+	rt.ExecFunc = func(string, []string) ([]byte, []byte, error) {
+		return nil, nil, exec.CodeExitError{Err: errors.New("exit status 3"), Code: 3}
+	}
+	h := start(t, rt, newPod("a", func(p *v1.Pod) {
+		p.Spec.Containers[0].Lifecycle = &v1.Lifecycle{PreStop: &v1.LifecycleHandler{Exec: &v1.ExecAction{Command: []string{"false"}}}}
+	}))
+	pod := h.wait("a", "ready", ready)
+	pod.DeletionTimestamp, pod.DeletionGracePeriodSeconds = ptr.To(metav1.Now()), ptr.To[int64](5)
+	if _, err := h.client.CoreV1().Pods("ns").Update(context.Background(), pod, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	h.event("Warning FailedPreStopHook PreStopHook failed")
+}
+
 // A pod whose sandbox is gone gets another, and the pod's events say so.
 func TestSandboxLost(t *testing.T) {
 	h := start(t, critest.New("img:1"), newPod("a"))

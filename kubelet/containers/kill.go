@@ -59,8 +59,9 @@ func (m *Manager) kill(ctx context.Context, pod *v1.Pod, state *podstate.Pod, c 
 			ip = s.IPs[0]
 		}
 		err := m.cfg.Hooks.Run(hookCtx, pod, c, id, ip, c.Lifecycle.PreStop)
+		late := hookCtx.Err() != nil
 		cancel()
-		if err != nil && ctx.Err() == nil && hookCtx.Err() == nil {
+		if err != nil && !late {
 			m.cfg.Recorder.Event(ref, v1.EventTypeWarning, "FailedPreStopHook", "PreStopHook failed")
 		}
 		if ctx.Err() != nil {
