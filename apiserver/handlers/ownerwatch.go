@@ -183,7 +183,7 @@ func (f *ownerFeed) list(ctx context.Context, gr schema.GroupResource, e *entry)
 		f.byResource[gr] = m
 	}
 	m.store = e.store
-	m.resource = ownerwatch.Resource{Group: gr.Group, Version: shownVersion(e.res), Resource: gr.Resource, Kind: e.res.Kind}
+	m.resource = ownerwatch.Resource{Group: gr.Group, Version: shownVersion(e.res), Resource: gr.Resource, Kind: e.res.Kind, Namespaced: e.res.Namespaced}
 	f.byStore[e.store] = m
 	if err := f.encoder.Encode(ownerwatch.Frame{Kind: ownerwatch.List, Number: m.number, Resource: &m.resource}); err != nil {
 		return err

@@ -50,6 +50,8 @@ type Resource struct {
 	Version  string `json:"version"`
 	Resource string `json:"resource"`
 	Kind     string `json:"kind"`
+	// Namespaced is its scope.
+	Namespaced bool `json:"namespaced,omitempty"`
 }
 
 // GVR is the resource.

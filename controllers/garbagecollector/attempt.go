@@ -252,25 +252,18 @@ func (c *Controller) owner(ctx context.Context, n Node, ref metav1.OwnerReferenc
 	if err != nil {
 		return nil, false, nil
 	}
-	mapper := c.mapper.Load()
-	if mapper == nil {
-		return nil, false, errors.New("the API's resources are not known yet")
-	}
-	mapping, err := (*mapper).RESTMapping(schema.GroupKind{Group: gv.Group, Kind: ref.Kind}, gv.Version)
-	if meta.IsNoMatchError(err) {
-		return nil, false, fmt.Errorf("unable to get REST mapping for %s/%s", ref.APIVersion, ref.Kind)
-	}
+	at, err := c.where(gv.WithKind(ref.Kind), ref)
 	if err != nil {
 		return nil, false, err
 	}
 	namespace := n.Namespace
-	if mapping.Scope.Name() == meta.RESTScopeNameRoot {
+	if !at.namespaced {
 		namespace = ""
 	} else if namespace == "" {
 		c.invalid(n, ref)
 		return nil, false, nil
 	}
-	o, err = c.metadata.Resource(mapping.Resource).Namespace(namespace).Get(ctx, ref.Name, metav1.GetOptions{})
+	o, err = c.metadata.Resource(at.gvr).Namespace(namespace).Get(ctx, ref.Name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) || err == nil && o.UID != ref.UID {
 		c.elsewhere(n, ref)
 		c.absent.add(ref, n.Namespace)
@@ -288,6 +281,25 @@ func (c *Controller) elsewhere(n Node, ref metav1.OwnerReference) {
 	if known, ok := c.graph.Get(ref.UID); ok && !known.Virtual && known.Namespace != "" && known.Namespace != n.Namespace {
 		c.invalid(n, ref)
 	}
+}
+
+// where finds the resource of an owner's kind.
+func (c *Controller) where(gvk schema.GroupVersionKind, ref metav1.OwnerReference) (kept, error) {
+	if k, ok := c.stream.find(gvk); ok {
+		return k, nil
+	}
+	mapper := c.mapper.Load()
+	if mapper == nil {
+		return kept{}, errors.New("the API's resources are not known yet")
+	}
+	mapping, err := (*mapper).RESTMapping(gvk.GroupKind(), gvk.Version)
+	if meta.IsNoMatchError(err) {
+		return kept{}, fmt.Errorf("unable to get REST mapping for %s/%s", ref.APIVersion, ref.Kind)
+	}
+	if err != nil {
+		return kept{}, err
+	}
+	return kept{mapping.Resource, mapping.Scope.Name() == meta.RESTScopeNameNamespace}, nil
 }
 
 func (c *Controller) invalid(n Node, ref metav1.OwnerReference) {

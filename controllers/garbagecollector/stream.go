@@ -20,14 +20,31 @@ import (
 type stream struct {
 	c *Controller
 
-	mu       sync.Mutex // guards covered
+	mu       sync.Mutex // guards covered and kinds
 	covered  map[schema.GroupResource]schema.GroupVersionResource
+	kinds    map[schema.GroupVersionKind]kept
 	settled  chan struct{} // closed once it is known what is covered
 	settling sync.Once
 }
 
+// kept is where objects of a kind are.
+type kept struct {
+	gvr        schema.GroupVersionResource
+	namespaced bool
+}
+
 func newStream(c *Controller) *stream {
-	return &stream{c: c, covered: map[schema.GroupResource]schema.GroupVersionResource{}, settled: make(chan struct{})}
+	return &stream{
+		c: c, covered: map[schema.GroupResource]schema.GroupVersionResource{}, kinds: map[schema.GroupVersionKind]kept{}, settled: make(chan struct{}),
+	}
+}
+
+// find tells where objects of a kind are, sooner than discovery is read again.
+func (s *stream) find(gvk schema.GroupVersionKind) (kept, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k, ok := s.kinds[gvk]
+	return k, ok
 }
 
 // covers tells whether the stream follows a resource.
@@ -48,6 +65,7 @@ func (s *stream) run(ctx context.Context, retry, missing time.Duration) {
 			// What was covered gets monitors with the next look at discovery.
 			s.mu.Lock()
 			clear(s.covered)
+			clear(s.kinds)
 			s.mu.Unlock()
 			s.settling.Do(func() { close(s.settled) })
 			pause = missing
@@ -160,6 +178,8 @@ func (r *reader) list(f *ownerwatch.Frame) {
 	r.s.mu.Lock()
 	old, known := r.s.covered[next.gvr.GroupResource()]
 	r.s.covered[next.gvr.GroupResource()] = next.gvr
+	r.s.dropKinds(old)
+	r.s.kinds[next.gvk] = kept{next.gvr, f.Resource.Namespaced}
 	r.s.mu.Unlock()
 	if !known {
 		return
@@ -189,8 +209,14 @@ func (r *reader) drop() {
 func (s *stream) uncover(gvr schema.GroupVersionResource) {
 	s.mu.Lock()
 	delete(s.covered, gvr.GroupResource())
+	s.dropKinds(gvr)
 	s.mu.Unlock()
 	for _, uid := range s.c.graph.Of(gvr) {
 		s.c.notify(s.c.graph.Forget(uid))
 	}
+}
+
+// dropKinds forgets the kind of a resource; the caller holds mu.
+func (s *stream) dropKinds(gvr schema.GroupVersionResource) {
+	maps.DeleteFunc(s.kinds, func(_ schema.GroupVersionKind, k kept) bool { return k.gvr == gvr })
 }
