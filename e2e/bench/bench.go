@@ -62,6 +62,9 @@ type Config struct {
 	// CustomResources is how many CustomResourceDefinitions are there while what
 	// they cost is measured. Default none, at most 5000.
 	CustomResources int
+	// IdleWatches is how many watches of which nothing comes are open while what
+	// they cost the process of Server is measured. Default none.
+	IdleWatches int
 	// Server is the process of the API server, when it is on this machine: its
 	// time and memory are printed at the end.
 	Server int
@@ -80,6 +83,9 @@ type Result struct {
 	PerSecond  float64 `json:"perSecond"`
 	P50Millis  float64 `json:"p50Millis"`
 	P99Millis  float64 `json:"p99Millis"`
+	// ServerMicros is the processors' time that the server used for an operation,
+	// where Server is named.
+	ServerMicros float64 `json:"serverMicros,omitempty"`
 }
 
 // run is one run against one cluster.
@@ -102,7 +108,7 @@ func (c *Config) complete() error {
 		{"Clients", &c.Clients, 16}, {"Objects", &c.Objects, 3000}, {"Size", &c.Size, 1024},
 		{"Lists", &c.Lists, 50}, {"Watchers", &c.Watchers, 100}, {"WatchedWrites", &c.WatchedWrites, 200},
 		{"StartedPods", &c.StartedPods, 20}, {"PacedPods", &c.PacedPods, 0}, {"BatchPods", &c.BatchPods, 0}, {"IdleSeconds", &c.IdleSeconds, 60},
-		{"Services", &c.Services, 0}, {"CustomResources", &c.CustomResources, 0},
+		{"Services", &c.Services, 0}, {"CustomResources", &c.CustomResources, 0}, {"IdleWatches", &c.IdleWatches, 0},
 	} {
 		if *f.value == 0 {
 			*f.value = f.def
@@ -221,6 +227,7 @@ func (r *run) spread(ctx context.Context, name string, n int, do func(ctx contex
 	var next, done atomic.Int64
 	var all sync.WaitGroup
 	stop := r.progress(name, n, &done)
+	used := r.used()
 	began := time.Now()
 	for _, k := range r.clients {
 		all.Go(func() {
@@ -245,13 +252,27 @@ func (r *run) spread(ctx context.Context, name string, n int, do func(ctx contex
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
-	return r.report(name, len(r.clients), whole, took)
+	return r.report(name, len(r.clients), whole, took, r.used()-used)
 }
 
-func (r *run) report(name string, clients int, whole time.Duration, took []time.Duration) error {
+// used is the processors' time of the server's process; 0 where it is not known.
+func (r *run) used() time.Duration {
+	if r.cfg.Server == 0 {
+		return 0
+	}
+	t, err := figures.CPU(r.cfg.Server)
+	if err != nil {
+		return 0 // what it used in all is read later, and fails then
+	}
+	return t
+}
+
+// report prints what operations took, and the server of them; 0 where that is
+// not known.
+func (r *run) report(name string, clients int, whole time.Duration, took []time.Duration, server time.Duration) error {
 	slices.Sort(took)
 	return r.out.Encode(Result{
-		Name: name, Clients: clients, Operations: len(took), Seconds: whole.Seconds(),
+		Name: name, Clients: clients, Operations: len(took), Seconds: whole.Seconds(), ServerMicros: float64(server.Microseconds()) / float64(len(took)),
 		PerSecond: float64(len(took)) / whole.Seconds(), P50Millis: figures.Millis(figures.Percentile(took, 50)), P99Millis: figures.Millis(figures.Percentile(took, 99)),
 	})
 }

@@ -66,7 +66,7 @@ func customResources(ctx context.Context, r *run) (err error) {
 		return err
 	}
 	whole := time.Since(began)
-	if err := r.report("custom-all-discovered", len(r.clients), whole, []time.Duration{whole}); err != nil {
+	if err := r.report("custom-all-discovered", len(r.clients), whole, []time.Duration{whole}, 0); err != nil {
 		return err
 	}
 	if err := r.idle(ctx, "custom-idle"); err != nil {

@@ -17,7 +17,7 @@ import (
 
 // measurements run in this order: each uses what the ones before it made.
 var measurements = []func(context.Context, *run) error{
-	create, get, update, patch, list, fanOut, remove, schedule, podStart, pacedPods, batchPods, services, customResources,
+	create, get, update, patch, list, fanOut, remove, schedule, podStart, pacedPods, batchPods, services, idleWatches, customResources,
 }
 
 func dialer() func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -113,6 +113,7 @@ func fanOut(ctx context.Context, r *run) error {
 			}
 		})
 	}
+	used := r.used()
 	began := time.Now()
 	for i := 0; i < writes && ctx.Err() == nil; i++ {
 		m := r.configMap(r.cfg.Objects + i)
@@ -130,7 +131,7 @@ func fanOut(ctx context.Context, r *run) error {
 	if err := context.Cause(ctx); err != nil {
 		return fmt.Errorf("watch: %w", err)
 	}
-	return r.report("watch", r.cfg.Watchers, whole, took)
+	return r.report("watch", r.cfg.Watchers, whole, took, r.used()-used)
 }
 
 // follow reads events until each of the writes was seen once.

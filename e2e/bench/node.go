@@ -174,7 +174,7 @@ func (r *run) startPods(ctx context.Context, kind string, n int, turn func(ctx c
 			return err
 		}
 	}
-	return r.report(kind+"-pods", min(n, len(r.clients)), whole, took)
+	return r.report(kind+"-pods", min(n, len(r.clients)), whole, took, 0)
 }
 
 func (r *run) createPod(ctx context.Context, k kubernetes.Interface, kind string, i int, spec corev1.PodSpec) error {

@@ -69,7 +69,7 @@ func services(ctx context.Context, r *run) (err error) {
 			return err
 		}
 	}
-	if err := r.report("service-all-programmed", len(r.clients), time.Since(began), []time.Duration{time.Since(began)}); err != nil {
+	if err := r.report("service-all-programmed", len(r.clients), time.Since(began), []time.Duration{time.Since(began)}, 0); err != nil {
 		return err
 	}
 
