@@ -38,7 +38,8 @@ var forbidden = []struct {
 // parts know each other through the API alone: what each may import of skiff.
 var parts = map[string][]string{
 	"scheduler":   {"scheduler"},
-	"controllers": {"controllers", "quota"},
+	// client/ownerwatch is a part of our API that Kubernetes has not.
+	"controllers": {"controllers", "quota", "client/ownerwatch"},
 	"kubelet":     {"kubelet"},
 	"proxy":       {"proxy"},
 	"dns":         {"dns"},
