@@ -37,7 +37,7 @@ var forbidden = []struct {
 
 // parts know each other through the API alone: what each may import of skiff.
 var parts = map[string][]string{
-	"scheduler":   {"scheduler"},
+	"scheduler": {"scheduler"},
 	// client/ownerwatch is a part of our API that Kubernetes has not.
 	"controllers": {"controllers", "quota", "client/ownerwatch"},
 	"kubelet":     {"kubelet"},
