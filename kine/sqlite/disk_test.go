@@ -120,6 +120,57 @@ func TestReadOnlyDiskIsWaitedFor(t *testing.T) {
 	}
 }
 
+// A file that is taken away under the store takes no more writes, which nobody would
+// find again, and all goes on when it is back.
+//
+// Covers: store.disk-fails
+func TestFilesAreTakenAway(t *testing.T) {
+	for _, suffix := range []string{"", "-wal"} {
+		t.Run("state.db"+suffix, func(t *testing.T) {
+			ctx := context.Background()
+			path := filepath.Join(t.TempDir(), "state.db")
+			s := newStore(t, path)
+			stop := kinetest.Start(t, s)
+			if _, err := s.Create(ctx, "/before", nil, 0); err != nil {
+				t.Fatal(err)
+			}
+			move := func(from, to string) {
+				t.Helper()
+				if err := os.Rename(from, to); err != nil {
+					t.Fatal(err)
+				}
+			}
+			move(path+suffix, path+".away")
+			for _, what := range []string{"nothing", "another file"} {
+				if _, err := s.Create(ctx, "/lost", nil, 0); !errors.Is(err, kine.ErrUnavailable) || !strings.Contains(err.Error(), "put it back") {
+					t.Errorf("with %s in its place: %v, want ErrUnavailable with the remedy", what, err)
+				}
+				if err := s.Probe(ctx); err == nil {
+					t.Errorf("with %s in its place the store says that it is well", what)
+				}
+				if err := os.WriteFile(path+suffix, nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if res, err := s.Get(ctx, "/before", kine.ReadOptions{}); err != nil || len(res.KVs) != 1 {
+				t.Errorf("a read: %v, %v", res.KVs, err)
+			}
+			move(path+".away", path+suffix)
+			kinetest.Eventually(t, "the store is well again, though nobody writes", func() bool { return s.Probe(ctx) == nil })
+			if _, err := s.Create(ctx, "/after", nil, 0); err != nil {
+				t.Error(err)
+			}
+			stop()
+			s = newStore(t, path)
+			kinetest.Start(t, s)
+			res, err := s.List(ctx, kine.PrefixRange("/"), kine.ReadOptions{})
+			if err != nil || len(res.KVs) != 2 {
+				t.Errorf("after a restart: %d keys, %v; want those that were acknowledged", len(res.KVs), err)
+			}
+		})
+	}
+}
+
 // filled is a database with some data, and its files.
 func filled(t *testing.T) (path string, want kine.ReadResult) {
 	t.Helper()

@@ -125,6 +125,9 @@ func (s *Store) open(ctx context.Context) (err error) {
 	if err := s.load(ctx); err != nil {
 		return fmt.Errorf("sqlite: load %s: %w", s.cfg.Path, explain(err))
 	}
+	if err := s.files.open(s.cfg.Path); err != nil {
+		return fmt.Errorf("sqlite: %w", explainFS(err))
+	}
 	return nil
 }
 

@@ -30,6 +30,7 @@ type Store struct {
 	hub      *watchhub.Hub
 	leases   *leases
 	usage    usage
+	files    files
 	recent   *recent
 	// failing is why the last commit failed; nil when it did not.
 	failing atomic.Pointer[error]

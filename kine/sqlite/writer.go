@@ -212,6 +212,9 @@ func (w *writer) probe() {
 }
 
 func (w *writer) commit(writes []mvcc.Write, extras []func(group.Exec) error) error {
+	if err := w.s.files.check(); err != nil {
+		return unavailable(err)
+	}
 	ctx := context.Background() // what was taken from the queue is finished
 	var atEnd error
 	err := w.s.conn.Raw(func(on any) error {
