@@ -1,9 +1,11 @@
 // Package postgres is the store for several servers: a revisioned key-value log
 // in a PostgreSQL database, or one that speaks its protocol.
 //
-// Each process has one writer. A group of operations is one transaction, which
-// first locks the row with the revision: so commits happen in revision order,
-// whoever makes them, and every compare is decided by what the database holds.
+// Each process has one writer. A group of operations is one transaction that locks
+// the row with the revision: so commits happen in revision order, whoever makes
+// them, and every compare is decided by what the database holds. It takes the lock
+// with the write itself, if the revision is still the one that the group was
+// planned over, or else before it is planned.
 // Readers ask the database, in one statement that sees one moment. Watchers are
 // fed by an ordered read of the log; NOTIFY only says that it is worth a look.
 package postgres
