@@ -8,7 +8,7 @@ SHIM := kubelet/cri/shimbin/files/shim.zst
 SHIM_SOURCES := $(wildcard kubelet/cri/shim/*.go kubelet/cri/shimapi/*.go) go.mod
 RACE := ./kine/group/... ./kine/mvcc/... ./kine/watchhub/... ./apiserver/store/... ./controllers/loop/... ./scheduler/queue/... ./scheduler/cache/...
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-# What make test-vm runs.
+# What make test-vm runs; TestWireGuardAndIPVS is a cluster with both, and takes a quarter of an hour.
 VM_CASES ?= TestCluster/(server-answers|pod-from-registry)$$
 # The unit tests that need modules of Debian's kernel, as PACKAGE:TESTS, which make
 # test-vm-modules runs.
