@@ -12,7 +12,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VM_CASES ?= TestCluster/(server-answers|pod-from-registry)$$
 # The unit tests that need modules of Debian's kernel, as PACKAGE:TESTS, which make
 # test-vm-modules runs.
-VM_TESTS ?= ./kubelet/network:TestWireGuard|TestPodsTalk/wireguard ./kubelet/network/policy:TestIPVS ./proxy/ipvs:TestPackets ./proxy:IPVS
+VM_TESTS ?= ./kubelet/network:TestWireGuard|TestPodsTalk/wireguard ./kubelet/network/policy:TestIPVS ./proxy/ipvs:TestPackets|TestEnding ./proxy:IPVS
 # How many minutes each of the chaos tests runs.
 CHAOS_MINUTES ?= 5
 # What make bench-stores measures; its flags are in e2e/bench/stores.
