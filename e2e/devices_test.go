@@ -211,6 +211,7 @@ metadata: {name: broken}
 spec: {deviceSelector: {driver: toys.example.com}, taint: {key: broken, effect: NoExecute}}
 `)
 	s.gone(60*time.Second, "pod/two")
+	s.until(30*time.Second, "False: 1 pod evicted", "get", "devicetaintrule", "broken", "-o", `jsonpath={.status.conditions[?(@.type=="EvictionInProgress")].status}: {.status.conditions[?(@.type=="EvictionInProgress")].message}`)
 	s.run("delete", "devicetaintrule", "broken")
 	claimsGone(s, d)
 }

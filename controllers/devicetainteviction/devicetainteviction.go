@@ -5,6 +5,8 @@ package devicetainteviction
 
 import (
 	"context"
+	"strings"
+	"sync"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -12,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	resourcelisters "k8s.io/client-go/listers/resource/v1"
 	"k8s.io/dynamic-resource-allocation/resourceclaim"
@@ -34,7 +37,14 @@ type Controller struct {
 	claims resourcelisters.ResourceClaimLister
 	slices resourcelisters.ResourceSliceLister
 	rules  resourcelisters.DeviceTaintRuleLister
+
+	mu sync.Mutex
+	// evicted counts the pods that went for a rule; guarded by mu.
+	evicted map[types.UID]int
 }
+
+// rulePrefix tells the keys of rules from those of claims.
+const rulePrefix = "rule:"
 
 // New checks the configuration and makes the controller.
 func New(c Config) (*Controller, error) {
@@ -45,13 +55,17 @@ func New(c Config) (*Controller, error) {
 	core, group := parts.Informers.Core().V1(), parts.Informers.Resource().V1()
 	t := &Controller{
 		parts: parts, pods: core.Pods().Lister(), claims: group.ResourceClaims().Lister(),
-		slices: group.ResourceSlices().Lister(), rules: group.DeviceTaintRules().Lister(),
+		slices: group.ResourceSlices().Lister(), rules: group.DeviceTaintRules().Lister(), evicted: map[types.UID]int{},
 	}
 	t.Loop = loop.New("device-taint-eviction-controller", parts, t.sync)
-	t.On(group.ResourceClaims().Informer(), loop.Changed(func(o *resourceapi.ResourceClaim) { t.Enqueue(o) }))
+	t.On(group.ResourceClaims().Informer(), loop.Changed(func(o *resourceapi.ResourceClaim) { t.Enqueue(o); t.report() }))
 	t.On(group.ResourceSlices().Informer(), loop.Each(func(*resourceapi.ResourceSlice) { t.all() }))
-	t.On(group.DeviceTaintRules().Informer(), loop.Each(func(*resourceapi.DeviceTaintRule) { t.all() }))
-	t.Reads(core.Pods().Informer())
+	t.On(group.DeviceTaintRules().Informer(), loop.Each(func(*resourceapi.DeviceTaintRule) { t.all(); t.report() }))
+	t.On(core.Pods().Informer(), loop.Handlers(nil, func(old, o *v1.Pod) {
+		if !podcontrol.Terminal(old) && podcontrol.Terminal(o) {
+			t.ended(o)
+		}
+	}, t.ended))
 	return t, nil
 }
 
@@ -68,7 +82,29 @@ func (c *Controller) all() {
 	}
 }
 
+// ended looks at the rules that a pod may have had to go for.
+func (c *Controller) ended(pod *v1.Pod) {
+	for range resourceclaim.PodClaims(pod) {
+		c.report()
+		return
+	}
+}
+
+// report has the rules tell what they do.
+func (c *Controller) report() {
+	list, err := c.rules.List(labels.Everything())
+	if err != nil {
+		return
+	}
+	for _, rule := range list {
+		c.Add(rulePrefix + rule.Name)
+	}
+}
+
 func (c *Controller) sync(ctx context.Context, key string) error {
+	if name, ok := strings.CutPrefix(key, rulePrefix); ok {
+		return c.syncRule(ctx, name)
+	}
 	namespace, name := loop.Split(key)
 	claim, err := c.claims.ResourceClaims(namespace).Get(name)
 	if apierrors.IsNotFound(err) {
@@ -101,7 +137,7 @@ func (c *Controller) sync(ctx context.Context, key string) error {
 		if user.APIGroup != "" || user.Resource != "pods" {
 			continue
 		}
-		if err := c.evict(ctx, namespace, user, now); err != nil {
+		if err := c.evict(ctx, namespace, user, causes(claim.Status.Allocation, rules), now); err != nil {
 			return err
 		}
 	}
@@ -142,8 +178,7 @@ func taints(r *resourceapi.DeviceRequestAllocationResult, slices []*resourceapi.
 		}
 	}
 	for _, rule := range rules {
-		s := rule.Spec.DeviceSelector
-		if s != nil && ptr.Deref(s.Driver, r.Driver) == r.Driver && ptr.Deref(s.Pool, r.Pool) == r.Pool && ptr.Deref(s.Device, r.Device) == r.Device {
+		if selects(rule, r.Driver, r.Pool, r.Device) {
 			out = append(out, rule.Spec.Taint)
 		}
 	}
@@ -166,7 +201,7 @@ func patience(t resourceapi.DeviceTaint, tolerations []resourceapi.DeviceTolerat
 }
 
 // evict says in the pod's status why it goes, then deletes it.
-func (c *Controller) evict(ctx context.Context, namespace string, user resourceapi.ResourceClaimConsumerReference, now time.Time) error {
+func (c *Controller) evict(ctx context.Context, namespace string, user resourceapi.ResourceClaimConsumerReference, rules []*resourceapi.DeviceTaintRule, now time.Time) error {
 	pod, err := c.pods.Pods(namespace).Get(user.Name)
 	if apierrors.IsNotFound(err) {
 		return nil
@@ -174,10 +209,21 @@ func (c *Controller) evict(ctx context.Context, namespace string, user resourcea
 	if err != nil {
 		return err
 	}
-	if pod.UID != user.UID || pod.Spec.NodeName == "" || pod.DeletionTimestamp != nil || podcontrol.Terminal(pod) {
+	if pod.UID != user.UID || pod.DeletionTimestamp != nil || !runs(pod) {
 		return nil
 	}
 	c.parts.Events.Eventf(pod, v1.EventTypeNormal, "DeviceTaintManagerEviction", "Marking for deletion")
 	client := c.parts.Client.CoreV1().Pods(namespace)
-	return podcontrol.Disrupt(ctx, client, pod, "DeletionByDeviceTaintManager", "Device Taint manager: deleting due to NoExecute taint", now)
+	if err := podcontrol.Disrupt(ctx, client, pod, "DeletionByDeviceTaintManager", "Device Taint manager: deleting due to NoExecute taint", now); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, rule := range rules {
+		c.evicted[rule.UID]++
+		c.Add(rulePrefix + rule.Name)
+	}
+	return nil
 }
+
+func runs(pod *v1.Pod) bool { return pod.Spec.NodeName != "" && !podcontrol.Terminal(pod) }

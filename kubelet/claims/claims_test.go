@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
 	healthv1 "k8s.io/kubelet/pkg/apis/dra-health/v1"
+	"k8s.io/utils/ptr"
 
 	"skiff/kubelet/pluginwatch"
 	"skiff/testdata/dradriver"
@@ -301,14 +302,14 @@ func TestHealth(t *testing.T) {
 	if err := n.Prepare(t.Context(), p); err != nil {
 		t.Fatal(err)
 	}
-	status := func(health v1.ResourceHealthStatus) {
+	status := func(health v1.ResourceHealthStatus, message *string) {
 		t.Helper()
-		want := []v1.ResourceStatus{{Name: "claim:toy/a", Resources: []v1.ResourceHealth{{ResourceID: driverName + "/claim=uid-c-t1", Health: health}}}}
+		want := []v1.ResourceStatus{{Name: "claim:toy/a", Resources: []v1.ResourceHealth{{ResourceID: driverName + "/claim=uid-c-t1", Health: health, Message: message}}}}
 		if diff := cmp.Diff(want, n.Status(p, &p.Spec.Containers[0])); diff != "" {
 			t.Errorf("status (-want +got):\n%s", diff)
 		}
 	}
-	status(v1.ResourceHealthStatusUnknown)
+	status(v1.ResourceHealthStatusUnknown, nil)
 	d.SetHealth("n1/t1", healthv1.HealthStatus_UNHEALTHY)
 	select {
 	case uid := <-n.notes:
@@ -318,7 +319,7 @@ func TestHealth(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Fatal("nobody was told of the device's health")
 	}
-	status(v1.ResourceHealthStatusUnhealthy)
+	status(v1.ResourceHealthStatusUnhealthy, ptr.To("it is UNHEALTHY"))
 }
 
 // TestSlicesOfAGoneDriver end when its grace is over.

@@ -55,13 +55,23 @@ func (m *Manager) watchHealth(ctx context.Context, d *driver) {
 	}
 }
 
+// longest is how much of what a driver says of a device is kept.
+const longest = 1024
+
+func shortened(text string) string {
+	if r := []rune(text); len(r) > longest {
+		return string(r[:longest])
+	}
+	return text
+}
+
 // reported takes a report in, and tells the pods whose devices it changes.
 func (m *Manager) reported(driver string, devices []*healthv1.DeviceHealth, now time.Time) {
 	changed := map[deviceID]bool{}
 	m.mu.Lock()
 	for _, d := range devices {
 		id := deviceID{driver, d.GetDevice().GetPoolName(), d.GetDevice().GetDeviceName()}
-		h := health{status: v1.ResourceHealthStatusUnknown, message: d.Message, until: now.Add(healthTime)}
+		h := health{status: v1.ResourceHealthStatusUnknown, message: shortened(d.Message), until: now.Add(healthTime)}
 		switch d.Health {
 		case healthv1.HealthStatus_HEALTHY:
 			h.status = v1.ResourceHealthStatusHealthy
@@ -109,6 +119,9 @@ func (m *Manager) Status(pod *v1.Pod, c *v1.Container) []v1.ResourceStatus {
 			}
 			if known, ok := m.health[deviceID{driver, dev.Pool, dev.Name}]; ok && now.Before(known.until) {
 				h.Health = known.status
+				if known.message != "" {
+					h.Message = &known.message
+				}
 			}
 			st.Resources = append(st.Resources, h)
 		})

@@ -225,7 +225,7 @@ func (d *Driver) NodeWatchResources(_ *healthv1.NodeWatchResourcesRequest, s grp
 		report := &healthv1.NodeWatchResourcesResponse{}
 		for device, status := range d.health {
 			pool, name, _ := strings.Cut(device, "/")
-			report.Devices = append(report.Devices, &healthv1.DeviceHealth{Device: &healthv1.DeviceIdentifier{PoolName: pool, DeviceName: name}, Health: status, HealthCheckTimeoutSeconds: 600})
+			report.Devices = append(report.Devices, &healthv1.DeviceHealth{Device: &healthv1.DeviceIdentifier{PoolName: pool, DeviceName: name}, Health: status, Message: "it is " + status.String(), HealthCheckTimeoutSeconds: 600})
 		}
 		if d.changed == nil {
 			d.changed = make(chan struct{})
