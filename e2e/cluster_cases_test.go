@@ -51,6 +51,7 @@ func TestCluster(t *testing.T) {
 		{"device-plugin", devicePlugin},
 		{"claimed-devices", claimedDevices},
 		{"extended-resources", extendedResources},
+		{"devices-before-binding", devicesBeforeBinding},
 		{"second-up-refused", secondUpRefused},
 		{"history", history},
 		{"dns-while-master-away", dnsWhileMasterAway},

@@ -275,3 +275,56 @@ spec: {hard: {wooden.deviceclass.resource.k8s.io/devices: 3, requests.wood.examp
 	s.run("delete", "pod", "third", "implicit")
 	claimsGone(s, d)
 }
+
+// devicesBeforeBinding has a pod wait, unbound, for a device that is attached to the
+// node for it; one that fails is given back.
+//
+// Covers: node.dra
+func devicesBeforeBinding(s *space) {
+	d, node, stop := toyDriver(s)
+	defer stop()
+	s.apply(`apiVersion: resource.k8s.io/v1
+kind: ResourceSlice
+metadata: {name: fabric}
+spec:
+  driver: toys.example.com
+  nodeName: ` + node + `
+  pool: {name: fabric, generation: 1, resourceSliceCount: 1}
+  devices: [{name: far, bindsToNode: true, bindingConditions: [Attached], bindingFailureConditions: [Broken]}]
+---
+apiVersion: resource.k8s.io/v1
+kind: DeviceClass
+metadata: {name: toys}
+spec: {selectors: [{cel: {expression: 'device.driver == "toys.example.com"'}}]}
+---
+apiVersion: resource.k8s.io/v1
+kind: ResourceClaim
+metadata: {name: far}
+spec: {devices: {requests: [{name: toy, exactly: {deviceClassName: toys}}]}}
+`)
+	s.apply(pod("one", "", "      resources: {claims: [{name: toy}]}\n  resourceClaims: [{name: toy, resourceClaimName: far}]\n"))
+	events := func(text string) {
+		s.t.Helper()
+		s.until(30*time.Second, text, "get", "events", "--field-selector", "involvedObject.name=one", "-o", "custom-columns=M:.message")
+	}
+	events("waiting for binding conditions for device on node " + node)
+	says := func(condition string) {
+		s.t.Helper()
+		s.eventually(30*time.Second, "a new allocation", func() error {
+			out, err := s.try("", "get", "resourceclaim", "far", "-o", "jsonpath={.status.allocation.devices.results[0].device}/{.status.devices}")
+			if err == nil && strings.TrimSpace(out) != "far/" {
+				err = errors.New(out)
+			}
+			return err
+		})
+		s.run("patch", "resourceclaim", "far", "--subresource=status", "--type=merge", "-p", `{"status": {"devices": [{"driver": "toys.example.com", "pool": "fabric", "device": "far",
+			"conditions": [{"type": "`+condition+`", "status": "True", "reason": "Fabric", "message": "a cable", "lastTransitionTime": "2026-01-02T03:04:05Z"}]}]}}`)
+	}
+	says("Broken")
+	events(`claim far binding failed: reason=Fabric, message="a cable"`)
+	says("Attached")
+	s.ready("pod/one")
+	s.says([]string{"far"}, "exec", "one", "--", "/probe", "env", "TOY_TOY")
+	s.run("delete", "pod/one", "resourceclaim/far")
+	claimsGone(s, d)
+}
