@@ -244,12 +244,15 @@ func TestDevicesThatArePreparedBeforeBinding(t *testing.T) {
 			if !is {
 				continue
 			}
-			if given = given || o.Status.Allocation != nil; given && o.Status.Allocation == nil {
-				if len(o.Status.ReservedFor)+len(o.Status.Devices) > 0 {
-					t.Errorf("the claim that was given back has the status %+v", o.Status)
-				}
-				break
+			given = given || len(o.Status.ReservedFor) > 0
+			if !given || len(o.Status.ReservedFor) > 0 {
+				continue
 			}
+			// The pod's reservation and the allocation go at once.
+			if o.Status.Allocation != nil || len(o.Status.Devices) > 0 {
+				t.Errorf("the claim that was given back has the status %+v", o.Status)
+			}
+			break
 		}
 		// It is tried again, and may be ready then.
 		says(c, "Attached")
@@ -401,6 +404,30 @@ func TestExtendedResourcesOfDeviceClasses(t *testing.T) {
 		c.create(pod("q", "1", asks("example.com/toy", 1)))
 		if got := c.note("FailedScheduling"); !strings.Contains(got, "cannot allocate all claims") {
 			t.Errorf("refused: %s", got)
+		}
+	})
+	t.Run("what an attempt that was cut off left", func(t *testing.T) {
+		p := pod("p", "1", asks("example.com/toy", 1))
+		left := claim("left", one("toy"))
+		left.Annotations = map[string]string{resourceapi.ExtendedResourceClaimAnnotation: "true"}
+		left.Finalizers = []string{resourceapi.Finalizer}
+		left.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(p, v1.SchemeGroupVersion.WithKind("Pod"))}
+		c := start(t, node("small", "4"), toyClass.DeepCopy(), toys("small", map[string]int64{"s1": 1}), left)
+		c.create(p)
+		p = c.until("p", "bound", bound)
+		if claims := made(c); len(claims) != 1 || claims[0].Name == "left" || claims[0].Name != p.Status.ExtendedResourceClaimStatus.ResourceClaimName {
+			t.Errorf("claims %v, status %v", claims, p.Status.ExtendedResourceClaimStatus)
+		}
+	})
+	t.Run("a mapping of an earlier attempt", func(t *testing.T) {
+		c := start(t, node("plugin", "4", offers), toyClass.DeepCopy())
+		c.create(pod("p", "1", asks("example.com/toy", 1), func(p *v1.Pod) {
+			p.Status.ExtendedResourceClaimStatus = &v1.PodExtendedResourceClaimStatus{ResourceClaimName: "gone", RequestMappings: []v1.ContainerExtendedResourceRequest{
+				{ContainerName: "c", ResourceName: "example.com/toy", RequestName: "container-0-request-1"},
+			}}
+		}))
+		if p := c.until("p", "bound", bound); p.Status.ExtendedResourceClaimStatus != nil {
+			t.Errorf("the pod keeps %v for a device of a plugin", p.Status.ExtendedResourceClaimStatus)
 		}
 	})
 	t.Run("a binding that failed leaves nothing", func(t *testing.T) {

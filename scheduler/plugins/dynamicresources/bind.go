@@ -131,8 +131,9 @@ func (p *Plugin) release(ctx context.Context, pod *v1.Pod, claim *resourceapi.Re
 }
 
 // PreBindPreFlight skips pods without claims.
-func (*Plugin) PreBindPreFlight(_ context.Context, cycle *framework.CycleState, _ *v1.Pod, _ string) *framework.Status {
-	if _, ok := framework.Read(cycle, stateKey); !ok {
+func (*Plugin) PreBindPreFlight(_ context.Context, cycle *framework.CycleState, pod *v1.Pod, _ string) *framework.Status {
+	s, ok := framework.Read(cycle, stateKey)
+	if !ok || len(s.claims) == 0 && s.made == nil && pod.Status.ExtendedResourceClaimStatus == nil {
 		return framework.NewStatus(framework.Skip)
 	}
 	return nil

@@ -117,6 +117,10 @@ func afterClaim(pod *v1.Pod, oldObj, newObj any) (framework.QueueingHint, error)
 	if before != nil && before.Status.Allocation != nil && (now == nil || now.Status.Allocation == nil) {
 		return framework.Queue, nil
 	}
+	if now == nil && before != nil && madeFor(pod, []*resourceapi.ResourceClaim{before}) != nil {
+		// What kept the pod from being tried is gone.
+		return framework.Queue, nil
+	}
 	if now == nil || now.Namespace != pod.Namespace {
 		return framework.QueueSkip, nil
 	}
