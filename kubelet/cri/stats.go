@@ -4,6 +4,7 @@ import (
 	"context"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -104,7 +105,7 @@ func (r *Runtime) containerStats(c *container) *runtimeapi.ContainerStats {
 		out.Cpu, out.Memory, out.Swap, _ = r.sample(c.id, c.record().CgroupID)
 	}
 	disk := r.usage.diskOf(c.id, filepath.Join(c.dir, upperDir), time.Now())
-	disk.bytes += r.sharedUsage(c)
+	disk.Bytes += r.sharedUsage(c)
 	out.WritableLayer = &runtimeapi.FilesystemUsage{
 		Timestamp: disk.at.UnixNano(), FsId: &runtimeapi.FilesystemIdentifier{Mountpoint: r.cfg.StateDir},
 		UsedBytes: value(disk.Bytes), InodesUsed: value(disk.Inodes),
