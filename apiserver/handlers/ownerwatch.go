@@ -48,7 +48,7 @@ func (a *API) ServeOwners(w http.ResponseWriter, r *http.Request) {
 		},
 	}
 	defer f.union.Close()
-	if err := f.run(r.Context()); err != nil && r.Context().Err() == nil {
+	if err := f.run(r.Context()); r.Context().Err() == nil {
 		a.cfg.Log.Warn("watch of owners ended; its client asks again", "err", err)
 	}
 }
@@ -88,6 +88,7 @@ type ownerMember struct {
 	resource ownerwatch.Resource
 }
 
+// run tells the client what changes until that fails or ctx ends, and says why.
 func (f *ownerFeed) run(ctx context.Context) error {
 	for first := true; ; first = false {
 		table, another := f.api.installed()
