@@ -71,8 +71,9 @@ func NewCluster(t testing.TB, n int) *Cluster {
 	t.Helper()
 	c := &Cluster{t: t, running: make([]*exec.Cmd, n)}
 	var all []string
+	addresses := freeAddresses(t, 2*n)
 	for i := range n {
-		m := member{Name: fmt.Sprintf("m%d", i), Dir: filepath.Join(t.TempDir(), "data"), Client: freeAddress(t), Peer: freeAddress(t)}
+		m := member{Name: fmt.Sprintf("m%d", i), Dir: filepath.Join(t.TempDir(), "data"), Client: addresses[2*i], Peer: addresses[2*i+1]}
 		c.members = append(c.members, m)
 		all = append(all, m.Name+"=http://"+m.Peer)
 	}
@@ -88,16 +89,21 @@ func NewCluster(t testing.TB, n int) *Cluster {
 	return c
 }
 
-// freeAddress is an address of this machine that nobody uses at the moment: the
-// members must know each other's before they start.
-func freeAddress(t testing.TB) string {
+// freeAddresses are n different addresses of this machine that nobody uses at the
+// moment: the members must know each other's before they start.
+func freeAddresses(t testing.TB, n int) []string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	var out []string
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Not before all are found: the next could be the same.
+		defer l.Close()
+		out = append(out, l.Addr().String())
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return out
 }
 
 // Endpoints are the members' URLs for clients.
@@ -113,7 +119,7 @@ func (c *Cluster) Endpoints() []string {
 // clients at an address. The caller's TestMain calls Main.
 func Single(t testing.TB, dir, client string) *exec.Cmd {
 	t.Helper()
-	m := member{Name: "m0", Dir: dir, Client: client, Peer: freeAddress(t)}
+	m := member{Name: "m0", Dir: dir, Client: client, Peer: freeAddresses(t, 1)[0]}
 	m.Cluster = m.Name + "=http://" + m.Peer
 	return command(t, m)
 }

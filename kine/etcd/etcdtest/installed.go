@@ -23,7 +23,8 @@ func StartOld(t testing.TB) string {
 	if first, _, _ := strings.Cut(string(version), "\n"); !strings.Contains(first, " 3.4.") {
 		t.Skipf("the installed etcd is %q, not a 3.4", first)
 	}
-	client, peer := "http://"+freeAddress(t), "http://"+freeAddress(t)
+	addresses := freeAddresses(t, 2)
+	client, peer := "http://"+addresses[0], "http://"+addresses[1]
 	cmd := exec.Command(path, "--data-dir", filepath.Join(t.TempDir(), "data"), "--name", "old", "--log-level", "error",
 		"--listen-client-urls", client, "--advertise-client-urls", client,
 		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "old="+peer)
