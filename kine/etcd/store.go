@@ -59,16 +59,18 @@ func (s *Store) Ready() <-chan struct{} { return s.ready }
 
 // Run implements kine.Runner.
 func (s *Store) Run(ctx context.Context) (err error) {
-	defer close(s.stopped)
 	s.client, err = clientv3.New(clientv3.Config{
 		Endpoints: s.cfg.Endpoints, TLS: s.cfg.TLS, Username: s.cfg.Username, Password: s.cfg.Password,
 		DialTimeout: s.cfg.Timeout, DialKeepAliveTime: 30 * time.Second, DialKeepAliveTimeout: 10 * time.Second,
 		Logger: zap.NewNop(), Context: context.WithoutCancel(ctx),
 	})
 	if err != nil {
+		close(s.stopped)
 		return fmt.Errorf("etcd: %w", err)
 	}
 	defer func() {
+		// First, so that watches know why their streams end.
+		close(s.stopped)
 		if cerr := s.client.Close(); cerr != nil && !errors.Is(cerr, context.Canceled) {
 			err = errors.Join(err, fmt.Errorf("etcd: %w", cerr))
 		}

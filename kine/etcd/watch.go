@@ -15,14 +15,22 @@ import (
 
 // watcher hands on what etcd sends. The client library opens a broken stream
 // again where it was.
+//
+// Each has a stream of its own, since progress that is asked for is a whole
+// stream's. A server makes it out when all watches there have caught up, and may
+// send it after it has created another, whose first events are still to come: the
+// client would tell that one too.
 type watcher struct {
 	s      *Store
+	stream clientv3.Watcher
 	in     clientv3.WatchChan
 	ctx    context.Context
 	cancel context.CancelFunc
 	from   int64
 	prev   bool
-	out    chan kine.WatchResponse
+	// promised is the newest progress; the pump's own.
+	promised int64
+	out      chan kine.WatchResponse
 
 	mu  sync.Mutex
 	err error
@@ -60,9 +68,9 @@ func (s *Store) Watch(ctx context.Context, r kine.Range, opts kine.WatchOptions)
 	if opts.NoDelete {
 		o = append(o, clientv3.WithFilterDelete())
 	}
-	w := &watcher{s: s, from: opts.Revision, prev: opts.PrevKV, out: make(chan kine.WatchResponse)}
+	w := &watcher{s: s, stream: clientv3.NewWatcher(s.client), from: opts.Revision, prev: opts.PrevKV, out: make(chan kine.WatchResponse)}
 	w.ctx, w.cancel = context.WithCancel(clientv3.WithRequireLeader(ctx))
-	w.in = s.client.Watch(w.ctx, string(key), o...)
+	w.in = w.stream.Watch(w.ctx, string(key), o...)
 	if opts.ProgressNotify {
 		s.mu.Lock()
 		s.idle[w] = struct{}{}
@@ -84,20 +92,27 @@ func (w *watcher) Err() error {
 
 // RequestProgress implements kine.Watcher. From members whose notifications
 // cannot be trusted there is none.
-func (w *watcher) RequestProgress(context.Context) error {
+func (w *watcher) RequestProgress(ctx context.Context) error {
 	if !w.s.progress {
 		return nil
 	}
-	// The stream that answers is found by the watch's own context.
-	if err := w.s.client.RequestProgress(w.ctx); err != nil {
-		return etcdwire.FromError(w.ctx, err, false)
+	// The stream is found by what the watch's own context has.
+	asking, cancel := context.WithCancel(w.ctx)
+	defer cancel()
+	defer context.AfterFunc(ctx, cancel)()
+	err := w.stream.RequestProgress(asking)
+	if err != nil && w.ctx.Err() != nil {
+		return ctx.Err() // the watch has ended, and Err says why
 	}
-	return nil
+	return etcdwire.FromError(ctx, err, false)
 }
 
 func (w *watcher) pump(ctx context.Context) {
 	defer close(w.out)
-	defer w.cancel()
+	defer func() {
+		w.cancel()
+		_ = w.stream.Close() // it says how the stream ended, which is known
+	}()
 	defer func() {
 		w.s.mu.Lock()
 		delete(w.s.idle, w)
@@ -123,28 +138,11 @@ func (w *watcher) forward(ctx context.Context) error {
 				}
 				return kine.ErrStopped
 			}
-			if err := w.problem(ctx, &resp); err != nil {
+			out, err := w.response(ctx, &resp)
+			if err != nil {
 				return err
 			}
-			out := kine.WatchResponse{Revision: resp.Header.GetRevision()}
-			if n := len(resp.Events); n > 0 {
-				// The header is ahead of what this response has.
-				out.Revision = resp.Events[n-1].Kv.ModRevision
-				for _, e := range resp.Events {
-					if w.prev && e.PrevKv == nil && !e.IsCreate() {
-						// A compaction overtook the member that reads it.
-						return &kine.CompactedError{Revision: e.Kv.ModRevision, CompactRevision: e.Kv.ModRevision}
-					}
-					// A client that was told of progress before a watch's start goes on
-					// from there when the connection breaks.
-					if e.Kv.ModRevision >= w.from {
-						out.Events = append(out.Events, etcdwire.FromEvent(e))
-					}
-				}
-				if len(out.Events) == 0 {
-					continue
-				}
-			} else if !resp.IsProgressNotify() || !w.s.progress {
+			if out.Revision == 0 {
 				continue
 			}
 			select {
@@ -158,6 +156,44 @@ func (w *watcher) forward(ctx context.Context) error {
 	}
 }
 
+// response is what a response of etcd's says: nothing when it has no revision.
+func (w *watcher) response(ctx context.Context, resp *clientv3.WatchResponse) (out kine.WatchResponse, err error) {
+	if err := w.problem(ctx, resp); err != nil {
+		return out, err
+	}
+	n := len(resp.Events)
+	if n == 0 {
+		if resp.IsProgressNotify() && w.s.progress {
+			out.Revision = resp.Header.GetRevision()
+			w.promised = max(w.promised, out.Revision)
+		}
+		return out, nil
+	}
+	for _, e := range resp.Events {
+		at := e.Kv.ModRevision
+		switch {
+		case w.prev && e.PrevKv == nil && !e.IsCreate():
+			// A compaction overtook the member that reads it.
+			return out, &kine.CompactedError{Revision: at, CompactRevision: at}
+		case at < w.from:
+			// A client that was told of progress before a watch's start goes on
+			// from there when the connection breaks.
+		case at <= w.promised:
+			// Whoever was told that there is no such event must begin anew.
+			w.s.cfg.Log.Error("etcd sent an event after it had said that all of its time were sent; the watch ends as if it were compacted",
+				"key", string(e.Kv.Key), "revision", at, "promised", w.promised)
+			return out, &kine.CompactedError{Revision: at, CompactRevision: w.promised}
+		default:
+			out.Events = append(out.Events, etcdwire.FromEvent(e))
+		}
+	}
+	if len(out.Events) > 0 {
+		// The header is ahead of what this response has.
+		out.Revision = resp.Events[n-1].Kv.ModRevision
+	}
+	return out, nil
+}
+
 // problem is why a response ends the watch.
 func (w *watcher) problem(ctx context.Context, resp *clientv3.WatchResponse) error {
 	if resp.CompactRevision > 0 {
@@ -167,7 +203,12 @@ func (w *watcher) problem(ctx context.Context, resp *clientv3.WatchResponse) err
 		return &kine.CompactedError{Revision: w.from, CompactRevision: resp.CompactRevision}
 	}
 	if err := resp.Err(); err != nil {
-		return etcdwire.FromError(ctx, err, false)
+		select {
+		case <-w.s.stopped:
+			return kine.ErrStopped
+		default:
+			return etcdwire.FromError(ctx, err, false)
+		}
 	}
 	return nil
 }
@@ -192,10 +233,22 @@ func (s *Store) tellProgress(ctx context.Context) {
 			asking = append(asking, w)
 		}
 		s.mu.Unlock()
-		for _, w := range asking {
+		s.ask(ctx, asking)
+	}
+}
+
+// ask asks for progress on streams, for no longer than until it is asked for again:
+// one that is being opened takes no request.
+func (s *Store) ask(ctx context.Context, watchers []*watcher) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Progress)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, w := range watchers {
+		wg.Go(func() {
 			if err := w.RequestProgress(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
 				s.cfg.Log.Debug("progress could not be asked for", "err", err)
 			}
-		}
+		})
 	}
+	wg.Wait()
 }
