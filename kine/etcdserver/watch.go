@@ -23,7 +23,8 @@ type watchStream struct {
 	grpc grpc.BidiStreamingServer[pb.WatchRequest, pb.WatchResponse]
 	ctx  context.Context
 
-	// sending keeps the messages of several watches apart.
+	// sending keeps the messages of several watches apart, and the parts of one
+	// together.
 	sending sync.Mutex
 
 	mu      sync.Mutex
@@ -254,7 +255,11 @@ func (st *watchStream) deliver(w *openWatch, resp kine.WatchResponse) error {
 	return st.send(&pb.WatchResponse{Header: header(resp.Revision), WatchId: w.id})
 }
 
+// sendEvents sends events, in parts when there are many. The parts follow each
+// other: a client drops what it is told between them.
 func (st *watchStream) sendEvents(w *openWatch, resp kine.WatchResponse) error {
+	st.sending.Lock()
+	defer st.sending.Unlock()
 	out := &pb.WatchResponse{Header: header(resp.Revision), WatchId: w.id}
 	size := 0
 	for i, e := range resp.Events {
@@ -262,13 +267,13 @@ func (st *watchStream) sendEvents(w *openWatch, resp kine.WatchResponse) error {
 		out.Events = append(out.Events, etcdwire.Event(e))
 		if w.fragment && size >= sendChunk && i+1 < len(resp.Events) {
 			out.Fragment = true
-			if err := st.send(out); err != nil {
+			if err := st.grpc.Send(out); err != nil {
 				return err
 			}
 			out, size = &pb.WatchResponse{Header: header(resp.Revision), WatchId: w.id}, 0
 		}
 	}
-	return st.send(out)
+	return st.grpc.Send(out)
 }
 
 // requestProgress makes each watch of the stream say, once it is true, that it has
