@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	registrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -105,6 +106,44 @@ func TestAPIValidatingPolicy(t *testing.T) {
 			_, err = s.tryDeploy(oneDeployment("d", 2), false)
 			s.must(err)
 		})
+	}
+}
+
+// A policy's status says which of its expressions do not fit the type that it is for.
+func TestAPIPolicyTypes(t *testing.T) {
+	s := parallel(t)
+	c := s.client.AdmissionregistrationV1().ValidatingAdmissionPolicies()
+	_, err := c.Create(s.ctx, &registrationv1.ValidatingAdmissionPolicy{ObjectMeta: metav1.ObjectMeta{Name: s.name}, Spec: registrationv1.ValidatingAdmissionPolicySpec{
+		MatchConstraints: s.deployments(),
+		Validations: []registrationv1.Validation{
+			{Expression: "object.spec.replicas > 1", MessageExpression: "'there are ' + object.spec.replicas"},
+			{Expression: "object.foo > 1"},
+			{Expression: "object.spec.replicas > '1'"},
+		},
+	}}, metav1.CreateOptions{})
+	s.must(err)
+	s.later("delete the policy", func(ctx context.Context) error { return c.Delete(ctx, s.name, metav1.DeleteOptions{}) })
+	var status registrationv1.ValidatingAdmissionPolicyStatus
+	s.eventually(30*time.Second, "the policy's types are checked", func() error {
+		p, err := c.Get(s.ctx, s.name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		status = p.Status
+		if status.TypeChecking == nil || status.ObservedGeneration != p.Generation {
+			return fmt.Errorf("the status is %+v", status)
+		}
+		return nil
+	})
+	want := []registrationv1.ExpressionWarning{
+		{FieldRef: "spec.validations[0].messageExpression", Warning: "apps/v1, Kind=Deployment: ERROR: <input>:1:15: found no matching overload for '_+_' applied to '(string, int)'\n" +
+			" | 'there are ' + object.spec.replicas\n | ..............^"},
+		{FieldRef: "spec.validations[1].expression", Warning: "apps/v1, Kind=Deployment: ERROR: <input>:1:7: undefined field 'foo'\n | object.foo > 1\n | ......^"},
+		{FieldRef: "spec.validations[2].expression", Warning: "apps/v1, Kind=Deployment: ERROR: <input>:1:22: found no matching overload for '_>_' applied to '(int, string)'\n" +
+			" | object.spec.replicas > '1'\n | .....................^"},
+	}
+	if d := cmp.Diff(want, status.TypeChecking.ExpressionWarnings); d != "" {
+		t.Errorf("the warnings differ (-want +got):\n%s", d)
 	}
 }
 
