@@ -146,8 +146,14 @@ func (o *observation) check(w *truth) error {
 			return fmt.Errorf("all up to %d is told, and the event of %q at %d is missing", watermark, want[0].KV.Key, want[0].KV.ModRevision)
 		}
 	}
-	if c := o.compacted; c != nil && c.CompactRevision <= o.next-1 && o.next > 0 && w.resets == 0 {
-		return fmt.Errorf("the watch was to go on at %d, and the error says that only %d is compacted", o.next, c.CompactRevision)
+	// Of a watch from now on it is not known where it was to go on, before it was
+	// told something: not before low.
+	told := o.low - 1
+	for _, resp := range o.responses {
+		told = max(told, resp.Revision)
+	}
+	if c := o.compacted; c != nil && c.CompactRevision <= told && o.next > 0 && w.resets == 0 {
+		return fmt.Errorf("the watch was to go on at %d, and the error says that only %d is compacted", told+1, c.CompactRevision)
 	}
 	return nil
 }
