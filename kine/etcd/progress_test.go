@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,6 +34,8 @@ type fake struct {
 	asked chan struct{}
 	// lie has progress sent at once to a watch whose events are still to come.
 	lie bool
+	// streams is how many are open.
+	streams atomic.Int64
 }
 
 func header() *pb.ResponseHeader { return &pb.ResponseHeader{Revision: newest} }
@@ -45,6 +49,8 @@ func (f *fake) Status(context.Context, *pb.StatusRequest) (*pb.StatusResponse, e
 }
 
 func (f *fake) Watch(stream pb.Watch_WatchServer) error {
+	f.streams.Add(1)
+	defer f.streams.Add(-1)
 	var created, waiting int64
 	progress := func() error { return stream.Send(&pb.WatchResponse{Header: header(), WatchId: -1}) }
 	for {
@@ -54,7 +60,10 @@ func (f *fake) Watch(stream pb.Watch_WatchServer) error {
 		}
 		if req.GetProgressRequest() != nil && created > 0 {
 			waiting++
-			f.asked <- struct{}{}
+			select {
+			case f.asked <- struct{}{}:
+			default: // nobody waits for so many
+			}
 		}
 		create := req.GetCreateRequest()
 		if create == nil {
@@ -81,8 +90,8 @@ func (f *fake) Watch(stream pb.Watch_WatchServer) error {
 	}
 }
 
-// start serves, until the test's end, a store on the fake.
-func (f *fake) start(t *testing.T) *etcd.Store {
+// start serves, until the test's end or stop, a store on the fake.
+func (f *fake) start(t *testing.T) (s *etcd.Store, stop func()) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", path)
@@ -101,19 +110,18 @@ func (f *fake) start(t *testing.T) *etcd.Store {
 			t.Error(err)
 		}
 	})
-	s, err := etcd.New(etcd.Config{Endpoints: []string{"unix://" + path}, CompactInterval: -1, Progress: time.Hour, Log: slog.New(slog.DiscardHandler)})
+	s, err = etcd.New(etcd.Config{Endpoints: []string{"unix://" + path}, CompactInterval: -1, Progress: time.Hour, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	kinetest.Start(t, s)
-	return s
+	return s, kinetest.Start(t, s)
 }
 
 // Progress of one watch is not told to another that is being opened, whose events
 // are still to come.
 func TestProgressIsOfOneWatch(t *testing.T) {
 	f := &fake{asked: make(chan struct{}, 10)}
-	s := f.start(t)
+	s, _ := f.start(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	caughtUp, err := s.Watch(ctx, kine.PrefixRange("/w/"), kine.WatchOptions{})
@@ -140,7 +148,7 @@ func TestProgressIsOfOneWatch(t *testing.T) {
 // A server that breaks its word ends the watch, so that what its owner believed is
 // read again.
 func TestBrokenPromiseEndsTheWatch(t *testing.T) {
-	s := (&fake{lie: true}).start(t)
+	s, _ := (&fake{lie: true}).start(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	w, err := s.Watch(ctx, kine.PrefixRange("/w/"), kine.WatchOptions{Revision: 1})
@@ -155,5 +163,60 @@ func TestBrokenPromiseEndsTheWatch(t *testing.T) {
 	var compacted *kine.CompactedError
 	if !errors.As(w.Err(), &compacted) || compacted.CompactRevision != newest {
 		t.Errorf("the watch ended with %v, want that all up to %d is compacted", w.Err(), newest)
+	}
+}
+
+// A watch that ends takes its stream with it, also when somebody asks for progress
+// at that moment; when the store ends it says so.
+func TestEndedWatchLeavesNoStream(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		end  func(stopStore, stopWatches func())
+		want error
+	}{
+		{"the watch is cancelled", func(_, stopWatches func()) { stopWatches() }, context.Canceled},
+		{"the store stops", func(stopStore, _ func()) { stopStore() }, kine.ErrStopped},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := &fake{asked: make(chan struct{}, 1)}
+			s, stop := f.start(t)
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			watching, stopWatches := context.WithCancel(ctx)
+			defer stopWatches()
+			var asking sync.WaitGroup
+			var watchers []kine.Watcher
+			for range 20 {
+				w, err := s.Watch(watching, kine.PrefixRange("/w/"), kine.WatchOptions{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				watchers = append(watchers, w)
+			}
+			for _, w := range watchers {
+				asking.Go(func() {
+					for range 50 {
+						if w.RequestProgress(ctx) != nil {
+							return // it has ended
+						}
+					}
+				})
+			}
+			select {
+			case <-f.asked:
+			case <-ctx.Done():
+				t.Fatal("no progress was asked for")
+			}
+			c.end(stop, stopWatches)
+			for _, w := range watchers {
+				for range w.Responses() {
+				}
+				if !errors.Is(w.Err(), c.want) {
+					t.Errorf("a watch ended with %v, want %v", w.Err(), c.want)
+				}
+			}
+			asking.Wait()
+			kinetest.Eventually(t, "no stream is left", func() bool { return f.streams.Load() == 0 })
+		})
 	}
 }
