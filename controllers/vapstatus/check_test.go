@@ -170,7 +170,7 @@ func TestTypesThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// Covers: api.policies, limits
+// Covers: api.policies
 func TestBounds(t *testing.T) {
 	t.Parallel()
 	server := api()

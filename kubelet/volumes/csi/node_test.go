@@ -116,6 +116,7 @@ func (n *node) restart() {
 	}
 	factory.StartWithContext(ctx)
 	n.t.Cleanup(func() { cancel(); wg.Wait(); factory.Shutdown() })
+	factory.WaitForCacheSync(ctx.Done()) // a pod that is gone does not wait for it
 	if err := n.plugin.Validate(n.info); err != nil {
 		n.t.Fatal(err)
 	}
