@@ -77,8 +77,10 @@ func (u *Union) Next(ctx context.Context, another <-chan struct{}) (changes []Ch
 		if err != nil {
 			return nil, nil, err
 		}
+		if len(changes) > 0 {
+			u.spare = changes // the queue fills the other slice now
+		}
 		if len(changes) > 0 || len(lost) > 0 {
-			u.spare = changes
 			return changes, lost, nil
 		}
 		select {

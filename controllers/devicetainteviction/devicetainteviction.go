@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	resourcelisters "k8s.io/client-go/listers/resource/v1"
 	"k8s.io/dynamic-resource-allocation/resourceclaim"
@@ -39,8 +40,9 @@ type Controller struct {
 	rules  resourcelisters.DeviceTaintRuleLister
 
 	mu sync.Mutex
-	// evicted counts the pods that went for a rule; guarded by mu.
-	evicted map[types.UID]int
+	// evicted are the pods that went for a rule: a late cache shows one that went as if
+	// it had still to go; guarded by mu.
+	evicted map[types.UID]sets.Set[types.UID]
 }
 
 // rulePrefix tells the keys of rules from those of claims.
@@ -55,7 +57,7 @@ func New(c Config) (*Controller, error) {
 	core, group := parts.Informers.Core().V1(), parts.Informers.Resource().V1()
 	t := &Controller{
 		parts: parts, pods: core.Pods().Lister(), claims: group.ResourceClaims().Lister(),
-		slices: group.ResourceSlices().Lister(), rules: group.DeviceTaintRules().Lister(), evicted: map[types.UID]int{},
+		slices: group.ResourceSlices().Lister(), rules: group.DeviceTaintRules().Lister(), evicted: map[types.UID]sets.Set[types.UID]{},
 	}
 	t.Loop = loop.New("device-taint-eviction-controller", parts, t.sync)
 	t.On(group.ResourceClaims().Informer(), loop.Changed(func(o *resourceapi.ResourceClaim) { t.Enqueue(o); t.report() }))
@@ -220,7 +222,10 @@ func (c *Controller) evict(ctx context.Context, namespace string, user resourcea
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, rule := range rules {
-		c.evicted[rule.UID]++
+		if c.evicted[rule.UID] == nil {
+			c.evicted[rule.UID] = sets.New[types.UID]()
+		}
+		c.evicted[rule.UID].Insert(pod.UID)
 		c.Add(rulePrefix + rule.Name)
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/utils/ptr"
 )
 
@@ -127,7 +128,7 @@ func (c *Controller) syncRule(ctx context.Context, name string) error {
 		return err
 	}
 	c.mu.Lock()
-	evicted := c.evicted[rule.UID]
+	evicted := c.evicted[rule.UID].Len()
 	c.mu.Unlock()
 	next := rule.DeepCopy()
 	reach := Look(rule, list, claims, func(namespace, name string, uid types.UID) bool {
@@ -153,6 +154,6 @@ func (c *Controller) forgetRules() error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	maps.DeleteFunc(c.evicted, func(uid types.UID, _ int) bool { return !known[uid] })
+	maps.DeleteFunc(c.evicted, func(uid types.UID, _ sets.Set[types.UID]) bool { return !known[uid] })
 	return nil
 }
