@@ -78,6 +78,9 @@ func Look(rule *resourceapi.DeviceTaintRule, slices []*resourceapi.ResourceSlice
 	return out
 }
 
+// pending is the reason of the condition while pods have to go.
+const pending = "PodsPendingEviction"
+
 // Condition is what a rule's status says; evicted pods went for it.
 func Condition(rule *resourceapi.DeviceTaintRule, r Reach, evicted int) metav1.Condition {
 	out := metav1.Condition{Type: resourceapi.DeviceTaintConditionEvictionInProgress, Status: metav1.ConditionFalse, ObservedGeneration: rule.Generation}
@@ -91,7 +94,7 @@ func Condition(rule *resourceapi.DeviceTaintRule, r Reach, evicted int) metav1.C
 	case rule.Spec.Taint.Effect != resourceapi.DeviceTaintEffectNoExecute:
 		out.Reason, out.Message = "NotNeeded", fmt.Sprintf("The effect %s evicts no pods.", rule.Spec.Taint.Effect)
 	case r.Pods > 0:
-		out.Status, out.Reason = metav1.ConditionTrue, "PodsPendingEviction"
+		out.Status, out.Reason = metav1.ConditionTrue, pending
 		out.Message = fmt.Sprintf("%s to be evicted %s. %s", count(r.Pods, "pod"), where, went)
 	default:
 		out.Reason, out.Message = "Completed", went
@@ -118,6 +121,9 @@ func (c *Controller) syncRule(ctx context.Context, name string) error {
 	was := meta.FindStatusCondition(rule.Status.Conditions, resourceapi.DeviceTaintConditionEvictionInProgress)
 	if was != nil && rule.Spec.Taint.Effect == resourceapi.DeviceTaintEffectNone && was.ObservedGeneration == rule.Generation {
 		return nil
+	}
+	if rule.Spec.Taint.Effect == resourceapi.DeviceTaintEffectNoSchedule && (was == nil || was.Reason != pending) {
+		return nil // it has nothing to evict
 	}
 	list, err := c.slices.List(labels.Everything())
 	if err != nil {

@@ -136,8 +136,8 @@ func TestAPIPolicyTypes(t *testing.T) {
 		return nil
 	})
 	want := []registrationv1.ExpressionWarning{
-		{FieldRef: "spec.validations[0].messageExpression", Warning: "apps/v1, Kind=Deployment: ERROR: <input>:1:15: found no matching overload for '_+_' applied to '(string, int)'\n" +
-			" | 'there are ' + object.spec.replicas\n | ..............^"},
+		{FieldRef: "spec.validations[0].messageExpression", Warning: "apps/v1, Kind=Deployment: ERROR: <input>:1:14: found no matching overload for '_+_' applied to '(string, int)'\n" +
+			" | 'there are ' + object.spec.replicas\n | .............^"},
 		{FieldRef: "spec.validations[1].expression", Warning: "apps/v1, Kind=Deployment: ERROR: <input>:1:7: undefined field 'foo'\n | object.foo > 1\n | ......^"},
 		{FieldRef: "spec.validations[2].expression", Warning: "apps/v1, Kind=Deployment: ERROR: <input>:1:22: found no matching overload for '_>_' applied to '(int, string)'\n" +
 			" | object.spec.replicas > '1'\n | .....................^"},
