@@ -172,7 +172,7 @@ func csiVolumes(s *space) {
 	s.until(30*time.Second, "written", "exec", "reader", "--", "cat", "/v/file")
 	// The node looks at volumes of running pods once a minute.
 	s.until(150*time.Second, "3Gi", "get", "pvc", "files", "-o", "jsonpath={.status.capacity.storage}")
-	s.says([]string{"FileSystemResizeSuccessful"}, "get", "events", "-o", "custom-columns=R:.reason")
+	s.until(30*time.Second, "FileSystemResizeSuccessful", "get", "events", "-o", "custom-columns=R:.reason")
 	if got := s.field("pvc/files", ".status.conditions"); got != "" {
 		s.t.Errorf("conditions after the claim has grown: %s", got)
 	}
