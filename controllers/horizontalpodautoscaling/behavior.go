@@ -163,24 +163,21 @@ func within(changes []Change, period time.Duration, now time.Time) (n int32) {
 	return n
 }
 
+// atMost is how large the policies let it become, of which the largest counts, or with
+// SelectPolicy Min the smallest.
 func atMost(r *autoscaling.HPAScalingRules, current int32, ups, downs []Change, now time.Time) int32 {
-	if *r.SelectPolicy == autoscaling.DisabledPolicySelect {
-		return current
-	}
-	var limits []int32
-	for _, p := range r.Policies {
-		period := time.Duration(p.PeriodSeconds) * time.Second
-		start := current - within(ups, period, now) + within(downs, period, now)
-		if p.Type == autoscaling.PodsScalingPolicy {
-			limits = append(limits, start+p.Value)
-		} else {
-			limits = append(limits, int32(math.Ceil(float64(start)*(1+float64(p.Value)/100))))
-		}
-	}
-	return pick(limits, *r.SelectPolicy == autoscaling.MinChangePolicySelect, current)
+	return limited(r, current, ups, downs, now, 1, *r.SelectPolicy == autoscaling.MinChangePolicySelect)
 }
 
+// atLeast is how small they let it become.
 func atLeast(r *autoscaling.HPAScalingRules, current int32, ups, downs []Change, now time.Time) int32 {
+	return limited(r, current, ups, downs, now, -1, *r.SelectPolicy != autoscaling.MinChangePolicySelect)
+}
+
+// limited goes from what there was at the begin of each policy's period as far as the
+// policy allows in the direction of sign, +1 or -1. Parts of a pod
+// count for more up and for fewer down.
+func limited(r *autoscaling.HPAScalingRules, current int32, ups, downs []Change, now time.Time, sign int32, least bool) int32 {
 	if *r.SelectPolicy == autoscaling.DisabledPolicySelect {
 		return current
 	}
@@ -189,12 +186,14 @@ func atLeast(r *autoscaling.HPAScalingRules, current int32, ups, downs []Change,
 		period := time.Duration(p.PeriodSeconds) * time.Second
 		start := current - within(ups, period, now) + within(downs, period, now)
 		if p.Type == autoscaling.PodsScalingPolicy {
-			limits = append(limits, start-p.Value)
+			limits = append(limits, start+sign*p.Value)
+		} else if far := float64(start) * (1 + float64(sign*p.Value)/100); sign > 0 {
+			limits = append(limits, int32(math.Ceil(far)))
 		} else {
-			limits = append(limits, int32(float64(start)*(1-float64(p.Value)/100)))
+			limits = append(limits, int32(far))
 		}
 	}
-	return pick(limits, *r.SelectPolicy != autoscaling.MinChangePolicySelect, current)
+	return pick(limits, least, current)
 }
 
 func pick(limits []int32, least bool, otherwise int32) int32 {

@@ -1,21 +1,16 @@
 package cri
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 	"k8s.io/apimachinery/pkg/api/resource"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -174,20 +169,6 @@ func (r *Runtime) RunPodSandbox(ctx context.Context, cfg *runtimeapi.PodSandboxC
 	return id, nil
 }
 
-// endSandbox keeps a sandbox of which something could not be given back, so that
-// it is listed and can be stopped.
-func (r *Runtime) endSandbox(ctx context.Context, sb *sandbox) {
-	if err := r.changeSandbox(sb, func(rec *sandboxRecord) { rec.Phase = phaseEnded }); err != nil {
-		klog.FromContext(ctx).Error(err, "Could not record a pod sandbox's end", "sandbox", sb.id)
-		sb.mu.Lock()
-		sb.rec.Phase = phaseEnded
-		sb.mu.Unlock()
-	}
-	r.mu.Lock()
-	r.sandboxes[sb.id] = sb
-	r.mu.Unlock()
-}
-
 // checkUserNamespace refuses what would not be the namespace that was asked for:
 // the node's own users, or one that has no root.
 func checkUserNamespace(u *runtimeapi.UserNamespace) error {
@@ -289,17 +270,6 @@ func idMappings(in []*runtimeapi.IDMapping) []shimapi.IDMapping {
 	return out
 }
 
-func (sb *sandbox) hostname() string {
-	if sb.cfg.Hostname != "" {
-		return sb.cfg.Hostname
-	}
-	name, err := os.Hostname()
-	if err != nil {
-		return ""
-	}
-	return name
-}
-
 // sharedMemory is where a sandbox's /dev/shm is, in the shim's folder.
 const sharedMemory = "shm"
 
@@ -309,80 +279,6 @@ const (
 	hostnameFile = "hostname"
 	hostsFile    = "hosts"
 )
-
-// sharedFile is the path of one of the sandbox's files. They are on the disk: the
-// shim's folder is in memory, which a container could fill through them.
-func (sb *sandbox) sharedFile(name string) string {
-	path := filepath.Join(sb.disk, name)
-	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
-		if old := filepath.Join(sb.dir, name); isFile(old) {
-			return old // an earlier version made it
-		}
-	}
-	return path
-}
-
-func isFile(path string) bool {
-	info, err := os.Lstat(path)
-	return err == nil && info.Mode().IsRegular()
-}
-
-// writeSandboxFiles makes the files and the shared memory of a pod.
-func (r *Runtime) writeSandboxFiles(sb *sandbox) error {
-	resolv, err := r.resolvConf(sb.cfg.DnsConfig)
-	if err != nil {
-		return err
-	}
-	hosts := []byte("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
-	if sb.hostNetwork() {
-		if own, err := os.ReadFile("/etc/hosts"); err == nil {
-			hosts = own
-		}
-	}
-	for _, f := range []struct {
-		name string
-		data []byte
-	}{{resolvFile, resolv}, {hostnameFile, []byte(sb.hostname() + "\n")}, {hostsFile, hosts}} {
-		if err := os.WriteFile(filepath.Join(sb.disk, f.name), f.data, 0o644); err != nil {
-			return err
-		}
-	}
-	if sb.namespaces().Ipc == runtimeapi.NamespaceMode_NODE {
-		return nil
-	}
-	shm := filepath.Join(sb.dir, sharedMemory)
-	if err := os.MkdirAll(shm, 0o777); err != nil {
-		return err
-	}
-	if err := unix.Mount("shm", shm, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=1777,size=65536k"); err != nil {
-		return fmt.Errorf("mount the pod's shared memory: %w", err)
-	}
-	if u := sb.namespaces().GetUsernsOptions(); mapped(u) {
-		return os.Chown(shm, int(u.Uids[0].HostId), int(u.Gids[0].HostId))
-	}
-	return nil
-}
-
-func (r *Runtime) resolvConf(dns *runtimeapi.DNSConfig) ([]byte, error) {
-	if dns == nil {
-		data, err := os.ReadFile(r.cfg.ResolvConf)
-		if errors.Is(err, os.ErrNotExist) {
-			return nil, nil
-		}
-		return data, err
-	}
-	var b strings.Builder
-	if len(dns.Searches) > 0 {
-		b.WriteString("search " + strings.Join(dns.Searches, " ") + "\n")
-	}
-	for _, s := range dns.Servers {
-		b.WriteString("nameserver " + s + "\n")
-	}
-	if len(dns.Options) > 0 {
-		b.WriteString("options " + strings.Join(dns.Options, " ") + "\n")
-	}
-	return []byte(b.String()), nil
-}
 
 func (r *Runtime) networkPod(sb *sandbox) network.Pod {
 	m := sb.cfg.GetMetadata() // none where the record was cut short
@@ -423,147 +319,6 @@ func bandwidth(text string) uint64 {
 		return 0
 	}
 	return uint64(q.Value())
-}
-
-// StopPodSandbox implements RuntimeService.
-func (r *Runtime) StopPodSandbox(ctx context.Context, id string) error {
-	sb, err := r.sandbox(id)
-	if err != nil {
-		return nil // as CRI says: stopping what is gone is no error
-	}
-	sb.op.Lock()
-	defer sb.op.Unlock()
-	return coded(r.stopSandbox(ctx, sb))
-}
-
-// stopSandbox ends a sandbox's containers, network and shim. The caller holds op.
-func (r *Runtime) stopSandbox(ctx context.Context, sb *sandbox) error {
-	if sb.phase() == phaseStopped {
-		return nil
-	}
-	for _, c := range r.containersOf(sb.id) {
-		if err := r.killContainer(ctx, c); err != nil {
-			return fmt.Errorf("failed to stop container %q: %w", c.id, err)
-		}
-	}
-	if err := r.releaseSandbox(ctx, sb); err != nil {
-		return err
-	}
-	err := r.changeSandbox(sb, func(rec *sandboxRecord) { rec.Phase = phaseStopped })
-	if shimapi.Full(err) {
-		// The next process finds the shim gone, and comes to the same.
-		sb.mu.Lock()
-		sb.rec.Phase = phaseStopped
-		sb.mu.Unlock()
-	} else if err != nil {
-		return err
-	}
-	r.emit(sb.id, sb, runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT)
-	return nil
-}
-
-// releaseSandbox takes down a sandbox's network and shim.
-func (r *Runtime) releaseSandbox(ctx context.Context, sb *sandbox) error {
-	if !sb.hostNetwork() {
-		if err := r.cfg.Network.Teardown(ctx, r.networkPod(sb)); err != nil {
-			return fmt.Errorf("failed to destroy network for sandbox %q: %w", sb.id, err)
-		}
-	}
-	return endShim(ctx, sb.dir)
-}
-
-// destroySandbox removes all traces of a sandbox, its record last.
-func (r *Runtime) destroySandbox(ctx context.Context, sb *sandbox) error {
-	if sb.phase() != phaseStopped {
-		if err := r.releaseSandbox(ctx, sb); err != nil {
-			return err
-		}
-	}
-	if err := unmountBelow(sb.dir); err != nil {
-		return err
-	}
-	if err := os.RemoveAll(sb.dir); err != nil {
-		return err
-	}
-	if sb.record().MadeCgroup {
-		r.layout.remove(sb.cfg.GetLinux().GetCgroupParent())
-	}
-	return os.RemoveAll(r.sandboxDir(sb.id))
-}
-
-// RemovePodSandbox implements RuntimeService.
-func (r *Runtime) RemovePodSandbox(ctx context.Context, id string) error {
-	sb, err := r.sandbox(id)
-	if err != nil {
-		return nil
-	}
-	sb.op.Lock()
-	defer sb.op.Unlock()
-	if err := r.stopSandbox(ctx, sb); err != nil {
-		return coded(fmt.Errorf("failed to forcibly stop sandbox %q: %w", sb.id, err))
-	}
-	for _, c := range r.containersOf(sb.id) {
-		if err := r.RemoveContainer(ctx, c.id); err != nil {
-			return err
-		}
-	}
-	if err := r.destroySandbox(ctx, sb); err != nil {
-		return coded(fmt.Errorf("failed to remove sandbox %q: %w", sb.id, err))
-	}
-	r.mu.Lock()
-	delete(r.sandboxes, sb.id)
-	r.mu.Unlock()
-	r.unreserve(sandboxName(sb.cfg.Metadata), sb.id)
-	r.emit(sb.id, nil, runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT)
-	return nil
-}
-
-// PodSandboxStatus implements RuntimeService.
-func (r *Runtime) PodSandboxStatus(_ context.Context, id string, verbose bool) (*runtimeapi.PodSandboxStatusResponse, error) {
-	sb, err := r.sandbox(id)
-	if err != nil {
-		return nil, err
-	}
-	out := &runtimeapi.PodSandboxStatusResponse{Status: sb.status(), Timestamp: time.Now().UnixNano()}
-	for _, c := range r.containersOf(sb.id) {
-		out.ContainersStatuses = append(out.ContainersStatuses, c.status())
-	}
-	if verbose {
-		out.Info = map[string]string{"info": "{\"netns\":" + strconv.Quote(sb.nsPath("net")) + "}"}
-	}
-	return out, nil
-}
-
-// ListPodSandbox implements RuntimeService.
-func (r *Runtime) ListPodSandbox(_ context.Context, f *runtimeapi.PodSandboxFilter) ([]*runtimeapi.PodSandbox, error) {
-	r.mu.Lock()
-	all := make([]*sandbox, 0, len(r.sandboxes))
-	for _, sb := range r.sandboxes {
-		all = append(all, sb)
-	}
-	r.mu.Unlock()
-	var out []*runtimeapi.PodSandbox
-	for _, sb := range all {
-		state, rec := sb.state(), sb.record()
-		if f.GetId() != "" && !strings.HasPrefix(sb.id, f.Id) || f.GetState() != nil && f.State.State != state || !selects(f.GetLabelSelector(), sb.cfg.Labels) {
-			continue
-		}
-		out = append(out, &runtimeapi.PodSandbox{
-			Id: sb.id, Metadata: sb.cfg.Metadata, State: state, CreatedAt: rec.CreatedAt,
-			Labels: sb.cfg.Labels, Annotations: sb.cfg.Annotations, RuntimeHandler: rec.Handler,
-		})
-	}
-	slices.SortFunc(out, func(a, b *runtimeapi.PodSandbox) int { return cmp.Compare(a.CreatedAt, b.CreatedAt) })
-	return out, nil
-}
-
-func selects(selector, labels map[string]string) bool {
-	for k, v := range selector {
-		if labels[k] != v {
-			return false
-		}
-	}
-	return true
 }
 
 // UpdatePodSandboxResources implements RuntimeService. The pod's cgroup is its
