@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"skiff/kubelet/cgroupdir"
+
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -28,7 +30,7 @@ func TestRemovePodWithForeignProcesses(t *testing.T) {
 	}
 	t.Cleanup(func() {
 		for _, h := range m.allHierarchies() {
-			if err := removeTree(filepath.Join(h, root)); err != nil {
+			if err := cgroupdir.Remove(filepath.Join(h, root)); err != nil {
 				t.Error(err)
 			}
 		}

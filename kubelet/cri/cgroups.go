@@ -8,7 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
+
+	"skiff/kubelet/cgroupdir"
 
 	"golang.org/x/sys/unix"
 )
@@ -73,43 +74,27 @@ func (l cgroupLayout) exists(cgroup string) bool {
 // remove removes a cgroup that has no processes from every hierarchy. What is
 // still in use stays.
 func (l cgroupLayout) remove(cgroup string) {
-	if cgroup == "" || cgroup == "/" || strings.Contains(cgroup, ":") {
-		return
-	}
-	for _, dir := range l.all {
-		_ = unix.Rmdir(filepath.Join(dir, cgroup))
+	for _, dir := range l.folders(cgroup) {
+		_ = unix.Rmdir(dir)
 	}
 }
 
-// kill ends every process of a cgroup and removes it.
+// kill ends every process of a cgroup and removes it. What is still in use then stays.
 func (l cgroupLayout) kill(cgroup string) {
+	_ = cgroupdir.Remove(l.folders(cgroup)...)
+}
+
+// folders are a cgroup's in every hierarchy; none for one that is not a container's
+// or a pod's own: all processes are below the root.
+func (l cgroupLayout) folders(cgroup string) []string {
 	if cgroup == "" || cgroup == "/" || strings.Contains(cgroup, ":") {
-		return
+		return nil
 	}
-	for range 50 {
-		left := false
-		if freezer := l.file("freezer", cgroup, "freezer.state"); freezer != "" && !l.unified {
-			// On v1 a frozen process ends only when it is thawed.
-			_ = os.WriteFile(freezer, []byte("THAWED"), 0)
-		}
-		for _, dir := range l.all {
-			data, err := os.ReadFile(filepath.Join(dir, cgroup, "cgroup.procs"))
-			if err != nil {
-				continue
-			}
-			for _, field := range strings.Fields(string(data)) {
-				if pid, err := strconv.Atoi(field); err == nil && pid > 1 {
-					left = true
-					_ = unix.Kill(pid, unix.SIGKILL)
-				}
-			}
-		}
-		if !left {
-			break
-		}
-		time.Sleep(20 * time.Millisecond)
+	dirs := make([]string, 0, len(l.all))
+	for _, dir := range l.all {
+		dirs = append(dirs, filepath.Join(dir, cgroup))
 	}
-	l.remove(cgroup)
+	return dirs
 }
 
 // cgroupSample is one reading of a cgroup. What cannot be read is 0.
