@@ -11,6 +11,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"k8s.io/klog/v2"
 
@@ -164,7 +165,7 @@ func (k *Kubelet) admit(ctx context.Context, r *record, state *podstate.Pod) boo
 		in.Node = k.ownNode()
 	}
 	in.MemoryPressure, in.DiskPressure, in.PIDPressure = k.eviction.Pressure()
-	refusal := admission.Check(in)
+	refusal := k.check(ctx, in)
 	if refusal == nil && k.shuttingDown() {
 		refusal = &admission.Refusal{Reason: "NodeShutdown", Message: "Pod was rejected as the node is shutting down."}
 	}
@@ -183,6 +184,27 @@ func (k *Kubelet) admit(ctx context.Context, r *record, state *podstate.Pod) boo
 		r.failure = &status.Failure{Reason: refusal.Reason, Message: "Pod was rejected: " + refusal.Message}
 	})
 	return true
+}
+
+// nodeRead is how long the API server may take to tell of the node.
+const nodeRead = 10 * time.Second
+
+// check is admission's answer. The scheduler may have seen labels of the node that
+// this kubelet's watch has not told of yet: a pod that would be refused for them, for
+// good, is checked once more with the node as the API server has it.
+func (k *Kubelet) check(ctx context.Context, in admission.Input) *admission.Refusal {
+	refusal := admission.Check(in)
+	if refusal == nil || refusal.Reason != admission.NodeAffinity {
+		return refusal
+	}
+	ctx, cancel := context.WithTimeout(ctx, nodeRead)
+	defer cancel()
+	node, err := k.cfg.Client.CoreV1().Nodes().Get(ctx, k.cfg.NodeName, metav1.GetOptions{})
+	if err != nil {
+		return refusal
+	}
+	in.Node = node
+	return admission.Check(in)
 }
 
 // ownNode is the node as it will register, for pods that come before it did.

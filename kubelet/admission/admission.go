@@ -15,6 +15,9 @@ import (
 	"skiff/kubelet/resources"
 )
 
+// NodeAffinity is the reason of a pod that does not want this node.
+const NodeAffinity = "NodeAffinity"
+
 // Refusal is why a pod may not run here.
 type Refusal struct{ Reason, Message string }
 
@@ -110,7 +113,7 @@ func affinity(in Input) *Refusal {
 	}
 	ok, err := nodeaffinity.GetRequiredNodeAffinity(in.Pod).Match(in.Node)
 	if err != nil || !ok {
-		return &Refusal{"NodeAffinity", "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"}
+		return &Refusal{NodeAffinity, "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"}
 	}
 	return nil
 }
