@@ -2,11 +2,10 @@ package handlers
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"mime"
 	"net/http"
+	"slices"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -15,20 +14,16 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/mergepatch"
-	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	kjson "sigs.k8s.io/json"
 
 	"skiff/apiserver/resources"
 )
 
-// Bounds of a JSON patch, as upstream's.
 const (
+	// maxPatchOperations bounds a JSON patch, as upstream.
 	maxPatchOperations = 10000
-)
 
-const (
 	applyCBOR  = "application/apply-patch+cbor"
 	patchTypes = 5
 )
@@ -153,51 +148,63 @@ func (p *patcher) next(ctx context.Context, cur runtime.Object) (runtime.Object,
 	if err != nil {
 		return nil, err
 	}
-	bare, err := body(formatJSON, versioned)
+	var out patched
+	switch p.kind {
+	case types.StrategicMergePatchType:
+		out, err = p.strategic(versioned)
+	case types.MergePatchType:
+		out, err = p.merge(versioned)
+	default:
+		out, err = p.document(versioned, func(doc []byte) ([]byte, error) { return applyJSONPatch(p.ops, doc) })
+		out.strict = append(slices.Clone(p.strict), out.strict...)
+	}
 	if err != nil {
 		return nil, err
 	}
-	doc := typed(formatJSON, t.GVK(), bare, hasType(versioned))
-	patched, shown, strict, err := p.apply(doc)
-	if err != nil {
-		return nil, err
-	}
-	obj := t.Version.New()
-	more, err := decodeInto(formatJSON, patched, t.GVK(), obj, p.mode != validateIgnore)
-	if err == nil {
-		more, err = t.coerce(obj, p.mode, more)
-	}
-	if err == nil {
-		err = applyStrict(ctx, p.mode, append(strict, more...))
+	if err = out.err; err == nil {
+		err = applyStrict(ctx, p.mode, out.strict)
 	}
 	if err != nil {
-		// The patched object is none of its kind.
-		return nil, apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{field.Invalid(field.NewPath("patch"), shown(), err.Error())})
+		return nil, apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{field.Invalid(field.NewPath("patch"), out.shown(), err.Error())})
 	}
-	return t.toHub(obj)
+	return t.toHub(out.obj)
 }
 
-// apply patches a document. shown is the value that errors about the outcome name.
-func (p *patcher) apply(doc []byte) (patched []byte, shown func() string, strict []error, err error) {
-	shown = func() string { return string(patched) }
-	switch p.kind {
-	case types.JSONPatchType:
-		patched, err = applyJSONPatch(p.ops, doc)
-		return patched, shown, p.strict, err
-	case types.MergePatchType:
-		var probe map[string]any
-		if p.mode != validateIgnore {
-			if strict, err = kjson.UnmarshalStrict(p.body, &probe); err != nil {
-				return nil, nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
-			}
-		}
-		patched, err = jsonpatch.MergePatch(doc, p.body)
-		if errors.Is(err, jsonpatch.ErrBadJSONPatch) {
-			err = apierrors.NewBadRequest(err.Error())
-		}
-		return patched, shown, strict, err
+// patched is what a patch made of an object.
+type patched struct {
+	obj runtime.Object
+	// strict has the unknown and duplicate fields.
+	strict []error
+	// err is why the outcome is none of its kind, shown the value that it names.
+	err   error
+	shown func() string
+}
+
+// document patches the object's JSON.
+func (p *patcher) document(versioned runtime.Object, patch func(doc []byte) ([]byte, error)) (patched, error) {
+	bare, err := body(formatJSON, versioned)
+	if err != nil {
+		return patched{}, err
 	}
-	return p.strategic(doc)
+	gvk := p.t.GVK()
+	doc, err := patch(typed(formatJSON, gvk, bare, hasType(versioned)))
+	if err != nil {
+		return patched{}, err
+	}
+	out := patched{obj: p.t.Version.New(), shown: func() string { return string(doc) }}
+	if out.strict, out.err = decodeInto(formatJSON, doc, gvk, out.obj, p.mode != validateIgnore); out.err == nil {
+		out.strict, out.err = p.t.coerce(out.obj, p.mode, out.strict)
+	}
+	return out, nil
+}
+
+// read decodes the patch into a tree of values.
+func (p *patcher) read() (patch map[string]any, strict []error, err error) {
+	if p.mode == validateIgnore {
+		return patch, nil, unmarshalPreserving(p.body, &patch)
+	}
+	strict, err = kjson.UnmarshalStrict(p.body, &patch)
+	return patch, strict, err
 }
 
 // Bounds of copy operations, which can double a document: its size after each
@@ -236,30 +243,4 @@ func applyOps(ops jsonpatch.Patch, doc []byte) (out []byte, err error) {
 		}
 	}()
 	return ops.Apply(doc)
-}
-
-func (p *patcher) strategic(doc []byte) (out []byte, shown func() string, strict []error, err error) {
-	original, patch := map[string]any{}, map[string]any{}
-	if err := unmarshalPreserving(doc, &original); err != nil {
-		return nil, nil, nil, err
-	}
-	if p.mode == validateIgnore {
-		err = unmarshalPreserving(p.body, &patch)
-	} else {
-		strict, err = kjson.UnmarshalStrict(p.body, &patch)
-	}
-	if err != nil {
-		return nil, nil, nil, apierrors.NewBadRequest(err.Error())
-	}
-	merged, err := strategicpatch.StrategicMergeMapPatch(original, patch, p.t.Version.New())
-	switch {
-	case err == nil:
-	case errors.Is(err, mergepatch.ErrNoListOfLists), errors.Is(err, mergepatch.ErrPatchContentNotMatchRetainKeys):
-		return nil, nil, nil, apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
-	default:
-		// What cannot be merged is the patch: the document comes from here.
-		return nil, nil, nil, apierrors.NewBadRequest(err.Error())
-	}
-	out, err = json.Marshal(merged)
-	return out, func() string { return fmt.Sprintf("%+v", patch) }, strict, err
 }

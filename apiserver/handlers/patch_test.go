@@ -39,6 +39,31 @@ func TestPatch(t *testing.T) {
 	}
 }
 
+// A patch that empties the managed fields has them begin anew; any other keeps them.
+func TestPatchedManagedFields(t *testing.T) {
+	s := newServer(t)
+	s.must(http.StatusCreated, "POST", maps+"?fieldManager=first", `{"metadata":{"name":"a"},"data":{"k":"1"}}`)
+	for _, tc := range []struct {
+		name, media, body string
+		want              []string
+	}{
+		{"merge, another field", mergePatch, `{"data":{"l":"1"}}`, []string{"first", "second"}},
+		{"strategic merge, another field", smPatch, `{"data":{"l":"2"}}`, []string{"first", "second"}},
+		{"merge, emptied", mergePatch, `{"metadata":{"managedFields":[{}]}}`, []string{}},
+		{"merge, of an object without", mergePatch, `{"data":{"l":"3"}}`, []string{}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got := []string{}
+			for _, e := range s.must(http.StatusOK, "PATCH", maps+"/a?fieldManager=second", tc.body, "Content-Type", tc.media).doc(t).GetManagedFields() {
+				got = append(got, e.Manager)
+			}
+			if d := cmp.Diff(tc.want, got); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}
+
 // Covers: api.patch
 func TestStrategicMergeByKey(t *testing.T) {
 	s := newServer(t)
@@ -71,6 +96,11 @@ func TestPatchRefuses(t *testing.T) {
 		{"copies that double", maps + "/a", jsonPatch, "[" + strings.Join(bomb, ",") + "]", 413, ""},
 		{"missing object", maps + "/none", mergePatch, `{}`, 404, `configmaps "none" not found`},
 		{"wrong type", maps + "/a", mergePatch, `{"data":3}`, 422, ""},
+		{"wrong type, strategic", maps + "/a", smPatch, `{"immutable":"x"}`, 422, ` "" is invalid: patch: Invalid value: "map[immutable:x]": unrecognized type: bool`},
+		{"other kind", maps + "/a", mergePatch, `{"kind":"Secret"}`, 422, ""},
+		{"other kind, strategic", maps + "/a", smPatch, `{"kind":"Secret"}`, 422, ""},
+		{"no object", maps + "/a", mergePatch, `[]`, 400, ""},
+		{"unknown field, strategic, strict", maps + "/a?fieldValidation=Strict", smPatch, `{"dat":{}}`, 422, ` "" is invalid: patch: Invalid value: "map[dat:map[]]": strict decoding error: unknown field "dat"`},
 		{"unknown field, strict", maps + "/a?fieldValidation=Strict", mergePatch, `{"dat":{}}`, 422, ""},
 		{"other name", maps + "/a", mergePatch, `{"metadata":{"name":"b"}}`, 400, "the name of the object (b) does not match the name on the URL (a)"},
 		{"old version", maps + "/a", mergePatch, `{"metadata":{"resourceVersion":"1"},"data":{"k":"2"}}`, 409, ""},
