@@ -12,6 +12,7 @@ import (
 
 	"skiff/kine"
 	"skiff/kine/etcdwire"
+	"skiff/kine/mvcc"
 )
 
 // Grant implements kine.Store. etcd may raise a very short ttl.
@@ -101,17 +102,11 @@ func (s *Store) Leases(ctx context.Context) ([]int64, error) {
 	return ids, nil
 }
 
-// sample is the newest revision at a time.
-type sample struct {
-	at       time.Time
-	revision int64
-}
-
 // moveWindow compacts what is older than the window. Servers may do it together.
 func (s *Store) moveWindow(ctx context.Context) {
 	tick := time.NewTicker(s.cfg.CompactInterval)
 	defer tick.Stop()
-	var samples []sample
+	window := mvcc.Window{Span: s.cfg.HistoryWindow}
 	for {
 		select {
 		case <-ctx.Done():
@@ -121,11 +116,7 @@ func (s *Store) moveWindow(ctx context.Context) {
 			if err != nil {
 				continue // the next turn goes further
 			}
-			samples = append(samples, sample{now, revision})
-			target := int64(0)
-			for len(samples) > 0 && now.Sub(samples[0].at) >= s.cfg.HistoryWindow {
-				target, samples = samples[0].revision, samples[1:]
-			}
+			target := window.Move(now, revision)
 			if target == 0 {
 				continue
 			}

@@ -9,29 +9,19 @@ import (
 	"skiff/kine/mvcc"
 )
 
-// sample is the newest revision at a time.
-type sample struct {
-	at       time.Time
-	revision int64
-}
-
 // moveWindow compacts what is older than the window, and lets go of the history
 // that is older than what is kept. Servers may do it together.
 func (s *Store) moveWindow(ctx context.Context) {
 	tick := time.NewTicker(s.cfg.CompactInterval)
 	defer tick.Stop()
-	var samples []sample
+	window := mvcc.Window{Span: s.cfg.HistoryWindow}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
 			s.measure(ctx)
-			samples = append(samples, sample{now, s.feed.position()})
-			target := int64(0)
-			for len(samples) > 0 && now.Sub(samples[0].at) >= s.cfg.HistoryWindow {
-				target, samples = samples[0].revision, samples[1:]
-			}
+			target := window.Move(now, s.feed.position())
 			if target > s.compact.Load() {
 				if err := s.Compact(ctx, target); err != nil && !errors.Is(err, kine.ErrCompacted) && ctx.Err() == nil {
 					s.cfg.Log.Warn("compaction failed; the next one goes further", "revision", target, "err", err)

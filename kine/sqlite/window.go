@@ -9,18 +9,12 @@ import (
 	"skiff/kine/mvcc"
 )
 
-// sample is the newest revision at a time.
-type sample struct {
-	at       time.Time
-	revision int64
-}
-
 // moveWindow compacts what is older than the window, and lets go of the history
 // that is older than what is kept.
 func (s *Store) moveWindow(ctx context.Context) {
 	tick := time.NewTicker(s.cfg.CompactInterval)
 	defer tick.Stop()
-	var samples []sample
+	window := mvcc.Window{Span: s.cfg.HistoryWindow}
 	marked := int64(0)
 	for {
 		select {
@@ -28,11 +22,7 @@ func (s *Store) moveWindow(ctx context.Context) {
 			return
 		case now := <-tick.C:
 			revision, compact := s.index.Revisions()
-			samples = append(samples, sample{now, revision})
-			target := int64(0)
-			for len(samples) > 0 && now.Sub(samples[0].at) >= s.cfg.HistoryWindow {
-				target, samples = samples[0].revision, samples[1:]
-			}
+			target := window.Move(now, revision)
 			if target > compact {
 				if err := s.Compact(ctx, target); err != nil && ctx.Err() == nil {
 					s.cfg.Log.Warn("compaction failed; the next one goes further", "revision", target, "err", err)
