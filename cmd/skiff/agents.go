@@ -200,6 +200,7 @@ func benchCommand() *cobra.Command {
 	f.IntVar(&c.Services, "services", 0, "how many Services are there while the programming of more is measured, from the node that this runs on; 0 measures none")
 	f.IntVar(&c.CustomResources, "custom-resources", 0, "how many CustomResourceDefinitions are there while what they cost is measured; 0 measures none")
 	f.IntVar(&c.IdleWatches, "idle-watches", 0, "how many watches of which nothing comes are open while what they cost the process of --server-pid is measured; 0 measures none")
+	f.IntVar(&c.LargeLists, "large-lists", 0, "how many lists of 100 MiB are taken at once while what they cost the process of --server-pid is measured; 0 measures none")
 	f.IntVar(&c.Server, "server-pid", 0, "the API server's process on this machine: its time and memory are shown")
 	f.IntVar(&c.WatchedWrites, "watched-writes", 200, "how many writes they see")
 	return cmd

@@ -62,6 +62,9 @@ type Config struct {
 	// CustomResources is how many CustomResourceDefinitions are there while what
 	// they cost is measured. Default none, at most 5000.
 	CustomResources int
+	// LargeLists is how many lists of 100 MiB are taken at once while what they cost
+	// the process of Server is measured. Default none.
+	LargeLists int
 	// IdleWatches is how many watches of which nothing comes are open while what
 	// they cost the process of Server is measured. Default none.
 	IdleWatches int
@@ -108,7 +111,7 @@ func (c *Config) complete() error {
 		{"Clients", &c.Clients, 16}, {"Objects", &c.Objects, 3000}, {"Size", &c.Size, 1024},
 		{"Lists", &c.Lists, 50}, {"Watchers", &c.Watchers, 100}, {"WatchedWrites", &c.WatchedWrites, 200},
 		{"StartedPods", &c.StartedPods, 20}, {"PacedPods", &c.PacedPods, 0}, {"BatchPods", &c.BatchPods, 0}, {"IdleSeconds", &c.IdleSeconds, 60},
-		{"Services", &c.Services, 0}, {"CustomResources", &c.CustomResources, 0}, {"IdleWatches", &c.IdleWatches, 0},
+		{"Services", &c.Services, 0}, {"CustomResources", &c.CustomResources, 0}, {"LargeLists", &c.LargeLists, 0}, {"IdleWatches", &c.IdleWatches, 0},
 	} {
 		if *f.value == 0 {
 			*f.value = f.def

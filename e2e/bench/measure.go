@@ -17,7 +17,7 @@ import (
 
 // measurements run in this order: each uses what the ones before it made.
 var measurements = []func(context.Context, *run) error{
-	create, get, update, patch, list, fanOut, remove, schedule, podStart, pacedPods, batchPods, services, idleWatches, customResources,
+	create, get, update, patch, list, fanOut, remove, schedule, podStart, pacedPods, batchPods, services, largeLists, idleWatches, customResources,
 }
 
 func dialer() func(ctx context.Context, network, address string) (net.Conn, error) {

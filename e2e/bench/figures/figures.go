@@ -71,24 +71,39 @@ func Tree(pid int) []int {
 
 // Memory is the resident memory of a process, whole and anonymous, in MiB.
 func Memory(pid int) (rss, anon float64, err error) {
+	m, err := memory(pid)
+	return m["VmRSS"], m["RssAnon"], err
+}
+
+// Peak is the most resident memory that a process had since ForgetPeak, in MiB.
+func Peak(pid int) (float64, error) {
+	m, err := memory(pid)
+	return m["VmHWM"], err
+}
+
+// ForgetPeak has the peak of a process's memory begin anew: see proc(5).
+func ForgetPeak(pid int) error {
+	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0)
+}
+
+// memory has what /proc/PID/status tells of it, in MiB.
+func memory(pid int) (map[string]float64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		return 0, 0, fmt.Errorf("process %d: %w", pid, err)
+		return nil, fmt.Errorf("process %d: %w", pid, err)
 	}
+	m := map[string]float64{}
 	for line := range strings.Lines(string(b)) {
-		f := strings.Fields(line)
-		if len(f) < 2 {
-			continue
-		}
-		kib, _ := strconv.ParseFloat(f[1], 64)
-		switch f[0] {
-		case "VmRSS:":
-			rss = kib / 1024
-		case "RssAnon:":
-			anon = kib / 1024
+		name, value, _ := strings.Cut(line, ":")
+		if kib, ok := strings.CutSuffix(strings.TrimSpace(value), " kB"); ok {
+			n, err := strconv.ParseFloat(strings.TrimSpace(kib), 64)
+			if err != nil {
+				return nil, fmt.Errorf("/proc/%d/status: %s: %w", pid, name, err)
+			}
+			m[name] = n / 1024
 		}
 	}
-	return rss, anon, nil
+	return m, nil
 }
 
 // Percentile is the smallest value that p percent of the sorted ones do not exceed.

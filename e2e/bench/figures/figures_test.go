@@ -55,6 +55,20 @@ func TestProcess(t *testing.T) {
 	if rss, anon, err := Memory(os.Getpid()); err != nil || anon <= 0 || rss < anon {
 		t.Errorf("memory %v, %v, %v", rss, anon, err)
 	}
+	if err := ForgetPeak(os.Getpid()); err != nil {
+		t.Fatal(err)
+	}
+	before, err := Peak(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	touched := make([]byte, 64<<20)
+	for i := range touched {
+		touched[i] = 1
+	}
+	if peak, err := Peak(os.Getpid()); err != nil || peak < before+32 {
+		t.Errorf("the peak is %v MiB (%v) after 64 more than %v", peak, err, before)
+	}
 	if _, err := CPU(-1); err == nil {
 		t.Error("a process that is not there has used time")
 	}
