@@ -2,9 +2,11 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"skiff/kine"
 	"skiff/kine/group"
 	"skiff/kine/mvcc"
 )
@@ -71,6 +73,9 @@ func (w *writer) maintain() time.Duration {
 	}
 	if err != nil {
 		w.settled = false
+		if errors.Is(explain(err), kine.ErrNoSpace) {
+			w.s.reserve.full = true // the next turn uses the reserve
+		}
 		w.s.cfg.Log.Warn("old revisions could not be removed, or their space returned; it is tried again", "err", explain(err), "in", failPause)
 		return failPause
 	}
@@ -87,9 +92,9 @@ func (w *writer) maintain() time.Duration {
 	return maintainEvery
 }
 
-// vacuum returns free pages to the file system, but for some.
+// vacuum returns free pages to the file system, but for some where the disk has room.
 func (w *writer) vacuum(ctx context.Context) error {
-	if w.s.usage.freePages.Load() <= keepFreePages {
+	if free := w.s.usage.freePages.Load(); free == 0 || free <= keepFreePages && !w.s.reserve.full {
 		return nil
 	}
 	w.settled = false
@@ -117,6 +122,11 @@ func (w *writer) checkpoint(mode string) {
 	}
 	var busy, log, done int
 	if err := w.s.conn.QueryRowContext(context.Background(), "PRAGMA wal_checkpoint("+mode+")").Scan(&busy, &log, &done); err != nil {
+		if errors.Is(explain(err), kine.ErrNoSpace) && !w.s.reserve.full {
+			w.s.reserve.full = true
+			w.onReserve(func() {})
+			return
+		}
 		w.s.cfg.Log.Warn("the write-ahead log could not be copied into the database; it is tried again", "err", explain(err))
 		w.copied = w.pages
 		return

@@ -88,6 +88,69 @@ func TestFullDisk(t *testing.T) {
 	check(s)
 }
 
+// What takes no space is possible on a full disk, and makes it less full.
+//
+// Covers: store.disk-full
+func TestFullDiskTakesDeletes(t *testing.T) {
+	for name, first := range map[string]int{"that the store has filled": 0, "that others have filled": 4 << 20} {
+		t.Run(name, func(t *testing.T) {
+			dir := smallDisk(t)
+			ctx := context.Background()
+			path := filepath.Join(dir, "state.db")
+			s := newStore(t, path)
+			stop := kinetest.Start(t, s)
+			ballast, err := os.Create(filepath.Join(dir, "ballast"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ballast.Close()
+			if _, err := ballast.Write(make([]byte, first)); err != nil {
+				t.Fatal(err)
+			}
+			put := func(key string) error {
+				_, err := s.Txn(ctx, kine.Txn{Success: []kine.Op{{Type: kine.OpPut, Range: kine.Range{Start: key}, Value: make([]byte, 10_000)}}})
+				return err
+			}
+			n := 0
+			for ; err == nil && n < 10_000; n++ {
+				err = put(fmt.Sprintf("/full/%d", n))
+			}
+			if !errors.Is(err, kine.ErrNoSpace) {
+				t.Fatalf("after %d writes: %v, want ErrNoSpace", n, err)
+			}
+			for err = nil; err == nil; {
+				_, err = ballast.Write(make([]byte, 1<<10))
+			}
+			if !errors.Is(err, unix.ENOSPC) {
+				t.Fatal(err)
+			}
+			// A store that finds the disk full when it starts is no worse off.
+			stop()
+			s = newStore(t, path)
+			kinetest.Start(t, s)
+			if err := put("/full/more"); !errors.Is(err, kine.ErrNoSpace) {
+				t.Errorf("a write: %v, want ErrNoSpace", err)
+			}
+			if err := s.Probe(ctx); !errors.Is(err, kine.ErrNoSpace) || !strings.Contains(err.Error(), "free some space") {
+				t.Errorf("the store says %v of itself, want that its disk is full", err)
+			}
+			revision := int64(0)
+			for i := range n - 1 {
+				if _, revision, err = s.Delete(ctx, fmt.Sprintf("/full/%d", i), 0); err != nil {
+					t.Fatalf("delete %d of %d: %v", i, n-1, err)
+				}
+			}
+			if err := s.Compact(ctx, revision); err != nil {
+				t.Fatal(err)
+			}
+			kinetest.Eventually(t, "the store is well again", func() bool { return s.Probe(ctx) == nil })
+			if err := put("/full/again"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestReadOnlyDiskIsWaitedFor(t *testing.T) {
 	dir := smallDisk(t)
 	remount := func(flags uintptr) {

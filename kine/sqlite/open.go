@@ -93,6 +93,10 @@ func (s *Store) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.lock = lock
+	// A full disk has room for what opening needs.
+	if err := s.reserve.open(s.cfg.Path); err != nil {
+		return fmt.Errorf("sqlite: %w", explainFS(err))
+	}
 	// SQLite gives a new file, its log and its index the mode of the file.
 	f, err := os.OpenFile(s.cfg.Path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -126,6 +130,9 @@ func (s *Store) open(ctx context.Context) (err error) {
 		return fmt.Errorf("sqlite: load %s: %w", s.cfg.Path, explain(err))
 	}
 	if err := s.files.open(s.cfg.Path); err != nil {
+		return fmt.Errorf("sqlite: %w", explainFS(err))
+	}
+	if err := s.reserve.take(); err != nil {
 		return fmt.Errorf("sqlite: %w", explainFS(err))
 	}
 	return nil

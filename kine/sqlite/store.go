@@ -31,6 +31,7 @@ type Store struct {
 	leases   *leases
 	usage    usage
 	files    files
+	reserve  reserve
 	recent   *recent
 	// failing is why the last commit failed; nil when it did not.
 	failing atomic.Pointer[error]

@@ -77,7 +77,7 @@ func beginHistory(exec group.Exec, revision int64) error {
 }
 
 // shorten lets the oldest part of the history go when the store takes more than
-// it may with it, so that history never fills the disk or the quota.
+// it may with it, or than the disk has, so that history never fills either.
 func (w *writer) shorten(ctx context.Context) error {
 	bound := w.s.cfg.Keep.Bytes
 	if quota := w.s.cfg.QuotaBytes; quota > 0 && (bound == 0 || bound > quota/4*3) {
@@ -85,7 +85,7 @@ func (w *writer) shorten(ctx context.Context) error {
 	}
 	_, compact := w.s.index.Revisions()
 	oldest := w.s.oldest.Load()
-	if w.s.cfg.Keep.Window == 0 || oldest >= compact || !w.settled || !w.s.usage.full(bound) {
+	if w.s.cfg.Keep.Window == 0 || oldest >= compact || !w.settled || !w.s.reserve.full && !w.s.usage.full(bound) {
 		return nil
 	}
 	revision := oldest + (compact-oldest)/8 + 1

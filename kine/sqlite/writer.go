@@ -35,8 +35,8 @@ type writer struct {
 	begin, end, undo         driver.StmtExecContext
 	insert, setCurrent       bulk
 	dropCurrent, setRevision driver.StmtExecContext
-	// value reads on the same connection.
-	value *sql.Stmt
+	// value and pageCount read on the same connection.
+	value, pageCount *sql.Stmt
 	// pages is the length of the write-ahead log, roughly, and copied is how much
 	// of it is in the database too.
 	pages, copied int
@@ -55,6 +55,9 @@ func (s *Store) newWriter(ctx context.Context) (w *writer, err error) {
 	err = w.s.conn.Raw(func(on any) error { return w.prepare(ctx, on) })
 	if err == nil {
 		w.value, err = w.s.conn.PrepareContext(ctx, oneValue)
+	}
+	if err == nil {
+		w.pageCount, err = w.s.conn.PrepareContext(ctx, "PRAGMA page_count")
 	}
 	if err != nil {
 		return nil, errors.Join(err, w.close())
@@ -89,8 +92,10 @@ func (w *writer) prepare(ctx context.Context, on any) (err error) {
 // last connection is closed, if no statement is left on it.
 func (w *writer) close() error {
 	var errs []error
-	if w.value != nil {
-		errs = append(errs, w.value.Close())
+	for _, stmt := range []*sql.Stmt{w.value, w.pageCount} {
+		if stmt != nil {
+			errs = append(errs, stmt.Close())
+		}
 	}
 	errs = append(errs, w.s.conn.Raw(func(any) error { return w.session.close() }))
 	return errors.Join(errs...)
@@ -120,6 +125,7 @@ func (w *writer) run(ctx context.Context) {
 	maintain := time.NewTimer(maintainEvery)
 	defer maintain.Stop()
 	armed := true // an idle store has nothing to wake up for
+	w.noteCommit(nil)
 	for {
 		select {
 		case <-w.s.Wake():
@@ -132,14 +138,20 @@ func (w *writer) run(ctx context.Context) {
 			case max(w.length, w.pages) >= longLog && time.Since(w.restarted) >= restartEvery:
 				w.restarted = time.Now()
 				w.checkpoint("TRUNCATE") // readers kept the log from being used anew
-			case w.pages-w.copied >= checkpointPages && !w.s.Waiting() || w.pages-w.copied >= 8*checkpointPages:
+			case w.pages-w.copied >= checkpointPages && !w.s.Waiting() || w.pages-w.copied >= 8*checkpointPages || w.growing():
 				w.checkpoint("PASSIVE")
 			}
 		case <-maintain.C:
-			if w.s.failing.Load() != nil {
+			var pause time.Duration
+			switch {
+			case w.s.reserve.full:
+				w.onReserve(func() { pause = w.maintain() })
+			case w.s.failing.Load() != nil:
 				w.probe()
+				fallthrough
+			default:
+				pause = w.maintain()
 			}
-			pause := w.maintain()
 			if w.s.failing.Load() != nil {
 				w.settled, pause = false, min(pause, maintainEvery)
 			}
@@ -162,13 +174,32 @@ func (w *writer) group(ops []*group.Op) {
 		return // taken with those before
 	}
 	w.settled = false
+	if w.s.reserve.full {
+		w.takeReserve()
+	}
+	answers, err := w.try(ops)
+	if errors.Is(err, kine.ErrNoSpace) && !errors.Is(err, kine.ErrUnknownOutcome) && !w.s.reserve.full {
+		w.s.reserve.full = true
+		answers, err = w.try(ops)
+	}
+	if err != nil {
+		// What was planned on top of a write that is not there means nothing.
+		w.s.Fail(ops, err)
+		return
+	}
+	w.s.Answer(ops, answers)
+}
+
+// try plans a group and commits it. With an error nothing of it has happened, or nobody
+// knows.
+func (w *writer) try(ops []*group.Op) (answers []error, err error) {
 	w.batch.Reset(w.state())
-	answers := make([]error, len(ops))
-	full := w.s.usage.full(w.s.cfg.QuotaBytes)
+	answers = make([]error, len(ops))
+	refused := w.refusal()
 	var extras []func(group.Exec) error
 	for i, o := range ops {
-		if o.Puts && full {
-			answers[i] = fmt.Errorf("the store takes %d bytes and its quota is %d: delete objects or raise the quota: %w", w.s.usage.size.Load(), w.s.cfg.QuotaBytes, kine.ErrNoSpace)
+		if o.Puts && refused != nil {
+			answers[i] = refused
 			continue
 		}
 		if answers[i] = o.Plan(w.batch); answers[i] == nil && o.Extra != nil {
@@ -176,21 +207,37 @@ func (w *writer) group(ops []*group.Op) {
 		}
 	}
 	writes := w.batch.Writes()
-	if len(writes) > 0 || len(extras) > 0 {
-		err := w.commit(writes, extras)
-		w.noteCommit(err)
-		if err != nil {
-			// What was planned on top of a write that is not there means nothing.
-			w.s.Fail(ops, err)
-			return
-		}
+	if len(writes) == 0 && len(extras) == 0 {
+		return answers, nil
+	}
+	if w.s.reserve.full {
+		w.onReserve(func() { err = w.commit(writes, extras) })
+	} else {
+		err = w.commit(writes, extras)
+	}
+	w.noteCommit(err)
+	if err == nil {
 		w.publish(writes)
 	}
-	w.s.Answer(ops, answers)
+	return answers, err
+}
+
+// refusal is why no put is taken at the moment.
+func (w *writer) refusal() error {
+	switch {
+	case w.s.reserve.full:
+		return errFull
+	case w.s.usage.full(w.s.cfg.QuotaBytes):
+		return fmt.Errorf("the store takes %d bytes and its quota is %d: delete objects or raise the quota: %w", w.s.usage.size.Load(), w.s.cfg.QuotaBytes, kine.ErrNoSpace)
+	}
+	return nil
 }
 
 // noteCommit remembers how a commit went, and logs when that changes.
 func (w *writer) noteCommit(err error) {
+	if err == nil && w.s.reserve.full {
+		err = errFull // deletes alone succeed
+	}
 	was := w.s.failing.Load()
 	switch {
 	case err != nil:
@@ -209,143 +256,4 @@ func (w *writer) probe() {
 	w.noteCommit(w.commit(nil, []func(group.Exec) error{func(exec group.Exec) error {
 		return exec("UPDATE meta SET value=value WHERE name='revision'")
 	}}))
-}
-
-func (w *writer) commit(writes []mvcc.Write, extras []func(group.Exec) error) error {
-	if err := w.s.files.check(); err != nil {
-		return unavailable(err)
-	}
-	ctx := context.Background() // what was taken from the queue is finished
-	var atEnd error
-	err := w.s.conn.Raw(func(on any) error {
-		if _, err := w.begin.ExecContext(ctx, nil); err != nil {
-			return err
-		}
-		err := w.write(ctx, on, writes, extras)
-		if err == nil {
-			w.s.at(BeforeCommit)
-			_, atEnd = w.end.ExecContext(ctx, nil)
-		}
-		if err != nil || atEnd != nil {
-			// Some failures have ended the transaction already.
-			_, _ = w.undo.ExecContext(ctx, nil)
-		}
-		return err
-	})
-	switch {
-	case err != nil:
-		return unavailable(err)
-	case atEnd != nil:
-		return w.settle(ctx, writes, atEnd)
-	}
-	w.s.at(AfterCommit)
-	return nil
-}
-
-func (w *writer) write(ctx context.Context, on any, writes []mvcc.Write, extras []func(group.Exec) error) error {
-	var gone []string
-	for i := range writes {
-		wr := &writes[i]
-		v := wr.Version
-		var prev int64
-		if wr.Prev != nil {
-			prev = int64(wr.Prev.Pos)
-		}
-		w.insert.add(int64(v.Pos), v.Key, v.Created, v.Count, v.Lease, prev, wr.Value)
-		w.pages += 1 + len(wr.Value)/4096
-		// Only the last write of a key in the group is its current one.
-		if last, err := w.batch.Last(v.Key); err != nil || last != v {
-			continue
-		}
-		if v.Deleted() {
-			gone = append(gone, v.Key)
-		} else {
-			w.setCurrent.add(v.Key, int64(v.Pos), v.Created, v.Count, v.Lease)
-		}
-	}
-	if err := errors.Join(w.insert.flush(ctx), w.setCurrent.flush(ctx)); err != nil {
-		return err
-	}
-	for _, key := range gone {
-		if _, err := w.dropCurrent.ExecContext(ctx, named(key)); err != nil {
-			return err
-		}
-	}
-	exec := func(text string, args ...any) error {
-		return once(ctx, on, text, args...)
-	}
-	for _, extra := range extras {
-		if err := extra(exec); err != nil {
-			return err
-		}
-	}
-	if len(writes) == 0 {
-		return nil
-	}
-	_, err := w.setRevision.ExecContext(ctx, named(w.batch.Revision()))
-	w.pages += 2
-	return err
-}
-
-// settle finds out whether a commit that returned an error happened.
-func (w *writer) settle(ctx context.Context, writes []mvcc.Write, cause error) error {
-	if len(writes) == 0 {
-		return unavailable(cause)
-	}
-	var n int
-	err := w.s.conn.QueryRowContext(ctx, "SELECT count(*) FROM log WHERE pos=?", int64(writes[0].Version.Pos)).Scan(&n)
-	switch {
-	case err != nil:
-		return fmt.Errorf("%w: %w", kine.ErrUnknownOutcome, explain(cause))
-	case n > 0:
-		return nil
-	}
-	return unavailable(cause)
-}
-
-func unavailable(err error) error {
-	err = explain(err)
-	if errors.Is(err, kine.ErrNoSpace) || errors.Is(err, kine.ErrUnavailable) {
-		return err
-	}
-	return fmt.Errorf("%w: %w", kine.ErrUnavailable, err)
-}
-
-// publish makes committed writes visible to readers, then to watchers.
-func (w *writer) publish(writes []mvcc.Write) {
-	if len(writes) == 0 {
-		return
-	}
-	prev := w.s.hub.WantsPrev()
-	for i := range writes {
-		wr := &writes[i]
-		if !prev || wr.Prev == nil || wr.PrevValue != nil {
-			continue
-		}
-		value, err := w.s.value(context.Background(), w.value, wr.Prev)
-		if err != nil {
-			prev = false // who wants it reads it, and is told of the error
-			break
-		}
-		wr.PrevValue = value
-	}
-	revision := w.batch.Revision()
-	for i := range writes {
-		wr := &writes[i]
-		if !wr.Version.Deleted() {
-			w.s.recent.add(wr.Version.Pos, wr.Value)
-		}
-		if wr.Prev != nil {
-			w.s.recent.drop(wr.Prev.Pos)
-		}
-	}
-	w.s.index.Apply(revision, writes)
-	events := make([]kine.Event, len(writes))
-	pointers := make([]*kine.Event, len(writes))
-	for i := range writes {
-		events[i] = writes[i].Event()
-		pointers[i] = &events[i]
-	}
-	w.s.hub.Publish(revision, pointers, prev)
-	w.s.at(AfterPublish)
 }
