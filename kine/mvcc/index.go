@@ -39,12 +39,14 @@ func NewIndex() *Index {
 	}
 }
 
-// Load puts a version in place while a store is opened: first the state at
+// Load puts versions in place while a store is opened: first the state at
 // some revision in key order, then the log after it in log order.
-func (x *Index) Load(v *Version) {
+func (x *Index) Load(versions []*Version) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.put(v)
+	for _, v := range versions {
+		x.put(v)
+	}
 }
 
 // SetRevisions sets the revisions when a store is opened. They never go back.

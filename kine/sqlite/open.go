@@ -19,7 +19,6 @@ import (
 	sqlite3lib "modernc.org/sqlite/lib"
 
 	"skiff/kine"
-	"skiff/kine/mvcc"
 )
 
 // lockFile takes the store for this process. It holds until the file is closed,
@@ -175,59 +174,6 @@ func (s *Store) prepareSchema(ctx context.Context) error {
 
 func newerSchema(version int) error {
 	return fmt.Errorf("was written by a newer skiff (schema %d, this one knows %d): run that version, or restore a backup made before the upgrade", version, schemaVersion)
-}
-
-// load fills the index: the state at the compact revision, then the log after it.
-func (s *Store) load(ctx context.Context) error {
-	tx, err := s.readers.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback()
-	var revision, compact, oldest, removed, newest int64
-	if err := tx.QueryRowContext(ctx, "SELECT (SELECT value FROM meta WHERE name='revision'), (SELECT value FROM meta WHERE name='compact'), (SELECT value FROM meta WHERE name='oldest'), (SELECT value FROM meta WHERE name='removed'), (SELECT coalesce(max(pos),0) FROM log)").Scan(&revision, &compact, &oldest, &removed, &newest); err != nil {
-		return err
-	}
-	// What was removed while no history was kept is gone.
-	s.oldest.Store(max(oldest, mvcc.Pos(removed+1).Revision()))
-	revision = max(revision, mvcc.Pos(newest).Revision(), compact)
-	cut := int64(mvcc.At(compact+1, 0)) - 1
-	if compact == 0 {
-		cut = 0
-	}
-	index := mvcc.NewIndex()
-	s.leases.clear()
-	for _, q := range []struct {
-		text string
-		args []any
-	}{
-		{"SELECT key, pos, created, count, lease FROM current WHERE pos <= ? ORDER BY key", []any{cut}},
-		{"SELECT p.key, p.pos, p.created, p.count, p.lease FROM log l JOIN log p ON p.pos = l.prev WHERE l.pos > ? AND l.prev > 0 AND l.prev <= ?", []any{cut, cut}},
-		{"SELECT key, pos, created, count, lease FROM log WHERE pos > ? ORDER BY pos", []any{cut}},
-	} {
-		if err := loadRows(ctx, tx, index, q.text, q.args...); err != nil {
-			return err
-		}
-	}
-	index.SetRevisions(revision, compact)
-	s.index = index
-	return s.loadLeases(ctx, tx)
-}
-
-func loadRows(ctx context.Context, tx *sql.Tx, index *mvcc.Index, text string, args ...any) error {
-	rows, err := tx.QueryContext(ctx, text, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		v := &mvcc.Version{}
-		if err := rows.Scan(&v.Key, &v.Pos, &v.Created, &v.Count, &v.Lease); err != nil {
-			return err
-		}
-		index.Load(v)
-	}
-	return rows.Err()
 }
 
 // passes tells whether what keeps the store from opening can pass by itself.

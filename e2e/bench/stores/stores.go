@@ -16,6 +16,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"skiff/e2e/bench/figures"
@@ -106,8 +107,12 @@ func dial(address string, clients int) (kv []pb.KVClient, hangUp func() error, e
 	return kv, hangUp, nil
 }
 
+// connect connects to a server that may not listen yet: it is tried again all the time, so
+// that the pauses between the tries are not measured as the server's start.
 func connect(address string) (*grpc.ClientConn, error) {
+	const again = 5 * time.Millisecond
 	return grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: again, Multiplier: 1, MaxDelay: again}, MinConnectTimeout: time.Second}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)))
 }
 

@@ -125,7 +125,7 @@ func run(t *testing.T, r *Run, processes map[string]*process) error {
 		case "open":
 			for _, s := range r.Servers {
 				p := processes[s.Name]
-				err = errors.Join(err, r.Open(ctx, p.s, *keys, func() error { p.stop(); return p.start() }))
+				err = errors.Join(err, r.Open(ctx, p.s, *keys, p.stop, p.start))
 			}
 		default:
 			err = fmt.Errorf("-measure %q: want put, range, watch, mixed, churn or open", what)
@@ -149,7 +149,7 @@ func TestMeasurements(t *testing.T) {
 		"range":   r.Ranges(ctx),
 		"watch":   r.FanOut(ctx, FanOut{Watchers: 20, PerStream: 6, Rate: 200, Share: 5}),
 		"traffic": r.Traffic(ctx, Traffic{Name: "mixed", For: time.Second, Clients: 4, Rate: 400, Objects: 40, Watchers: 2, Window: 200 * time.Millisecond, Sample: 300 * time.Millisecond}),
-		"open":    r.Open(ctx, p.s, 1000, func() error { p.stop(); return p.start() }),
+		"open":    r.Open(ctx, p.s, 1000, p.stop, p.start),
 	} {
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
