@@ -81,8 +81,8 @@ func (w *writer) maintain() time.Duration {
 	}
 	switch {
 	case w.s.Waiting():
-	case max(w.length, w.pages) >= 8*checkpointPages:
-		w.checkpoint("TRUNCATE")
+	case max(w.length, w.pages) >= 2*checkpointPages:
+		w.checkpoint("RESTART")
 	case w.pages > w.copied:
 		w.checkpoint("PASSIVE")
 	}
@@ -112,7 +112,8 @@ func (w *writer) vacuum(ctx context.Context) error {
 }
 
 // checkpoint copies the write-ahead log into the database. The modes are
-// SQLite's: PASSIVE waits for nobody, TRUNCATE for readers.
+// SQLite's: PASSIVE waits for nobody; RESTART waits for readers, so that the next write
+// begins the log anew, and so does TRUNCATE, which cuts it off.
 func (w *writer) checkpoint(mode string) {
 	w.s.at(BeforeCopying)
 	defer w.s.at(AfterCopying)
@@ -136,7 +137,7 @@ func (w *writer) checkpoint(mode string) {
 		// The next write begins the log anew, unless a reader is in it.
 		w.pages, w.copied = 0, 0
 	}
-	if mode == "TRUNCATE" && busy == 0 {
+	if mode != "PASSIVE" && busy == 0 {
 		w.length = 0
 	}
 }

@@ -77,6 +77,8 @@ func dsn(path string, reader bool) string {
 		q.Add("_pragma", "cache_size(-16000)")
 		// Checkpoints run in the writer's pauses, not inside a commit.
 		q.Add("_pragma", "wal_autocheckpoint(0)")
+		// What a burst or a long read made of it is cut off when it begins anew.
+		q.Add("_pragma", fmt.Sprintf("journal_size_limit(%d)", checkpointPages*pageBytes))
 		q.Add("_txlock", "immediate")
 	}
 	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String()

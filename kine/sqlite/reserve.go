@@ -13,9 +13,11 @@ import (
 )
 
 const (
-	// maxReserve is the size of the reserve, or diskShare of a small disk.
-	maxReserve = 32 << 20
+	// maxReserve is the size of the reserve, or one in diskShare of a small disk.
+	maxReserve = 8 << 20
 	diskShare  = 16
+	// ampleBytes are so many that nobody fills them between two groups.
+	ampleBytes = 256 << 20
 	pageBytes  = 4096
 )
 
@@ -118,6 +120,10 @@ func (w *writer) takeReserve() {
 func (w *writer) growing() bool {
 	most := int(w.s.reserve.bytes / pageBytes / 4 * 3)
 	if most == 0 || w.pages-w.copied < most {
+		return false
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(filepath.Dir(w.s.cfg.Path), &st); err != nil || int64(min(st.Bavail, 1<<40))*st.Bsize >= ampleBytes {
 		return false
 	}
 	var pages int64

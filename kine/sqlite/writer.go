@@ -40,7 +40,7 @@ type writer struct {
 	// pages is the length of the write-ahead log, roughly, and copied is how much
 	// of it is in the database too.
 	pages, copied int
-	// length is the most that the log's file has held since it was cut off.
+	// length is the most that the log has held since readers were last waited for.
 	length int
 	// restarted is when readers were waited for last.
 	restarted time.Time
@@ -137,7 +137,7 @@ func (w *writer) run(ctx context.Context) {
 			switch {
 			case max(w.length, w.pages) >= longLog && time.Since(w.restarted) >= restartEvery:
 				w.restarted = time.Now()
-				w.checkpoint("TRUNCATE") // readers kept the log from being used anew
+				w.checkpoint("RESTART") // readers kept the log from being used anew
 			case w.pages-w.copied >= checkpointPages && !w.s.Waiting() || w.pages-w.copied >= 8*checkpointPages || w.growing():
 				w.checkpoint("PASSIVE")
 			}

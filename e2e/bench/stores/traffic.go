@@ -43,8 +43,8 @@ type Sample struct {
 	Name    string `json:"name"`
 	Server  string `json:"server"`
 	Seconds int    `json:"seconds"`
-	// FileMiB is what its files take, LiveMiB the objects, and WindowMiB what
-	// was written since the revision that is compacted.
+	// FileMiB is what its files take, LiveMiB the objects' values, and WindowMiB those
+	// that were written since the revision that is compacted.
 	FileMiB   float64 `json:"fileMiB"`
 	LiveMiB   float64 `json:"liveMiB"`
 	WindowMiB float64 `json:"windowMiB"`
@@ -77,7 +77,7 @@ type traffic struct {
 	s  *Server
 	id string
 
-	writes, failed, events, lists atomic.Int64
+	writes, failed, events, lists, objects atomic.Int64
 	// sinceCompact are the bytes written since the last compaction, and keptBefore
 	// those before it that it left.
 	sinceCompact, keptBefore atomic.Int64
@@ -213,9 +213,9 @@ func (w *writer) write(ctx context.Context, began time.Time, first int) []time.D
 
 func (w *writer) one(ctx context.Context, n, most int) error {
 	switch {
-	case len(w.objects) < most && (len(w.objects) < most/2 || n%20 == 0):
+	case len(w.objects) < most-most/10 || n%20 == 0 && len(w.objects) < most:
 		return w.create(ctx)
-	case n%10 == 0 && len(w.objects) > most/2:
+	case n%10 == 0:
 		return w.remove(ctx, rand.IntN(len(w.objects)))
 	}
 	return w.update(ctx, rand.IntN(len(w.objects)))
@@ -227,6 +227,7 @@ func (w *writer) create(ctx context.Context) error {
 	revision, err := w.txn(ctx, key, 0, put(key, w.value))
 	if err == nil {
 		w.objects = append(w.objects, object{key, revision})
+		w.traffic.objects.Add(1)
 	}
 	return err
 }
@@ -246,6 +247,7 @@ func (w *writer) remove(ctx context.Context, i int) error {
 	_, err := w.txn(ctx, o.key, o.revision, &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: o.key}}})
 	if err == nil {
 		w.objects = slices.Delete(w.objects, i, i+1)
+		w.traffic.objects.Add(-1)
 	}
 	return err
 }
@@ -371,7 +373,7 @@ func (t *traffic) sample(ctx context.Context) {
 	t.every(ctx, t.Sample, func() error {
 		s := Sample{
 			Name: t.Name, Server: t.s.Name, Seconds: int(time.Since(began).Seconds() + 0.5), Writes: t.writes.Load(),
-			FileMiB: round(size(t.s.Dir)), LiveMiB: round(float64(t.Objects*t.r.ValueBytes) / (1 << 20)),
+			FileMiB: round(size(t.s.Dir)), LiveMiB: round(float64(t.objects.Load()*int64(t.r.ValueBytes)) / (1 << 20)),
 			WindowMiB: round(float64(t.sinceCompact.Load()+t.keptBefore.Load()) / (1 << 20)),
 		}
 		for _, pid := range t.s.processes() {
