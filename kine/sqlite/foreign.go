@@ -133,7 +133,8 @@ func (t *kineTarget) Apply(ctx context.Context, puts []kine.KeyValue, deletes []
 				before = 0
 			}
 			// Keys that one transaction wrote share a revision, and a row cannot:
-			// the next free one is theirs.
+			// the next free one is theirs. A row names none before it, since kine
+			// would take what has that id for old.
 			id := kv.ModRevision
 			for taken := true; taken; {
 				if err := tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM kine WHERE id = ?)", id).Scan(&taken); err != nil {
@@ -143,8 +144,8 @@ func (t *kineTarget) Apply(ctx context.Context, puts []kine.KeyValue, deletes []
 					id++
 				}
 			}
-			if _, err := tx.ExecContext(ctx, "INSERT INTO kine (id, name, created, deleted, create_revision, prev_revision, lease, value) VALUES (?,?,?,0,?,?,?,?)",
-				id, kv.Key, created, before, before, t.ttls[kv.Lease], kv.Value); err != nil {
+			if _, err := tx.ExecContext(ctx, "INSERT INTO kine (id, name, created, deleted, create_revision, prev_revision, lease, value) VALUES (?,?,?,0,?,0,?,?)",
+				id, kv.Key, created, before, t.ttls[kv.Lease], kv.Value); err != nil {
 				return fmt.Errorf("key %q: %w", kv.Key, err)
 			}
 			if _, err := tx.ExecContext(ctx, "INSERT INTO staged (id, lease) VALUES (?,?)", id, kv.Lease); err != nil {
