@@ -41,6 +41,7 @@ URLs:
   sqlite:///PATH                     skiff's database file; as a source k3s' too
   kine-sqlite:///PATH                the database file of k3s' kine
   postgres://USER:PASSWORD@HOST/DB   skiff's database; as a source k3s' too
+  kine-postgres://USER:PASSWORD@…    the database of k3s' kine
   https://HOST:2379,…                an etcd cluster
   etcd-snapshot:///PATH              a file of "etcdctl snapshot save"`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return migrate(cmd.Context(), cmd.OutOrStdout(), o) },

@@ -16,16 +16,18 @@ import (
 )
 
 const (
-	kineScheme     = "kine-sqlite"
-	snapshotScheme = "etcd-snapshot"
-	wantedMove     = "want sqlite:///PATH, kine-sqlite:///PATH of k3s, postgres://USER:PASSWORD@HOST/DATABASE, http(s)://HOST:2379 of etcd, or etcd-snapshot:///PATH"
+	kineScheme         = "kine-sqlite"
+	kinePostgresScheme = "kine-postgres"
+	snapshotScheme     = "etcd-snapshot"
+	wantedMove         = "want sqlite:///PATH, kine-sqlite:///PATH of k3s, postgres://USER:PASSWORD@HOST/DATABASE, kine-postgres://USER:PASSWORD@HOST/DATABASE of k3s, http(s)://HOST:2379 of etcd, or etcd-snapshot:///PATH"
 )
 
 // Source opens what address names to move its state elsewhere: beside the stores
 // that New knows these are
 //
-//	kine-sqlite:///PATH    the database file of k3s' kine
-//	etcd-snapshot:///PATH  a file made by `etcdctl snapshot save`
+//	kine-sqlite:///PATH                     the database file of k3s' kine
+//	kine-postgres://USER:PASSWORD@HOST/DB   the database of k3s' kine
+//	etcd-snapshot:///PATH                   a file made by `etcdctl snapshot save`
 //
 // A Postgres database or a SQLite file may be k3s' too: that is seen.
 func Source(ctx context.Context, address string, o Options) (transfer.Source, error) {
@@ -38,6 +40,8 @@ func Source(ctx context.Context, address string, o Options) (transfer.Source, er
 		return sqlite.OpenSource(ctx, path)
 	case "postgres", "postgresql":
 		return postgres.OpenSource(ctx, address)
+	case kinePostgresScheme:
+		return postgres.OpenKineSource(ctx, strings.TrimPrefix(address, "kine-"))
 	case snapshotScheme:
 		return etcdfile.OpenSource(path)
 	}
@@ -57,6 +61,8 @@ func Target(address string, o Options) (transfer.Target, error) {
 		return sqlite.NewKineTarget(path), nil
 	case "postgres", "postgresql":
 		return postgres.NewTarget(address), nil
+	case kinePostgresScheme:
+		return postgres.NewKineTarget(strings.TrimPrefix(address, "kine-")), nil
 	case snapshotScheme:
 		stage := path + ".stage"
 		return etcdfile.NewTarget(path, sqlite.NewTarget(stage), func() error {
@@ -80,7 +86,7 @@ func Inspect(ctx context.Context, address string, o Options) (st kine.Status, er
 	case "http", "https", "unix":
 		return etcd.Inspect(ctx, etcdConfig(address, o))
 	}
-	return st, fmt.Errorf("a file of the scheme %q is no store: move its state into one with `skiff migrate`", scheme)
+	return st, fmt.Errorf("what has the scheme %q is no store of skiff: move its state into one with `skiff migrate`", scheme)
 }
 
 // parseMove is the scheme of an address, and the path of one that names a file.
@@ -93,7 +99,7 @@ func parseMove(address string) (scheme, path string, err error) {
 	case "sqlite", kineScheme, snapshotScheme:
 		path, err = filePath(scheme, rest)
 		return scheme, path, err
-	case "postgres", "postgresql", "http", "https", "unix":
+	case "postgres", "postgresql", kinePostgresScheme, "http", "https", "unix":
 		return scheme, "", nil
 	}
 	return "", "", fmt.Errorf("%q has the scheme %q: %s", Redact(address), scheme, wantedMove)

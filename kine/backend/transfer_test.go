@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"iter"
@@ -80,6 +81,8 @@ func fill(t *testing.T, s kine.Store) {
 		{Type: kine.OpPut, Range: kine.Range{Start: "/registry/b"}, Value: []byte("2")},
 	}})
 	check(err)
+	_, err = s.Txn(ctx, kine.Txn{Success: []kine.Op{{Type: kine.OpPut, Range: kine.Range{Start: "/registry/a"}, Value: []byte("3")}}})
+	check(err)
 	_, _, err = s.Delete(ctx, "/registry/pods/07", 0)
 	check(err)
 }
@@ -108,6 +111,7 @@ func TestMoves(t *testing.T) {
 	}
 	sqlite, k3s, snapshot := file("sqlite"), file(kineScheme), file(snapshotScheme)
 	postgres := func(t *testing.T) string { return pg.Database(t) }
+	k3sPostgres := func(t *testing.T) string { return "kine-" + pg.Database(t) }
 	etcd := func(t *testing.T) string { return etcdtest.Start(t) }
 	for _, c := range []struct {
 		name string
@@ -119,6 +123,8 @@ func TestMoves(t *testing.T) {
 		{"sqlite to etcd and back", []func(*testing.T) string{sqlite, etcd, sqlite}, false},
 		{"postgres to etcd and back", []func(*testing.T) string{postgres, etcd, postgres}, false},
 		{"sqlite to k3s and back", []func(*testing.T) string{sqlite, k3s, sqlite}, false},
+		{"postgres to k3s' postgres and back", []func(*testing.T) string{postgres, k3sPostgres, postgres}, false},
+		{"sqlite to k3s' postgres to k3s' sqlite and back", []func(*testing.T) string{sqlite, k3sPostgres, k3s, sqlite}, false},
 		{"etcd to k3s to postgres", []func(*testing.T) string{etcd, k3s, postgres}, false},
 		{"sqlite to a snapshot and back", []func(*testing.T) string{sqlite, snapshot, sqlite}, true},
 		{"postgres to a snapshot to etcd", []func(*testing.T) string{postgres, snapshot, etcd}, false},
@@ -162,6 +168,38 @@ func TestMoves(t *testing.T) {
 				}
 			}
 			neverBack(t, s, seen)
+		})
+	}
+}
+
+// k3s' kine removes the row that a later one names as the one before it: no row of a move
+// may name another key's, as one of two keys of a transaction does when it has changed.
+func TestNoRowOfK3sNamesAnother(t *testing.T) {
+	from := "sqlite://" + filepath.Join(t.TempDir(), "from.db")
+	s, stop := open(t, from)
+	fill(t, s)
+	stop()
+	file, database := filepath.Join(t.TempDir(), "state.db"), pgtest.Start(t).Database(t)
+	for _, c := range []struct{ driver, name, address string }{
+		{"sqlite", file, kineScheme + "://" + file},
+		{"postgres", database, "kine-" + database},
+	} {
+		t.Run(c.driver, func(t *testing.T) {
+			if _, err := move(t, from, c.address, 100, nil); err != nil {
+				t.Fatal(err)
+			}
+			db, err := sql.Open(c.driver, c.name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			var rows, named int
+			if err := db.QueryRow("SELECT (SELECT count(*) FROM kine), (SELECT count(*) FROM kine a JOIN kine b ON a.prev_revision = b.id)").Scan(&rows, &named); err != nil {
+				t.Fatal(err)
+			}
+			if rows != 62 || named != 0 {
+				t.Errorf("of %d rows %d name another; want 62 and none", rows, named)
+			}
 		})
 	}
 }
@@ -211,6 +249,7 @@ func TestMoveGoesOn(t *testing.T) {
 		{"to postgres", pg.Database(t)},
 		{"to etcd", etcdtest.Start(t)},
 		{"to k3s", kineScheme + "://" + filepath.Join(t.TempDir(), "state.db")},
+		{"to k3s' postgres", "kine-" + pg.Database(t)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			from := "sqlite://" + filepath.Join(t.TempDir(), "from.db")
@@ -223,7 +262,7 @@ func TestMoveGoesOn(t *testing.T) {
 			if _, err := move(t, from, c.to, 1000, func(dst transfer.Target) transfer.Target { return &interrupted{dst, 2} }); err == nil {
 				t.Fatal("the move was not interrupted")
 			}
-			if !strings.HasPrefix(c.to, kineScheme) && !strings.HasPrefix(c.to, "http") {
+			if !strings.HasPrefix(c.to, "http") {
 				if _, err := Source(ctx, c.to, Options{}); err == nil {
 					t.Error("an unfinished target is taken for a store")
 				}

@@ -29,7 +29,20 @@ type source struct {
 
 // OpenSource opens a database to move its state elsewhere. It may be the one of
 // another kine.
-func OpenSource(ctx context.Context, url string) (_ transfer.Source, err error) {
+func OpenSource(ctx context.Context, url string) (transfer.Source, error) {
+	return openSource(ctx, url, func(s *source, own, foreign bool) (transfer.Source, error) {
+		switch {
+		case own:
+			return s, s.open(ctx)
+		case foreign:
+			return s.kine(ctx)
+		}
+		return nil, errors.New("the database holds neither skiff's tables nor those of k3s' kine: check the database and the search_path of the URL")
+	})
+}
+
+// openSource begins the transaction, and lets as say whose tables it reads.
+func openSource(ctx context.Context, url string, as func(s *source, own, foreign bool) (transfer.Source, error)) (_ transfer.Source, err error) {
 	s := &source{}
 	defer func() {
 		if err != nil {
@@ -46,14 +59,7 @@ func OpenSource(ctx context.Context, url string) (_ transfer.Source, err error) 
 	if err := s.tx.QueryRowContext(ctx, `SELECT to_regclass('skiff_schema') IS NOT NULL, to_regclass('kine') IS NOT NULL`).Scan(&own, &foreign); err != nil {
 		return nil, err
 	}
-	switch {
-	case own:
-		return s, s.open(ctx)
-	case foreign:
-		k := &kineSource{s}
-		return k, s.tx.QueryRowContext(ctx, `SELECT coalesce(max(id), 1) FROM kine`).Scan(&s.revision)
-	}
-	return nil, errors.New("the database holds neither skiff's tables nor those of k3s' kine: check the database and the search_path of the URL")
+	return as(s, own, foreign)
 }
 
 func openTransfer(url string) (*sql.DB, error) {
@@ -165,32 +171,4 @@ func leases(ctx context.Context, q querier, text string) ([]kine.Lease, error) {
 		out = append(out, l)
 	}
 	return out, nil
-}
-
-// kineSource is the database of k3s' kine: see the SQLite store for its layout.
-type kineSource struct{ *source }
-
-func (s *kineSource) Keys(ctx context.Context) iter.Seq2[kine.KeyValue, error] {
-	return each(ctx, s.tx, `SELECT k.name, k.id, coalesce(k.created, 0) <> 0, coalesce(k.create_revision, 0), coalesce(k.lease, 0), coalesce(k.value, '')
-		FROM kine k JOIN (SELECT max(id) AS id FROM kine GROUP BY name) n ON n.id = k.id
-		WHERE k.deleted = 0 AND k.name <> 'compact_rev_key' AND k.name NOT LIKE 'gap-%' ORDER BY k.name COLLATE "C"`,
-		func(rows *sql.Rows) (kine.KeyValue, error) {
-			kv := kine.KeyValue{Version: 1}
-			var created bool
-			if err := rows.Scan(&kv.Key, &kv.ModRevision, &created, &kv.CreateRevision, &kv.Lease, &kv.Value); err != nil {
-				return kv, err
-			}
-			if created || kv.CreateRevision == 0 {
-				kv.CreateRevision = kv.ModRevision
-			}
-			if kv.CreateRevision != kv.ModRevision {
-				kv.Version = 2
-			}
-			return kv, nil
-		})
-}
-
-// Leases are one for each time to live: its number is the lease's too.
-func (s *kineSource) Leases(ctx context.Context) ([]kine.Lease, error) {
-	return leases(ctx, s.tx, `SELECT DISTINCT lease, lease FROM kine WHERE lease > 0 AND deleted = 0`)
 }
