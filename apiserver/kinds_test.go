@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"maps"
@@ -390,4 +391,39 @@ func paths(gvr schema.GroupVersionResource, namespace string) string {
 		p += "/namespaces/" + namespace
 	}
 	return p + "/" + gvr.Resource
+}
+
+// TestUpdateWithoutVersion sends what PUT may and may not overwrite unseen.
+func TestUpdateWithoutVersion(t *testing.T) {
+	t.Parallel()
+	s := apiservertest.Start(t, func(c *apiserver.Config) { c.RuntimeConfig = map[string]bool{"api/all": true} })
+	const rule = `"metadata":{"name":"u"},"spec":{"taint":{"key":"k","effect":"NoSchedule"}}`
+	for _, tc := range []struct {
+		collection, object string
+		code               int
+		message            string
+	}{
+		{"/apis/policy/v1/namespaces/default/poddisruptionbudgets", `{"metadata":{"name":"u"}}`, 422,
+			`poddisruptionbudgets.policy "u" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for an update`},
+		{"/apis/coordination.k8s.io/v1/namespaces/default/leases", `{"metadata":{"name":"u"}}`, 422,
+			`leases.coordination.k8s.io "u" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for an update`},
+		{"/api/v1/namespaces/default/configmaps", `{"metadata":{"name":"u"}}`, 200, ""},
+		{"/apis/resource.k8s.io/v1/devicetaintrules", `{` + rule + `}`, 422,
+			`devicetaintrules.resource.k8s.io "u" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for an update`},
+		{"/apis/resource.k8s.io/v1beta2/devicetaintrules", `{` + rule + `}`, 200, ""},
+	} {
+		t.Run(tc.collection, func(t *testing.T) {
+			if a := s.Call(t, "POST", tc.collection, tc.object); a.Code != 201 && a.Code != 409 {
+				t.Fatalf("create: %d %s", a.Code, a.Body)
+			}
+			a := s.Call(t, "PUT", tc.collection+"/u", tc.object)
+			var st struct{ Message string }
+			if err := json.Unmarshal(a.Body, &st); err != nil {
+				t.Fatal(err)
+			}
+			if a.Code != tc.code || st.Message != tc.message {
+				t.Errorf("update: %d %s; want %d %q", a.Code, a.Body, tc.code, tc.message)
+			}
+		})
+	}
 }

@@ -218,7 +218,7 @@ func (a *API) changed(ctx context.Context, t *Target, s *resources.Strategy, c *
 func checkVersion(t *Target, s *resources.Strategy, m, old metav1.Object) error {
 	switch rv := m.GetResourceVersion(); {
 	case rv == "" || rv == "0":
-		if !s.AllowUnconditionalUpdate && !t.Resource.Strategy.AllowUnconditionalUpdate {
+		if !s.AllowUnconditionalUpdate && !t.Resource.Strategy.AllowUnconditionalUpdate && !t.Version.AllowUnconditionalUpdate {
 			// Upstream puts the resource where the kind belongs.
 			return apierrors.NewInvalid(schema.GroupKind{Group: t.Resource.Group, Kind: t.Resource.Plural}, t.Name, field.ErrorList{
 				field.Invalid(field.NewPath("metadata", "resourceVersion"), uint64(0), "must be specified for an update")})

@@ -60,7 +60,8 @@ func TestCreateOnUpdate(t *testing.T) {
 	if got.GetUID() == "" || len(got.GetManagedFields()) != 1 {
 		t.Errorf("metadata %v", got.Object["metadata"])
 	}
-	s.must(http.StatusOK, "PUT", lease, `{"metadata":{"name":"l"},"spec":{"holderIdentity":"you"}}`)
+	s.must(http.StatusUnprocessableEntity, "PUT", lease, `{"metadata":{"name":"l"},"spec":{"holderIdentity":"you"}}`)
+	s.must(http.StatusOK, "PUT", lease, fmt.Sprintf(`{"metadata":{"name":"l","resourceVersion":%q},"spec":{"holderIdentity":"you"}}`, got.GetResourceVersion()))
 }
 
 // Reads come from memory, which lags behind writes: an update that changes the

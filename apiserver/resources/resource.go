@@ -102,6 +102,9 @@ type Version struct {
 	OffByDefault bool
 	// Deprecated, when set, is the warning sent with each use.
 	Deprecated string
+	// AllowUnconditionalUpdate lets requests of this version do what the kind's
+	// newer ones refuse: see Strategy.
+	AllowUnconditionalUpdate bool
 	// Coerce brings an untyped object into the shape of its schema: it drops
 	// what the schema does not know, and tells the paths of it when track is set.
 	// stored says that the object comes from the store, where malformed metadata

@@ -2,9 +2,12 @@ package builtin_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"sigs.k8s.io/yaml"
 
 	"skiff/apiserver/resources/builtin"
@@ -117,13 +120,49 @@ func createErrors(t *testing.T, kind, text string) string {
 	return ""
 }
 
-// TestUnconditionalUpdates names kinds that PUT may, and may not, overwrite without
-// a resourceVersion.
-func TestUnconditionalUpdates(t *testing.T) {
-	want := map[string]bool{"Pod": true, "Job": true, "CronJob": true, "Deployment": true, "CSIDriver": false, "VolumeAttachment": false, "CustomResourceDefinition": false}
+// TestUpdateLeave names every kind that PUT may not overwrite without a
+// resourceVersion, and every kind that PUT may make.
+func TestUpdateLeave(t *testing.T) {
+	wantConditional := []string{
+		"policy/PodDisruptionBudget",
+		"storage.k8s.io/VolumeAttachment", "storage.k8s.io/CSINode", "storage.k8s.io/CSIDriver", "storage.k8s.io/CSIStorageCapacity",
+		"coordination.k8s.io/Lease", "coordination.k8s.io/LeaseCandidate",
+		"node.k8s.io/RuntimeClass",
+		"certificates.k8s.io/ClusterTrustBundle", "certificates.k8s.io/PodCertificateRequest",
+		"admissionregistration.k8s.io/MutatingWebhookConfiguration", "admissionregistration.k8s.io/ValidatingWebhookConfiguration",
+		"admissionregistration.k8s.io/MutatingAdmissionPolicy", "admissionregistration.k8s.io/MutatingAdmissionPolicyBinding",
+		"admissionregistration.k8s.io/ValidatingAdmissionPolicy", "admissionregistration.k8s.io/ValidatingAdmissionPolicyBinding",
+		"apiextensions.k8s.io/CustomResourceDefinition", "apiregistration.k8s.io/APIService",
+		"resource.k8s.io/DeviceTaintRule", "resource.k8s.io/ResourcePoolStatusRequest",
+		"internal.apiserver.k8s.io/StorageVersion", "storagemigration.k8s.io/StorageVersionMigration",
+	}
+	wantMade := []string{
+		"/Endpoints", "/Event", "/LimitRange", "/Service", "events.k8s.io/Event",
+		"rbac.authorization.k8s.io/ClusterRole", "rbac.authorization.k8s.io/ClusterRoleBinding", "rbac.authorization.k8s.io/Role", "rbac.authorization.k8s.io/RoleBinding",
+		"coordination.k8s.io/Lease", "coordination.k8s.io/LeaseCandidate", "node.k8s.io/RuntimeClass",
+	}
+	var conditional, made []string
 	for _, r := range builtin.Resources() {
-		if allowed, listed := want[r.Kind]; listed && r.Strategy.AllowUnconditionalUpdate != allowed {
-			t.Errorf("%s may be updated without a version: %v, want %v", r.Kind, !allowed, allowed)
+		if !slices.Contains(r.Verbs, "update") {
+			continue
 		}
+		name := r.Group + "/" + r.Kind
+		if !r.Strategy.AllowUnconditionalUpdate {
+			conditional = append(conditional, name)
+		}
+		if r.Strategy.AllowCreateOnUpdate {
+			made = append(made, name)
+		}
+		for sub, s := range r.Subresources {
+			if s.Strategy != nil && s.Strategy.AllowUnconditionalUpdate && !r.Strategy.AllowUnconditionalUpdate {
+				t.Errorf("%s/%s may be updated without a version, and its kind may not", name, sub)
+			}
+		}
+	}
+	if diff := cmp.Diff(wantConditional, conditional, cmpopts.SortSlices(strings.Compare)); diff != "" {
+		t.Errorf("kinds whose updates must name a resourceVersion (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(wantMade, made, cmpopts.SortSlices(strings.Compare)); diff != "" {
+		t.Errorf("kinds that an update makes (-want +got):\n%s", diff)
 	}
 }

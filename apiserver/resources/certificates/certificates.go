@@ -32,6 +32,7 @@ func requests() resources.Resource {
 	r.Columns = table.Columns(table.Name(), table.Age(), table.Text("SignerName", "Who is to sign."), table.Text("Requestor", "Who asks."),
 		table.Text("RequestedDuration", "How long the certificate is to live."), table.Text("Condition", "What became of the request."))
 	main, status := resources.SpecStatus(resources.TypedStrategy[csr, *csr]{
+		AllowUnconditionalUpdate: true,
 		PrepareForCreate: func(ctx context.Context, o *csr) {
 			if u := request.UserFrom(ctx); u != nil {
 				o.Spec.Username, o.Spec.UID, o.Spec.Groups = u.GetName(), u.GetUID(), u.GetGroups()
@@ -65,7 +66,7 @@ func requests() resources.Resource {
 	}
 	status.ValidateUpdate = validateStatusChange
 	approval := resources.TypedStrategy[csr, *csr]{
-		AllowUnconditionalUpdate: true, ResetFields: []string{"spec"}, ValidateUpdate: validateApproval,
+		ResetFields: []string{"spec"}, ValidateUpdate: validateApproval,
 		PrepareForUpdate: func(_ context.Context, o, old *csr) {
 			conditions := o.Status.Conditions
 			o.Spec, o.Status = old.Spec, old.Status

@@ -28,7 +28,6 @@ func bundles() resources.Resource {
 	return resources.Declare(resources.Spec[bundle, *bundle]{
 		Resource: r,
 		Strategy: resources.TypedStrategy[bundle, *bundle]{
-			AllowUnconditionalUpdate: true,
 			// The exact rule depends on the signer: see validateBundle.
 			NameValidation: func(name string, prefix bool) []string {
 				return apivalidation.NameIsDNSSubdomain(name[strings.LastIndexByte(name, ':')+1:], prefix)

@@ -18,7 +18,7 @@ func taintRules() resources.Resource {
 	type rule = v1.DeviceTaintRule
 	r := resources.Kind(v1.GroupName, "DeviceTaintRule", "devicetaintrules", false)
 	r.Versions = append([]resources.Version{resources.HubVersion("v1", resources.Empty[v1.DeviceTaintRuleList], defaultTaintRule)}, taintRuleVersions(defaultTaintRule)...)
-	main, view := resources.SpecStatus(resources.Checked(resources.TypedStrategy[rule, *rule]{Generation: true, AllowUnconditionalUpdate: true}, validateTaintRule),
+	main, view := resources.SpecStatus(resources.Checked(resources.TypedStrategy[rule, *rule]{Generation: true}, validateTaintRule),
 		func(o *rule) *v1.DeviceTaintRuleSpec { return &o.Spec }, func(o *rule) *v1.DeviceTaintRuleStatus { return &o.Status })
 	view.ValidateUpdate = func(_ context.Context, o, _ *rule) field.ErrorList {
 		return resources.ValidConditions(o.Status.Conditions)

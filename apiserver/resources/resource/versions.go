@@ -26,10 +26,14 @@ func classVersions(def func(*v1.DeviceClass)) []resources.Version {
 }
 
 func taintRuleVersions(def func(*v1.DeviceTaintRule)) []resources.Version {
-	return []resources.Version{
+	versions := []resources.Version{
 		convert.Same[beta2.DeviceTaintRule, v1.DeviceTaintRule](gvk("v1beta2", "DeviceTaintRule"), "v1", resources.Empty[beta2.DeviceTaintRuleList], def),
 		convert.Same[alpha.DeviceTaintRule, v1.DeviceTaintRule](gvk("v1alpha3", "DeviceTaintRule"), "v1", resources.Empty[alpha.DeviceTaintRuleList], def),
 	}
+	for i := range versions {
+		versions[i].AllowUnconditionalUpdate = true
+	}
+	return versions
 }
 
 func claimVersions() []resources.Version {

@@ -175,7 +175,7 @@ func csiStorageCapacities() resources.Resource {
 	r.ListKind = "CSIStorageCapacityList"
 	return resources.Declare(resources.Spec[storagev1.CSIStorageCapacity, *storagev1.CSIStorageCapacity]{
 		Resource: r,
-		Strategy: resources.TypedStrategy[storagev1.CSIStorageCapacity, *storagev1.CSIStorageCapacity]{AllowUnconditionalUpdate: true, Validate: validateCapacity, ValidateUpdate: updateCapacity},
+		Strategy: resources.TypedStrategy[storagev1.CSIStorageCapacity, *storagev1.CSIStorageCapacity]{Validate: validateCapacity, ValidateUpdate: updateCapacity},
 		Row: func(o *storagev1.CSIStorageCapacity) []any {
 			capacity := "<unset>"
 			if o.Capacity != nil {
