@@ -14,21 +14,20 @@ import (
 
 // Events are the events of the core group.
 func Events() resources.Resource {
+	return resources.Declare(EventSpec(resources.TypedStrategy[corev1.Event, *corev1.Event]{
+		Validate: ValidateEvent, ValidateUpdate: validateEventUpdate,
+		NameValidation: anyName,
+	}))
+}
+
+// EventSpec is the events of either group: rules is what a group holds them to.
+func EventSpec(rules resources.TypedStrategy[corev1.Event, *corev1.Event]) resources.Spec[corev1.Event, *corev1.Event] {
 	r := namespaced("Event", "events", "ev")
 	r.Versions = v1[corev1.Event](func() runtime.Object { return &corev1.EventList{} }, nil)
 	r.NoWindow = true
 	r.Columns = EventColumns()
-	return resources.Declare(resources.Spec[corev1.Event, *corev1.Event]{
-		Resource: r,
-		Strategy: resources.TypedStrategy[corev1.Event, *corev1.Event]{
-			AllowCreateOnUpdate:      true,
-			AllowUnconditionalUpdate: true,
-			Validate:                 ValidateEvent, ValidateUpdate: ValidateEventUpdate,
-			NameValidation: anyName,
-		},
-		SelectableFields: EventFields(),
-		Row:              EventRow,
-	})
+	rules.AllowCreateOnUpdate, rules.AllowUnconditionalUpdate = true, true
+	return resources.Spec[corev1.Event, *corev1.Event]{Resource: r, Strategy: rules, SelectableFields: EventFields(), Row: EventRow}
 }
 
 // anyName leaves an event's name unrestricted.

@@ -16,14 +16,14 @@ import (
 
 // Resources are the kinds of the group.
 func Resources() []resources.Resource {
-	r := core.Events()
-	r.Group = eventsv1.GroupName
-	r.SharesStoreWith = schema.GroupResource{Resource: "events"}
-	r.Versions = []resources.Version{{
+	s := core.EventSpec(resources.TypedStrategy[corev1.Event, *corev1.Event]{Validate: validate, ValidateUpdate: validateUpdate})
+	s.Group = eventsv1.GroupName
+	s.SharesStoreWith = schema.GroupResource{Resource: "events"}
+	s.Versions = []resources.Version{{
 		Name: "v1", New: resources.Empty[eventsv1.Event], NewList: resources.Empty[eventsv1.EventList],
 		ToHub: toCore, FromHub: fromCore, FieldLabels: fieldLabels(),
 	}}
-	return []resources.Resource{r}
+	return []resources.Resource{resources.Declare(s)}
 }
 
 // fieldLabels are this group's names of core's fields.
