@@ -35,8 +35,13 @@ import (
 	"skiff/apiserver/webhookclient"
 )
 
-// maxBatch is how many definitions are decided on before the outcome is published.
-const maxBatch = 100
+const (
+	// maxBatch is how many definitions are decided on before the outcome is published.
+	maxBatch = 100
+	// writers is how many statuses are stored at once: the store commits together
+	// what comes together.
+	writers = 16
+)
 
 // Config of a Controller.
 type Config struct {
@@ -62,9 +67,11 @@ type Controller struct {
 	cleanups workqueue.TypedRateLimitingInterface[string]
 	synced   chan struct{}
 
-	// recent are definitions as this controller wrote them last, for as long as
-	// the informer is behind. Only the deciding goroutine looks at it.
-	recent map[string]*v1.CustomResourceDefinition
+	// recent are definitions as this controller decided them last, for as long as
+	// the informer is behind; unwritten those of them that are not stored yet. Only
+	// the deciding goroutine looks at them.
+	recent    map[string]*v1.CustomResourceDefinition
+	unwritten map[string]bool
 
 	mu     sync.Mutex
 	served map[string]*served // by the definition's name
@@ -91,7 +98,7 @@ func New(c Config) (*Controller, error) {
 		cfg: c, informer: inf, lister: crdlisters.NewCustomResourceDefinitionLister(inf.GetIndexer()),
 		queue:    workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](20*time.Millisecond, time.Minute)),
 		cleanups: workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](200*time.Millisecond, time.Minute)),
-		synced:   make(chan struct{}), recent: map[string]*v1.CustomResourceDefinition{}, served: map[string]*served{},
+		synced:   make(chan struct{}), recent: map[string]*v1.CustomResourceDefinition{}, unwritten: map[string]bool{}, served: map[string]*served{},
 	}
 	if err := inf.SetTransform(k.lean); err != nil {
 		return nil, err
@@ -189,13 +196,13 @@ func (c *Controller) decide(ctx context.Context) {
 	}
 }
 
-// batch settles definitions, publishes what changed, and then says of the new ones
-// that they are established: who sees that finds them in discovery.
+// batch settles definitions, publishes what changed, and then stores what was
+// decided: who sees that a definition is established finds it in discovery.
 func (c *Controller) batch(ctx context.Context, names []string) map[string]error {
 	errs := make(map[string]error, len(names))
 	published := true
 	for _, name := range names {
-		changed, err := c.settle(ctx, name)
+		changed, err := c.settle(name)
 		errs[name] = err
 		if changed {
 			published = false
@@ -204,26 +211,51 @@ func (c *Controller) batch(ctx context.Context, names []string) map[string]error
 	if !published {
 		c.cfg.OnChange()
 	}
+	var decided []*v1.CustomResourceDefinition
 	for _, name := range names {
 		if errs[name] == nil {
-			errs[name] = c.establish(ctx, name)
+			c.establish(name)
+		}
+		if c.unwritten[name] {
+			decided = append(decided, c.recent[name])
+		}
+	}
+	for i, err := range c.write(ctx, decided) {
+		if err != nil {
+			errs[decided[i].Name] = err
+		}
+	}
+	for _, name := range names {
+		if crd := c.get(name); crd != nil && !crd.DeletionTimestamp.IsZero() && apihelpers.CRDHasFinalizer(crd, v1.CustomResourceCleanupFinalizer) {
+			c.cleanups.Add(name)
 		}
 	}
 	return errs
+}
+
+// keep is a status that is decided, and stored at the batch's end.
+func (c *Controller) keep(crd *v1.CustomResourceDefinition) {
+	c.recent[crd.Name], c.unwritten[crd.Name] = crd, true
+}
+
+// forget leaves a definition to what the informer tells of it.
+func (c *Controller) forget(name string) {
+	delete(c.recent, name)
+	delete(c.unwritten, name)
 }
 
 // get is a definition, as new as this controller knows it; nil when it is gone.
 func (c *Controller) get(name string) *v1.CustomResourceDefinition {
 	crd, err := c.lister.Get(name)
 	if err != nil {
-		delete(c.recent, name)
+		c.forget(name)
 		return nil
 	}
 	if own := c.recent[name]; own != nil {
-		if own.UID == crd.UID && newer(own.ResourceVersion, crd.ResourceVersion) {
+		if own.UID == crd.UID && (newer(own.ResourceVersion, crd.ResourceVersion) || c.unwritten[name] && own.ResourceVersion == crd.ResourceVersion) {
 			return own
 		}
-		delete(c.recent, name)
+		c.forget(name)
 	}
 	return crd
 }
@@ -258,7 +290,7 @@ func (c *Controller) group(group string) []*v1.CustomResourceDefinition {
 
 // settle gives a definition its names and installs it. It tells whether what is
 // served changed.
-func (c *Controller) settle(ctx context.Context, name string) (changed bool, err error) {
+func (c *Controller) settle(name string) (changed bool, err error) {
 	crd := c.get(name)
 	if crd == nil {
 		gone := c.remove(name)
@@ -270,15 +302,11 @@ func (c *Controller) settle(ctx context.Context, name string) (changed bool, err
 	next := withOwnStatus(crd)
 	differs, renamed := settle(next, func() claimed { return claimedIn(crd.Spec.Group, c.group(crd.Spec.Group)) })
 	if differs {
-		if crd, err = c.write(ctx, next); crd == nil || err != nil {
-			return false, err
-		}
+		c.keep(next)
+		crd = next
 		if renamed {
 			c.lookAgain(crd.Spec.Group, name)
 		}
-	}
-	if !crd.DeletionTimestamp.IsZero() && apihelpers.CRDHasFinalizer(crd, v1.CustomResourceCleanupFinalizer) {
-		c.cleanups.Add(name)
 	}
 	if !apihelpers.IsCRDConditionTrue(crd, v1.NamesAccepted) && !apihelpers.IsCRDConditionTrue(crd, v1.Established) {
 		return c.remove(name), nil
@@ -294,38 +322,50 @@ func (c *Controller) lookAgain(group, but string) {
 	}
 }
 
-// write stores a definition's status. It returns nil where the definition has
-// changed or gone meanwhile: the informer tells of that.
-func (c *Controller) write(ctx context.Context, crd *v1.CustomResourceDefinition) (*v1.CustomResourceDefinition, error) {
-	out, err := c.cfg.Client.ApiextensionsV1().CustomResourceDefinitions().UpdateStatus(ctx, crd, metav1.UpdateOptions{})
-	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-		return nil, nil
+// write stores the statuses of definitions, and tells what became of each. Where a
+// definition has changed or gone meanwhile, nothing is written: the informer tells
+// of that.
+func (c *Controller) write(ctx context.Context, decided []*v1.CustomResourceDefinition) []error {
+	errs := make([]error, len(decided))
+	stored := make([]*v1.CustomResourceDefinition, len(decided))
+	client := c.cfg.Client.ApiextensionsV1().CustomResourceDefinitions()
+	workqueue.ParallelizeUntil(ctx, writers, len(decided), func(i int) {
+		out, err := client.UpdateStatus(ctx, decided[i], metav1.UpdateOptions{})
+		switch {
+		case err == nil:
+			stored[i] = out
+		case !apierrors.IsNotFound(err) && !apierrors.IsConflict(err):
+			errs[i] = err
+		}
+	})
+	for i, crd := range decided {
+		c.forget(crd.Name)
+		out := stored[i]
+		if out == nil {
+			continue
+		}
+		if out.Generation == crd.Generation {
+			out.Spec = crd.Spec
+		}
+		out.ManagedFields = nil
+		c.recent[out.Name] = out
 	}
-	if err != nil {
-		return nil, err
-	}
-	if out.Generation == crd.Generation {
-		out.Spec = crd.Spec
-	}
-	out.ManagedFields = nil
-	c.recent[out.Name] = out
-	return out, nil
+	return errs
 }
 
 // establish says of an installed definition that it is.
-func (c *Controller) establish(ctx context.Context, name string) error {
+func (c *Controller) establish(name string) {
 	crd := c.get(name)
 	if crd == nil || !apihelpers.IsCRDConditionTrue(crd, v1.NamesAccepted) || apihelpers.IsCRDConditionTrue(crd, v1.Established) || !c.serves(name) {
-		return nil
+		return
 	}
-	next := withOwnStatus(crd)
 	cond := establishment(crd)
 	if apihelpers.IsCRDConditionEquivalent(&cond, apihelpers.FindCRDCondition(crd, v1.Established)) {
-		return nil
+		return
 	}
+	next := withOwnStatus(crd)
 	apihelpers.SetCRDCondition(next, cond)
-	_, err := c.write(ctx, next)
-	return err
+	c.keep(next)
 }
 
 func (c *Controller) serves(name string) bool {
