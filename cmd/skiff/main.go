@@ -5,14 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"k8s.io/klog/v2"
 
 	"skiff/cluster/logging"
 )
@@ -36,16 +34,10 @@ func root() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		PersistentPreRunE: func(*cobra.Command, []string) error {
-			h, err := logging.Handler(os.Stderr, format, verbosity)
-			if err != nil {
-				return err
-			}
-			slog.SetDefault(slog.New(h))
-			klog.SetSlogLogger(slog.New(h))
-			return nil
+			return logging.Set(os.Stderr, format, verbosity)
 		},
 	}
-	cmd.PersistentFlags().IntVarP(&verbosity, "v", "v", 0, "how much is logged: 0 is what an operator needs, 4 is for debugging")
+	cmd.PersistentFlags().IntVarP(&verbosity, "v", "v", 0, "how much is logged: 0 is what an operator needs, 4 is for debugging, 6 has every request; what requests say is never logged")
 	cmd.PersistentFlags().StringVar(&format, "logging-format", format, "how it is logged: text or json")
 	cmd.AddCommand(
 		upCommand(),
