@@ -32,7 +32,7 @@ build: $(SHIM) ## build bin/skiff
 	$(GO) build -ldflags '$(LDFLAGS)' -o bin/skiff ./cmd/skiff
 
 $(SHIM): $(SHIM_SOURCES)
-	CGO_ENABLED=1 $(GO) build -tags 'seccomp osusergo netgo' -ldflags '-s -w -linkmode external -extldflags -static' -o bin/shim ./kubelet/cri/shim
+	CGO_ENABLED=1 GOEXPERIMENT=jsonv2 $(GO) build -tags 'seccomp osusergo netgo' -ldflags '-s -w -linkmode external -extldflags -static' -o bin/shim ./kubelet/cri/shim
 	zstd --ultra -22 -q -f bin/shim -o $@
 
 deps: ## install the Debian packages that the shim and the tests need

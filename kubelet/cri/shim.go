@@ -70,11 +70,12 @@ func (s *shims) start(ctx context.Context, dir string, sb shimapi.Sandbox) error
 		return err
 	}
 	defer ready.Close()
+	// One processor and one arena of malloc: a shim's memory counts once per pod.
 	cmd := &exec.Cmd{
 		Path:       path,
 		Args:       []string{"skiff-shim", "pod"},
 		Dir:        dir,
-		Env:        []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "GOMAXPROCS=1"},
+		Env:        []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "GOMAXPROCS=1", "MALLOC_ARENA_MAX=1"},
 		Stdout:     log,
 		Stderr:     log,
 		ExtraFiles: []*os.File{theirs},

@@ -79,6 +79,7 @@ func (p *pod) start(id string, req *shimapi.Start) *shimapi.Reply {
 	p.inFlight[id] = struct{}{}
 	p.mu.Unlock()
 
+	defer p.settle()
 	c, wait, err := p.run(id, req)
 
 	p.mu.Lock()

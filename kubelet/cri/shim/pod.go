@@ -26,12 +26,12 @@ type pod struct {
 	reaper   *reaper
 	listener *net.UnixListener
 	ending   atomic.Bool
-	tidy     *time.Timer
 
 	mu         sync.Mutex
 	containers map[string]*container // guarded by mu
 	watchers   map[*watcher]struct{} // guarded by mu
 	inFlight   map[string]struct{}   // ids being started; guarded by mu
+	tidy       *time.Timer           // runs giveBack; nil before a container was started; guarded by mu
 }
 
 // watcher is a connection that is told of exits.
@@ -47,7 +47,7 @@ func newPod(sb shimapi.Sandbox) *pod {
 	if err != nil {
 		root = "."
 	}
-	p := &pod{
+	return &pod{
 		sandbox:    sb,
 		root:       root,
 		reaper:     newReaper(),
@@ -55,8 +55,6 @@ func newPod(sb shimapi.Sandbox) *pod {
 		watchers:   make(map[*watcher]struct{}),
 		inFlight:   make(map[string]struct{}),
 	}
-	p.tidy = time.AfterFunc(time.Second, giveBack)
-	return p
 }
 
 const (
@@ -71,8 +69,19 @@ func giveBack() {
 	debug.FreeOSMemory()
 }
 
-// settle gives memory back to the system a moment after work was done.
-func (p *pod) settle() { p.tidy.Reset(500 * time.Millisecond) }
+// settle gives memory back to the system a moment after a container has started
+// or ended. What else a shim does leaves little, and each collection costs more
+// for its own tables than that is.
+func (p *pod) settle() {
+	const quiet = 500 * time.Millisecond
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.tidy == nil {
+		p.tidy = time.AfterFunc(quiet, giveBack)
+		return
+	}
+	p.tidy.Reset(quiet)
+}
 
 func (p *pod) listen() error {
 	// The path is relative: an absolute one may be longer than an address can be.

@@ -16,7 +16,6 @@ import (
 // answer serves the one request of a connection.
 func (p *pod) answer(conn *net.UnixConn) {
 	defer conn.Close()
-	defer p.settle()
 	var req shimapi.Request
 	files, err := shimapi.ReadFrame(conn, &req, 3)
 	if err != nil {

@@ -2,9 +2,10 @@
 // memory file, which no process can change, not even a container's init that
 // is run from it.
 //
-// The shim is built into the folder files of this package before skiff is:
+// The shim is built into the folder files of this package before skiff is, with the
+// JSON package that keeps less for the types of a container's configuration:
 //
-//	CGO_ENABLED=1 go build -tags 'seccomp osusergo netgo' \
+//	CGO_ENABLED=1 GOEXPERIMENT=jsonv2 go build -tags 'seccomp osusergo netgo' \
 //	  -ldflags '-s -w -linkmode external -extldflags -static' \
 //	  -o bin/shim ./kubelet/cri/shim
 //	zstd --ultra -22 bin/shim -o kubelet/cri/shimbin/files/shim.zst
