@@ -160,7 +160,11 @@ func (k *Kubelet) measure() error {
 	if k.allocatable, err = nodestatus.Allocatable(k.capacity, []map[string]string{c.SystemReserved, c.KubeReserved}, c.EvictionHard); err != nil {
 		return err
 	}
-	k.settings = resources.Settings{MemoryCapacity: k.machine.Memory, CFSQuota: *c.CPUCFSQuota, CFSPeriod: c.CPUCFSQuotaPeriod.Duration}
+	swap, err := swapOf(c, k.machine.Swap)
+	if err != nil {
+		return err
+	}
+	k.settings = resources.Settings{MemoryCapacity: k.machine.Memory, CFSQuota: *c.CPUCFSQuota, CFSPeriod: c.CPUCFSQuotaPeriod.Duration, Swap: swap}
 	if !k.cfg.DisableCgroups && *c.CgroupsPerQOS {
 		k.cgroups, err = cgroups.New(cgroups.Config{Root: k.cfg.Paths.CgroupRoot, Settings: k.settings, PidsLimit: *c.PodPidsLimit})
 	}

@@ -126,7 +126,10 @@ func (k *Kubelet) resize(ctx context.Context, pod *v1.Pod, state *podstate.Pod) 
 				want.CpuQuota = -1
 			}
 			if want.MemoryLimitInBytes == 0 {
-				want.MemoryLimitInBytes, want.MemorySwapLimitInBytes = -1, -1
+				want.MemoryLimitInBytes = -1
+				if k.settings.Swap.WithMemory() {
+					want.MemorySwapLimitInBytes = -1
+				}
 			}
 			if err := k.manager.UpdateResources(ctx, st.ID, want); err != nil {
 				errs = append(errs, fmt.Errorf("resize container %s: %w", c.Name, err))

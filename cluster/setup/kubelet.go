@@ -31,6 +31,9 @@ func kubeletConfigDoc(cluster *config.Cluster, given []byte) ([]byte, error) {
 	setMissing(doc, "rotateCertificates", true)
 	setMissing(doc, "serverTLSBootstrap", true)
 	setMissing(doc, "cgroupDriver", "cgroupfs")
+	// A machine with swap is a node as well: its pods have none of it, unless
+	// memorySwap says so.
+	setMissing(doc, "failSwapOn", false)
 	// Of today's disks the kubelet's own 10 and 15 percent are tens of GiB: a
 	// machine with much else on it would lose its pods.
 	setMissing(doc, "evictionHard", map[string]any{

@@ -18,6 +18,8 @@ func TestKubeletConfigDoc(t *testing.T) {
 	}{
 		{"the cluster's DNS", "", "clusterDNS", []any{"10.96.0.10"}},
 		{"what was given stays", "clusterDomain: a.b", "clusterDomain", "a.b"},
+		{"a machine with swap", "", "failSwapOn", false},
+		{"a machine that is to have none", "failSwapOn: true", "failSwapOn", true},
 		{"thresholds that fit big disks", "", "evictionHard", map[string]any{
 			"memory.available": "100Mi", "nodefs.available": "5%", "nodefs.inodesFree": "5%", "imagefs.available": "5%", "imagefs.inodesFree": "5%"}},
 		{"thresholds that were given", "evictionHard: {nodefs.available: 20%}", "evictionHard", map[string]any{"nodefs.available": "20%"}},

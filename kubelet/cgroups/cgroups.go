@@ -31,6 +31,8 @@ type Config struct {
 	PidsLimit int64
 }
 
+const defaultMount = "/sys/fs/cgroup"
+
 // Manager makes, limits and removes cgroups.
 type Manager struct {
 	cfg     Config
@@ -42,7 +44,7 @@ type Manager struct {
 // New finds out which kind of cgroups the machine has.
 func New(cfg Config) (*Manager, error) {
 	if cfg.Mount == "" {
-		cfg.Mount = "/sys/fs/cgroup"
+		cfg.Mount = defaultMount
 	}
 	if !strings.HasPrefix(cfg.Root, "/") {
 		return nil, fmt.Errorf("cgroups: Root %q: want an absolute cgroup path", cfg.Root)

@@ -13,6 +13,12 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
+// What memorySwap.swapBehavior can be; an empty one is NoSwap.
+const (
+	NoSwap      = "NoSwap"
+	LimitedSwap = "LimitedSwap"
+)
+
 // Load reads the file, lays the *.conf files of the drop-in folder over it in
 // the order of their names and the fields of over on top, fills in defaults and
 // checks the result. Each may be empty.
@@ -140,6 +146,9 @@ func Validate(c *kubeletv1beta1.KubeletConfiguration) error {
 	}
 	if c.ShutdownGracePeriodCriticalPods.Duration > c.ShutdownGracePeriod.Duration {
 		bad("shutdownGracePeriodCriticalPods %v must be <= shutdownGracePeriod %v", c.ShutdownGracePeriodCriticalPods.Duration, c.ShutdownGracePeriod.Duration)
+	}
+	if b := c.MemorySwap.SwapBehavior; b != "" && b != NoSwap && b != LimitedSwap {
+		bad("memorySwap.swapBehavior %q must be one of: \"\", %q or %q", b, LimitedSwap, NoSwap)
 	}
 	for _, v := range c.EnforceNodeAllocatable {
 		if !slices.Contains([]string{"pods", "system-reserved", "kube-reserved", "none"}, v) {

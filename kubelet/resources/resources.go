@@ -127,6 +127,7 @@ type Settings struct {
 	MemoryCapacity int64
 	CFSQuota       bool
 	CFSPeriod      time.Duration
+	Swap           Swap
 }
 
 // Linux are the CRI resources of a container.
@@ -153,8 +154,7 @@ func Linux(pod *v1.Pod, c *v1.Container, s Settings) *runtimeapi.LinuxContainerR
 	if out.MemoryLimitInBytes == 0 && pod.Spec.Resources != nil {
 		out.MemoryLimitInBytes = pod.Spec.Resources.Limits.Memory().Value()
 	}
-	// Containers get no swap beyond their memory.
-	out.MemorySwapLimitInBytes = out.MemoryLimitInBytes
+	s.Swap.limit(out, pod, c, s.MemoryCapacity)
 	for name, q := range lim {
 		if size, ok := hugePageSize(name); ok {
 			out.HugepageLimits = append(out.HugepageLimits, &runtimeapi.HugepageLimit{PageSize: size, Limit: uint64(q.Value())})

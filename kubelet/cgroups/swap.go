@@ -1,0 +1,24 @@
+package cgroups
+
+import (
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// SwapLimits tells whether the hierarchy mounted at mount, or where it usually
+// is, has cgroup v2, and whether its kernel limits swap.
+func SwapLimits(mount string) (unified, accounted bool) {
+	if mount == "" {
+		mount = defaultMount
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(mount, &st); err == nil && st.Type == unix.CGROUP2_SUPER_MAGIC {
+		// The root has no limits; who runs this has a cgroup, or made some.
+		found, err := filepath.Glob(filepath.Join(mount, "*", "memory.swap.max"))
+		return true, err == nil && len(found) > 0
+	}
+	_, err := os.Stat(filepath.Join(mount, "memory", "memory.memsw.limit_in_bytes"))
+	return false, err == nil
+}
