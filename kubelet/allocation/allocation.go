@@ -21,12 +21,19 @@ import (
 // file is where a pod's folder has its resources.
 const file = "resources"
 
-// Resources are those of containers, by name.
+// Resources are those of containers, by name, and of the pod as a whole, where it
+// has any, under wholePod.
 type Resources map[string]v1.ResourceRequirements
+
+// wholePod can be no container's name.
+const wholePod = ""
 
 // Of are the resources that a pod's spec asks for.
 func Of(pod *v1.Pod) Resources {
 	out := Resources{}
+	if pod.Spec.Resources != nil {
+		out[wholePod] = *pod.Spec.Resources.DeepCopy()
+	}
 	for _, list := range [][]v1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
 		for i := range list {
 			out[list[i].Name] = *list[i].Resources.DeepCopy()
@@ -43,6 +50,9 @@ func Same(a, b Resources) bool {
 // In is the pod with these resources in place of those that it asks for.
 func (r Resources) In(pod *v1.Pod) *v1.Pod {
 	out := pod.DeepCopy()
+	if given, ok := r[wholePod]; ok {
+		out.Spec.Resources = given.DeepCopy()
+	}
 	for _, list := range [][]v1.Container{out.Spec.InitContainers, out.Spec.Containers} {
 		for i := range list {
 			if given, ok := r[list[i].Name]; ok {

@@ -61,6 +61,29 @@ func TestStore(t *testing.T) {
 	}
 }
 
+// What a pod has as a whole is given as its containers' resources are.
+func TestStoreWholePod(t *testing.T) {
+	root := t.TempDir()
+	dir := func(types.UID) string { return root }
+	before, after := amounts("1", "1Gi"), amounts("2", "1Gi")
+	asks := pod(v1.ResourceRequirements{})
+	asks.Spec.Resources = &before
+	if err := New(dir).Give("u", Of(asks)); err != nil {
+		t.Fatal(err)
+	}
+	given, known := New(dir).Given("u")
+	asks.Spec.Resources = &after
+	if !known || Same(given, Of(asks)) {
+		t.Fatalf("a later kubelet takes %v for all that the pod asks for", given)
+	}
+	if got := given.In(asks).Spec.Resources.Requests.Cpu().Value(); got != 1 {
+		t.Errorf("the pod has %d CPUs, want the 1 that it was given", got)
+	}
+	if got := asks.Spec.Resources.Requests.Cpu().Value(); got != 2 {
+		t.Errorf("the pod itself was changed to %d CPUs", got)
+	}
+}
+
 // A record that cannot be read is as none: the pod has what it asks for.
 func TestStoreTorn(t *testing.T) {
 	root := t.TempDir()
