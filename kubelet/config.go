@@ -63,7 +63,8 @@ type Config struct {
 	// CredentialProviders is a CredentialProviderConfig, whose programs are in
 	// CredentialPlugins; empty for none.
 	CredentialProviders, CredentialPlugins string
-	// OnNode is told of every version of the node's object, for its pod CIDRs.
+	// OnNode is told of every version of the node's object, for its addresses and
+	// pod CIDRs. It must not change it.
 	OnNode func(*v1.Node)
 	// Version is the kubelet's version, v1.37.2.
 	Version string

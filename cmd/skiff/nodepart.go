@@ -64,7 +64,8 @@ func nodeParts(l layout.Layout, c *node.Config, flags *kubeletFlags, api *rest.C
 	if err != nil {
 		return nil, err
 	}
-	serving, err := servingCertificate(l, c, conf, kube)
+	addresses := newNodeAddresses(texts(ips))
+	serving, err := servingCertificate(l, c, conf, kube, addresses)
 	if err != nil {
 		return nil, err
 	}
@@ -74,6 +75,7 @@ func nodeParts(l layout.Layout, c *node.Config, flags *kubeletFlags, api *rest.C
 			Manifests: l.Manifests(), CgroupRoot: l.CgroupRoot()},
 		Kubelet: conf, Taints: append(slices.Clone(c.Registration.Taints), flags.taints...), NodeLabels: flags.labels, Version: version.Version,
 		GetCertificate: serving.get, CredentialFiles: credentialFiles(l), CredentialProviders: flags.providers, CredentialPlugins: flags.plugins,
+		OnNode: addresses.set,
 	}
 	proxyConfig, err := proxy.Config{
 		Client: kube, NodeName: c.Name, Mode: proxy.Mode(c.ProxyMode), ClusterCIDRs: podCIDRs, IPv4: v4, IPv6: v6, NodeIPs: ips,

@@ -173,7 +173,11 @@ func builtInParts(l layout.Layout, cfg kubelet.Config, podCIDRs []netip.Prefix, 
 		return nil, err
 	}
 	cfg.Runtime, cfg.Images, cfg.Streaming = runtime, runtime, runtime.StreamingHandler()
-	cfg.OnNode = func(n *corev1.Node) { setPodCIDRs(ptp, n) }
+	told := cfg.OnNode
+	cfg.OnNode = func(n *corev1.Node) {
+		told(n)
+		setPodCIDRs(ptp, n)
+	}
 	kl, err := kubelet.New(cfg)
 	if err != nil {
 		return nil, err

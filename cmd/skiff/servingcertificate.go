@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"path/filepath"
+	"sync/atomic"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
@@ -21,16 +23,40 @@ type serving struct {
 	run func(context.Context) error
 }
 
+// nodeAddresses are the node's addresses, as its object last told of them.
+type nodeAddresses struct {
+	list atomic.Pointer[[]corev1.NodeAddress]
+}
+
+// newNodeAddresses has those that the node is to have, for before it has an object.
+func newNodeAddresses(ips []string) *nodeAddresses {
+	var own []corev1.NodeAddress
+	for _, ip := range ips {
+		own = append(own, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: ip})
+	}
+	a := &nodeAddresses{}
+	a.list.Store(&own)
+	return a
+}
+
+func (a *nodeAddresses) set(n *corev1.Node) {
+	if len(n.Status.Addresses) > 0 {
+		a.list.Store(&n.Status.Addresses)
+	}
+}
+
+func (a *nodeAddresses) get() []corev1.NodeAddress { return *a.list.Load() }
+
 // servingCertificate asks the cluster for the certificate and renews it, where
 // serverTLSBootstrap says so.
-func servingCertificate(l layout.Layout, c *node.Config, conf *kubeletv1beta1.KubeletConfiguration, kube kubernetes.Interface) (serving, error) {
+func servingCertificate(l layout.Layout, c *node.Config, conf *kubeletv1beta1.KubeletConfiguration, kube kubernetes.Interface, addresses *nodeAddresses) (serving, error) {
 	if !conf.ServerTLSBootstrap || conf.TLSCertFile != "" {
 		return serving{run: func(ctx context.Context) error {
 			<-ctx.Done()
 			return nil
 		}}, nil
 	}
-	r, err := certificates.NewServer(func() (kubernetes.Interface, error) { return kube, nil }, filepath.Join(l.Kubelet(), "pki"), c.Name, []string{c.Name}, []string{c.IP})
+	r, err := certificates.NewServer(func() (kubernetes.Interface, error) { return kube, nil }, filepath.Join(l.Kubelet(), "pki"), c.Name, addresses.get)
 	if err != nil {
 		return serving{}, err
 	}

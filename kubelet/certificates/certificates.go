@@ -20,9 +20,11 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
+	v1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -176,21 +178,31 @@ func NewClient(client func() (kubernetes.Interface, error), dir, nodeName string
 	}, certificatesv1.UsageClientAuth)
 }
 
-// NewServer gets and renews the serving certificate for the node's addresses.
-func NewServer(client func() (kubernetes.Interface, error), dir, nodeName string, names []string, ips []string) (*Rotator, error) {
+// NewServer gets and renews the serving certificate for the addresses that the node
+// has now; when it has got another, there is another certificate.
+func NewServer(client func() (kubernetes.Interface, error), dir, nodeName string, addresses func() []v1.NodeAddress) (*Rotator, error) {
 	store, err := certificate.NewFileStore("kubelet-server", dir, dir, "", "")
 	if err != nil {
 		return nil, fmt.Errorf("certificate folder %s: %w", dir, err)
 	}
 	return rotator(client, store, "kubelet-server", certificatesv1.KubeletServingSignerName, func() *x509.CertificateRequest {
-		r := &x509.CertificateRequest{Subject: subject(nodeName), DNSNames: names}
-		for _, ip := range ips {
-			if parsed := net.ParseIP(ip); parsed != nil {
-				r.IPAddresses = append(r.IPAddresses, parsed)
-			}
-		}
-		return r
+		return servingRequest(nodeName, addresses())
 	}, certificatesv1.UsageServerAuth)
+}
+
+// servingRequest asks for a certificate of the node's name and all of its IP
+// addresses. Other names that a cloud gives it are left out: the approver knows no
+// way to tell that they are this node's, and would refuse the whole request.
+func servingRequest(nodeName string, addresses []v1.NodeAddress) *x509.CertificateRequest {
+	r := &x509.CertificateRequest{Subject: subject(nodeName), DNSNames: []string{nodeName}}
+	var known []string
+	for _, a := range addresses {
+		if ip := net.ParseIP(a.Address); ip != nil && !slices.Contains(known, ip.String()) {
+			known = append(known, ip.String())
+			r.IPAddresses = append(r.IPAddresses, ip)
+		}
+	}
+	return r
 }
 
 func rotator(client func() (kubernetes.Interface, error), store certificate.Store, name, signer string, template func() *x509.CertificateRequest, usage certificatesv1.KeyUsage) (*Rotator, error) {

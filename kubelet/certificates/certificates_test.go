@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -184,7 +185,9 @@ func TestClientCertificateIsRenewedAndShown(t *testing.T) {
 // Covers: node.certificates
 func TestServingCertificateIsRenewedAndShown(t *testing.T) {
 	a := newAuthority(t)
-	r, err := certificates.NewServer(a.client, t.TempDir(), "n1", []string{"n1"}, []string{"127.0.0.1"})
+	r, err := certificates.NewServer(a.client, t.TempDir(), "n1", func() []corev1.NodeAddress {
+		return []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "127.0.0.1"}}
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,4 +212,47 @@ func TestServingCertificateIsRenewedAndShown(t *testing.T) {
 		defer conn.Close()
 		return conn.(*tls.Conn).ConnectionState().PeerCertificates[0].SerialNumber.String(), nil
 	})
+}
+
+// A node that gets an address has it in its certificate, without a restart.
+//
+// Covers: node.certificates
+func TestServingCertificateFollowsAddresses(t *testing.T) {
+	a := newAuthority(t)
+	var addresses atomic.Pointer[[]corev1.NodeAddress]
+	has := []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.2.1"}, {Type: corev1.NodeHostName, Address: "n1"}}
+	addresses.Store(&has)
+	r, err := certificates.NewServer(a.client, t.TempDir(), "n1", func() []corev1.NodeAddress { return *addresses.Load() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	runRotator(t, r)
+	shows := func(want ...string) {
+		t.Helper()
+		var got []string
+		for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+			c, err := r.GetCertificate(nil)
+			if err != nil {
+				continue
+			}
+			leaf, err := x509.ParseCertificate(c.Certificate[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append([]string(nil), leaf.DNSNames...)
+			for _, ip := range leaf.IPAddresses {
+				got = append(got, ip.String())
+			}
+			if cmp.Equal(want, got) {
+				return
+			}
+		}
+		t.Fatalf("certificate (-want +got):\n%s", cmp.Diff(want, got))
+	}
+	shows("n1", "192.0.2.1")
+	more := append(has[:1:1], corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: "2001:db8::1"},
+		corev1.NodeAddress{Type: corev1.NodeExternalIP, Address: "198.51.100.7"}, corev1.NodeAddress{Type: corev1.NodeExternalIP, Address: "192.0.2.1"},
+		corev1.NodeAddress{Type: corev1.NodeExternalDNS, Address: "n1.example.com"}, has[1])
+	addresses.Store(&more)
+	shows("n1", "192.0.2.1", "2001:db8::1", "198.51.100.7")
 }

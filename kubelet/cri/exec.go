@@ -21,7 +21,8 @@ import (
 )
 
 const (
-	// maxExecOutput bounds what ExecSync keeps of each stream.
+	// maxExecOutput bounds what ExecSync keeps of each stream for those who ask
+	// for no less.
 	maxExecOutput = 16 << 20
 	// drainPatience is how long output is read after a process has ended, when
 	// something it has left behind holds its streams open.
@@ -76,7 +77,8 @@ func (r *Runtime) execSync(ctx context.Context, id string, cmd []string, timeout
 		ctx, cancel = context.WithTimeoutCause(ctx, timeout, errTimeout)
 		defer cancel()
 	}
-	var outBuf, errBuf limitedBuffer
+	limit := bounded.Output(ctx, maxExecOutput)
+	outBuf, errBuf := limitedBuffer{limit: limit}, limitedBuffer{limit: limit}
 	code, err = r.execIn(ctx, c, cmd, nil, &outBuf, &errBuf, false, nil)
 	if errors.Is(context.Cause(ctx), errTimeout) && err != nil {
 		return outBuf.Bytes(), errBuf.Bytes(), 0, status.Errorf(codes.DeadlineExceeded, "failed to exec in container: timeout %v exceeded: %v", timeout, context.DeadlineExceeded)
@@ -87,10 +89,13 @@ func (r *Runtime) execSync(ctx context.Context, id string, cmd []string, timeout
 var errTimeout = errors.New("exec took too long")
 
 // limitedBuffer keeps the beginning of what is written and drops the rest.
-type limitedBuffer struct{ bytes.Buffer }
+type limitedBuffer struct {
+	bytes.Buffer
+	limit int
+}
 
 func (b *limitedBuffer) Write(p []byte) (int, error) {
-	if room := maxExecOutput - b.Len(); room > 0 {
+	if room := b.limit - b.Len(); room > 0 {
 		b.Buffer.Write(p[:min(room, len(p))])
 	}
 	return len(p), nil

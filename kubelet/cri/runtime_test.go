@@ -17,6 +17,8 @@ import (
 	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	utilexec "k8s.io/utils/exec"
+
+	"skiff/kubelet/bounded"
 )
 
 const goarch = runtime.GOARCH
@@ -65,6 +67,10 @@ func TestPodLife(t *testing.T) {
 				t.Errorf("got %q, %v, want %q", out, err, tc.want)
 			}
 		})
+	}
+	out, _, err := n.ExecSync(bounded.WithOutput(t.Context(), 3), id, []string{"/probe", "cat", "/etc/hostname"}, 0)
+	if err != nil || string(out) != "web" {
+		t.Errorf("of a long output %q is kept, want what was asked for: %v", out, err)
 	}
 	_, _, err = n.ExecSync(t.Context(), id, []string{"/probe", "exit", "7"}, 0)
 	if exit := (utilexec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitStatus() != 7 {

@@ -36,7 +36,7 @@ type Runner struct {
 func (r *Runner) Run(ctx context.Context, pod *v1.Pod, c *v1.Container, containerID, podIP string, hook *v1.LifecycleHandler) error {
 	switch {
 	case hook.Exec != nil:
-		stdout, stderr, err := r.Runtime.ExecSync(ctx, containerID, hook.Exec.Command, timeLeft(ctx))
+		stdout, stderr, err := r.Runtime.ExecSync(bounded.WithOutput(ctx, maxReply), containerID, hook.Exec.Command, timeLeft(ctx))
 		if err != nil {
 			output := strings.TrimSpace(bounded.Text(string(stdout), maxReply/2) + bounded.Text(string(stderr), maxReply/2))
 			return fmt.Errorf("Exec lifecycle hook (%v) for Container %q in Pod %q failed - error: %w, message: %q",

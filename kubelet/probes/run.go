@@ -22,6 +22,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	utilexec "k8s.io/utils/exec"
 
+	"skiff/kubelet/bounded"
 	"skiff/kubelet/environment"
 	"skiff/kubelet/lifecycle"
 )
@@ -80,7 +81,7 @@ func (m *Manager) exec(ctx context.Context, t *target, command []string, id stri
 	for i, a := range command {
 		args[i] = environment.Expand(a, environment.In(vars))
 	}
-	stdout, stderr, err := m.cfg.Runtime.ExecSync(ctx, id, args, timeout)
+	stdout, stderr, err := m.cfg.Runtime.ExecSync(bounded.WithOutput(ctx, maxBody), id, args, timeout)
 	text := string(stdout[:min(len(stdout), maxBody)])
 	text += string(stderr[:min(len(stderr), maxBody-len(text))])
 	if err == nil {
