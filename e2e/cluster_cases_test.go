@@ -38,6 +38,7 @@ func TestCluster(t *testing.T) {
 		{"service-debian-servers", serviceDebianServers},
 		{"service-load-balancer", serviceLoadBalancer},
 		{"network-policy", networkPolicy},
+		{"network-policy-from-the-start", networkPolicyFromTheStart},
 		{"service-account-in-pod", serviceAccountInPod},
 		{"job", job},
 		{"cronjob", cronJob},

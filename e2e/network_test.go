@@ -69,6 +69,30 @@ spec:
 	reaches("client", true)
 }
 
+// networkPolicyFromTheStart has pods that may go nowhere ask as the first thing that
+// they do.
+//
+// Covers: net.policy
+func networkPolicyFromTheStart(s *space) {
+	s.web()
+	s.apply(`apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: shut}
+spec:
+  podSelector: {matchLabels: {app: shut}}
+  policyTypes: [Egress]
+`)
+	url := "http://" + s.field("service/web", ".spec.clusterIP") + "/hostname"
+	pods := []string{pod("free", `"get", "`+url+`"`, "  restartPolicy: Never\n")}
+	for i := range 5 {
+		one := pod(fmt.Sprint("shut-", i), `"get", "`+url+`"`, "  restartPolicy: Never\n")
+		pods = append(pods, strings.Replace(one, fmt.Sprintf("app: shut-%d", i), "app: shut", 1))
+	}
+	s.apply(strings.Join(pods, "---\n"))
+	s.run("wait", "pod/free", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s")
+	s.run("wait", "pod", "-l", "app=shut", "--for=jsonpath={.status.phase}=Failed", "--timeout=60s")
+}
+
 // dnsWhileMasterAway kills the master, and asks for names from a pod of the other
 // node: one that was asked before, and some that were not.
 //

@@ -66,6 +66,9 @@ type Config struct {
 	// OnNode is told of every version of the node's object, for its addresses and
 	// pod CIDRs. It must not change it.
 	OnNode func(*v1.Node)
+	// Guard, when set, is asked before containers of a pod with addresses of its own
+	// start, so that the rules that guard it are there before it runs.
+	Guard func(ctx context.Context, pod *v1.Pod, ips []string) error
 	// Version is the kubelet's version, v1.37.2.
 	Version string
 	// Listener, when set, is what the server listens on instead of the

@@ -212,7 +212,7 @@ func (k *Kubelet) buildPods() error {
 		Runtime: k.cfg.Runtime, Images: k.cfg.Images, Puller: k.puller, Hooks: &lifecycle.Runner{Runtime: k.cfg.Runtime}, Recorder: k.recorder,
 		Node: k, Probes: k.probes, PodLogs: k.cfg.Paths.PodLogs, ContainerLogs: k.cfg.Paths.ContainerLogs, PodsDir: k.podsDir(),
 		Settings: k.settings, SeccompDefault: *c.SeccompDefault, SeccompDir: filepath.Join(k.cfg.Paths.Root, "seccomp"),
-		MaxBackOff: c.CrashLoopBackOff.MaxContainerRestartPeriod.Duration,
+		MaxBackOff: c.CrashLoopBackOff.MaxContainerRestartPeriod.Duration, Guard: k.cfg.Guard,
 	})
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/spf13/pflag"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -77,6 +78,11 @@ func nodeParts(l layout.Layout, c *node.Config, flags *kubeletFlags, api *rest.C
 		GetCertificate: serving.get, CredentialFiles: credentialFiles(l), CredentialProviders: flags.providers, CredentialPlugins: flags.plugins,
 		OnNode: addresses.set,
 	}
+	guard, runGuard, err := podGuard(kube, c.Name)
+	if err != nil {
+		return nil, err
+	}
+	kubeletConfig.Guard = guard
 	proxyConfig, err := proxy.Config{
 		Client: kube, NodeName: c.Name, Mode: proxy.Mode(c.ProxyMode), ClusterCIDRs: podCIDRs, IPv4: v4, IPv6: v6, NodeIPs: ips,
 		HealthzAddress: "0.0.0.0:10256", MetricsAddress: "127.0.0.1:10249", Log: slog.Default().With("part", "proxy"),
@@ -98,7 +104,7 @@ func nodeParts(l layout.Layout, c *node.Config, flags *kubeletFlags, api *rest.C
 		}
 		return k.Run(ctx)
 	})})
-	parts = append(parts, part{"network policy", false, after(wait, func(ctx context.Context) error { return runPolicy(ctx, kube, c.Name) })})
+	parts = append(parts, part{"network policy", false, after(wait, runGuard)})
 	if !c.Cluster.Proxy.Disabled {
 		parts = append(parts, part{"proxy", false, after(wait, func(ctx context.Context) error {
 			p, err := proxy.New(proxyConfig)
@@ -129,21 +135,24 @@ func texts(ips []netip.Addr) []string {
 	return out
 }
 
-// runPolicy guards the node's pods.
-func runPolicy(ctx context.Context, kube kubernetes.Interface, node string) error {
+// podGuard enforces the NetworkPolicies for the node's pods: the function that the
+// kubelet asks before a pod's containers start, and what runs.
+func podGuard(kube kubernetes.Interface, node string) (func(context.Context, *corev1.Pod, []string) error, func(context.Context) error, error) {
 	f := informers.NewSharedInformerFactory(kube, 0)
 	e, err := policy.New(policy.Config{
 		NodeName: node, Pods: f.Core().V1().Pods(), Namespaces: f.Core().V1().Namespaces(), Policies: f.Networking().V1().NetworkPolicies(),
 	})
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	f.Core().V1().Pods().Informer()
 	f.Core().V1().Namespaces().Informer()
 	f.Networking().V1().NetworkPolicies().Informer()
-	f.StartWithContext(ctx)
-	defer f.Shutdown()
-	return e.Run(ctx)
+	return e.Guard, func(ctx context.Context) error {
+		f.StartWithContext(ctx)
+		defer f.Shutdown()
+		return e.Run(ctx)
+	}, nil
 }
 
 // kubeletFile is the configuration that init and join write.

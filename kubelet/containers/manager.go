@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/util/flowcontrol"
 	internalapi "k8s.io/cri-api/pkg/apis"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
 
 	"skiff/kubelet/bounded"
 	"skiff/kubelet/environment"
@@ -73,6 +74,9 @@ type Config struct {
 	SeccompDir string
 	// MaxBackOff bounds the wait between restarts. Default 5 minutes.
 	MaxBackOff time.Duration
+	// Guard, when set, is asked before containers of a pod with addresses of its own
+	// start. They start also where it fails, or does not answer in time.
+	Guard func(ctx context.Context, pod *v1.Pod, ips []string) error
 	// OnKilled, when set, is told before a container is stopped.
 	OnKilled func(uid types.UID, container, id string)
 }
@@ -217,6 +221,9 @@ func (m *Manager) Execute(ctx context.Context, pod *v1.Pod, state *podstate.Pod,
 	if pod.Spec.HostNetwork {
 		podIPs = nil
 	}
+	if len(plan.Ephemeral)+len(plan.Init)+len(plan.Start) > 0 {
+		m.guard(ctx, pod, podIPs)
+	}
 	s := starter{m: m, pod: pod, state: state, secrets: secrets, sandboxID: sandboxID, sandbox: sandbox, handler: handler, podIPs: podIPs, out: &out}
 	for _, i := range plan.Ephemeral {
 		c := v1.Container(pod.Spec.EphemeralContainers[i].EphemeralContainerCommon)
@@ -231,6 +238,20 @@ func (m *Manager) Execute(ctx context.Context, pod *v1.Pod, state *podstate.Pod,
 		s.start(ctx, &pod.Spec.Containers[i], "", "container")
 	}
 	return out
+}
+
+// guardPatience is how long containers wait for the rules that guard their pod.
+const guardPatience = 2 * time.Second
+
+func (m *Manager) guard(ctx context.Context, pod *v1.Pod, ips []string) {
+	if m.cfg.Guard == nil || len(ips) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, guardPatience)
+	defer cancel()
+	if err := m.cfg.Guard(ctx, pod, ips); err != nil {
+		klog.FromContext(ctx).Error(err, "A pod starts before the rules that guard it", "pod", klog.KObj(pod))
+	}
 }
 
 // pruneInit removes old instances of the init containers about to run, all

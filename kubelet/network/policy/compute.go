@@ -141,7 +141,7 @@ func (c *computer) isolate(p pod, policies []*networkingv1.NetworkPolicy) error 
 		if !selected {
 			continue
 		}
-		wantsIn, wantsOut := types(np)
+		wantsIn, wantsOut := kinds(np)
 		if wantsIn {
 			in = true
 			for _, r := range np.Spec.Ingress {
@@ -178,7 +178,7 @@ func (c *computer) isolate(p pod, policies []*networkingv1.NetworkPolicy) error 
 	return nil
 }
 
-func types(np *networkingv1.NetworkPolicy) (in, out bool) {
+func kinds(np *networkingv1.NetworkPolicy) (in, out bool) {
 	if len(np.Spec.PolicyTypes) == 0 {
 		return true, len(np.Spec.Egress) > 0
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/google/nftables"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 	coreinformers "k8s.io/client-go/informers/core/v1"
 	networkinginformers "k8s.io/client-go/informers/networking/v1"
 	"k8s.io/client-go/tools/cache"
@@ -47,6 +48,8 @@ type Config struct {
 type Enforcer struct {
 	cfg     Config
 	changed chan struct{}
+	urgent  chan chan<- error // answered when all that was known before is written
+	early   early
 	written *state // nil when what the kernel holds is not known
 }
 
@@ -64,7 +67,10 @@ func New(cfg Config) (*Enforcer, error) {
 	if cfg.Resync == 0 {
 		cfg.Resync = 10 * time.Minute
 	}
-	return &Enforcer{cfg: cfg, changed: make(chan struct{}, 1)}, nil
+	return &Enforcer{
+		cfg: cfg, changed: make(chan struct{}, 1), urgent: make(chan chan<- error),
+		early: early{pods: make(map[types.NamespacedName]*v1.Pod)},
+	}, nil
 }
 
 // Run enforces until ctx ends. The rules stay, so that a restart opens nothing.
@@ -100,13 +106,18 @@ func (e *Enforcer) Run(ctx context.Context) error {
 	retry := time.NewTimer(0)
 	defer retry.Stop()
 	for {
+		var waiting []chan<- error
 		select {
 		case <-ctx.Done():
 			return nil
+		case w := <-e.urgent:
+			waiting = append(waiting, w)
 		case <-e.changed:
 			select {
 			case <-ctx.Done():
 				return nil
+			case w := <-e.urgent:
+				waiting = append(waiting, w)
 			case <-time.After(e.cfg.Settle):
 			}
 		case <-check.C:
@@ -123,9 +134,26 @@ func (e *Enforcer) Run(ctx context.Context) error {
 			e.written = nil
 		case <-retry.C:
 		}
-		if err := e.sync(ctx); err != nil {
+		waiting = e.join(waiting)
+		err := e.sync(ctx)
+		if err != nil {
 			log.Error(err, "Could not write the rules of the NetworkPolicies")
 			retry.Reset(2 * time.Second)
+		}
+		for _, w := range waiting {
+			w <- err
+		}
+	}
+}
+
+// join takes all who wait for the same write.
+func (e *Enforcer) join(waiting []chan<- error) []chan<- error {
+	for {
+		select {
+		case w := <-e.urgent:
+			waiting = append(waiting, w)
+		default:
+			return waiting
 		}
 	}
 }
@@ -149,8 +177,11 @@ func (e *Enforcer) handler() cache.ResourceEventHandler {
 		}
 	}
 	return cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(any) { wake() },
-		DeleteFunc: func(any) { wake() },
+		AddFunc: func(any) { wake() },
+		DeleteFunc: func(obj any) {
+			e.early.forget(obj)
+			wake()
+		},
 		UpdateFunc: func(before, after any) {
 			a, okA := before.(*v1.Pod)
 			b, okB := after.(*v1.Pod)
@@ -171,6 +202,7 @@ func (e *Enforcer) sync(ctx context.Context) error {
 	if in.pods, err = e.cfg.Pods.Lister().List(labels.Everything()); err != nil {
 		return err
 	}
+	in.pods = e.early.merge(in.pods)
 	if in.namespaces, err = e.cfg.Namespaces.Lister().List(labels.Everything()); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,9 +17,8 @@ import (
 	v1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/client-go/informers"
-	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/utils/ptr"
 )
 
@@ -299,43 +299,84 @@ func TestUpdatesLeaveNoGap(t *testing.T) {
 	asking.Wait()
 }
 
+// TestGuard gives a pod an address that the API does not tell of yet.
+func TestGuard(t *testing.T) {
+	w := newWorld(t)
+	objects := twoPods(makePolicy(func(*networkingv1.NetworkPolicySpec) {}))
+	server := objects.pods[0].DeepCopy()
+	objects.pods[0].Status = v1.PodStatus{Phase: v1.PodPending}
+	e, stop := w.enforce(t, objects, Config{})
+	if err := e.Guard(t.Context(), server, []string{"10.0.1.2"}); err != nil {
+		t.Fatal(err)
+	}
+	if w.open(t, "10.0.1.2:8080") == nil {
+		t.Error("the server is open after Guard")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	stop()
+	if err := e.Guard(ctx, server, []string{"10.0.1.2"}); !errors.Is(err, context.Canceled) {
+		t.Errorf("Guard of an enforcer that does not run: %v, want that the time is over", err)
+	}
+}
+
+func TestEarly(t *testing.T) {
+	known := makePod("a", "server", "n1", "", nil)
+	known.UID = "1"
+	other := func(edit func(*v1.Pod)) *v1.Pod {
+		p := known.DeepCopy()
+		p.Status = v1.PodStatus{Phase: v1.PodPending}
+		edit(p)
+		return p
+	}
+	for _, tc := range []struct {
+		name string
+		told []*v1.Pod
+		gone *v1.Pod
+		want []string // addresses
+		kept bool
+	}{
+		{name: "the API does not know it yet", want: []string{"10.0.0.2"}, kept: true},
+		{name: "the API knows no address", told: []*v1.Pod{other(func(*v1.Pod) {})}, want: []string{"10.0.0.2"}, kept: true},
+		{name: "the API knows the address of the sandbox before", told: []*v1.Pod{other(func(p *v1.Pod) { p.Status.PodIP = "10.0.0.9" })}, want: []string{"10.0.0.2"}, kept: true},
+		{name: "the API knows the address", told: []*v1.Pod{other(func(p *v1.Pod) { p.Status.PodIP = "10.0.0.2" })}, want: []string{"10.0.0.2"}},
+		{name: "the pod is over", told: []*v1.Pod{other(func(p *v1.Pod) { p.Status.Phase = v1.PodFailed })}},
+		{name: "the API has the pod before of the same name", told: []*v1.Pod{other(func(p *v1.Pod) { p.UID, p.Status.PodIP = "0", "10.0.0.9" })}, want: []string{"10.0.0.2", "10.0.0.9"}, kept: true},
+		{name: "a mirror", told: []*v1.Pod{other(func(p *v1.Pod) {
+			p.UID, p.Annotations, p.Status.PodIP = "2", map[string]string{v1.MirrorPodAnnotationKey: "x"}, "10.0.0.2"
+		})}, want: []string{"10.0.0.2"}},
+		{name: "it is deleted", gone: known},
+		{name: "the pod before is deleted", gone: other(func(p *v1.Pod) { p.UID = "0" }), want: []string{"10.0.0.2"}, kept: true},
+		{name: "another pod has got its address", gone: nil, told: []*v1.Pod{other(func(p *v1.Pod) { p.Name, p.Status.PodIP = "next", "10.0.0.2" })}, want: []string{"10.0.0.2", "10.0.0.2"}, kept: true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			e := early{pods: map[types.NamespacedName]*v1.Pod{}}
+			e.add(makePod("a", "earlier", "n1", "", nil), []string{"10.0.0.2"})
+			e.add(known, []string{"10.0.0.2"})
+			if tc.gone != nil {
+				e.forget(tc.gone)
+			}
+			var got []string
+			for _, p := range e.merge(tc.told) {
+				for _, ip := range addresses(p) {
+					got = append(got, ip.String())
+				}
+			}
+			slices.Sort(got)
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Error(diff)
+			}
+			if kept := len(e.pods) > 0; kept != tc.kept {
+				t.Errorf("kept: %v, want %v", kept, tc.kept)
+			}
+		})
+	}
+}
+
 // TestRepair flushes the rules under a running enforcer.
 func TestRepair(t *testing.T) {
 	w := newWorld(t)
-	objects := twoPods(makePolicy(func(*networkingv1.NetworkPolicySpec) {}))
-	client := fake.NewClientset()
-	f := informers.NewSharedInformerFactory(client, 0)
-	e, err := New(Config{
-		NodeName: "n1", Pods: f.Core().V1().Pods(), Namespaces: f.Core().V1().Namespaces(), Policies: f.Networking().V1().NetworkPolicies(), Check: 10 * time.Millisecond,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	for _, p := range objects.pods {
-		if _, err := client.CoreV1().Pods(p.Namespace).Create(ctx, p, metav1.CreateOptions{}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, np := range objects.policies {
-		if _, err := client.NetworkingV1().NetworkPolicies(np.Namespace).Create(ctx, np, metav1.CreateOptions{}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	f.Core().V1().Pods().Informer()
-	f.Core().V1().Namespaces().Informer()
-	f.Networking().V1().NetworkPolicies().Informer()
-	f.StartWithContext(ctx)
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		if err := netns.Set(w.router); err != nil {
-			done <- err
-			return
-		}
-		done <- e.Run(ctx)
-	}()
+	_, stop := w.enforce(t, twoPods(makePolicy(func(*networkingv1.NetworkPolicySpec) {})), Config{Check: 10 * time.Millisecond})
 	closed := func(when string) {
 		t.Helper()
 		for end := time.Now().Add(30 * time.Second); w.open(t, "10.0.1.2:8080") == nil; {
@@ -351,9 +392,5 @@ func TestRepair(t *testing.T) {
 		}
 		closed("after nft " + strings.Join(flush, " "))
 	}
-	cancel()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
-	f.Shutdown()
+	stop()
 }

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,6 +14,8 @@ import (
 	v1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes/fake"
 	"sigs.k8s.io/knftables"
 )
 
@@ -88,6 +91,51 @@ func (w *world) open(t *testing.T, address string) (err error) {
 		}
 	})
 	return err
+}
+
+// enforce runs an enforcer in the router's namespace until stop.
+func (w *world) enforce(t *testing.T, objects input, cfg Config) (e *Enforcer, stop func()) {
+	t.Helper()
+	client := fake.NewClientset()
+	for _, p := range objects.pods {
+		if _, err := client.CoreV1().Pods(p.Namespace).Create(t.Context(), p, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, np := range objects.policies {
+		if _, err := client.NetworkingV1().NetworkPolicies(np.Namespace).Create(t.Context(), np, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := informers.NewSharedInformerFactory(client, 0)
+	cfg.NodeName, cfg.Pods, cfg.Namespaces, cfg.Policies = "n1", f.Core().V1().Pods(), f.Core().V1().Namespaces(), f.Networking().V1().NetworkPolicies()
+	e, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Core().V1().Pods().Informer()
+	f.Core().V1().Namespaces().Informer()
+	f.Networking().V1().NetworkPolicies().Informer()
+	ctx, cancel := context.WithCancel(t.Context())
+	f.StartWithContext(ctx)
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		if err := netns.Set(w.router); err != nil {
+			done <- err
+			return
+		}
+		done <- e.Run(ctx)
+	}()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		f.Shutdown()
+	})
+	t.Cleanup(stop)
+	return e, stop
 }
 
 // twoPods are a server and a client of the same namespace.
