@@ -30,6 +30,26 @@ const (
 	IPVS     Mode = "ipvs"
 )
 
+// LocalMode is by what packets of pods are known.
+type LocalMode string
+
+// The ways: the ranges of all pods, the range of this node's pods, which its Node
+// object has, or the links that they come in by.
+const (
+	ClusterCIDR         LocalMode = "ClusterCIDR"
+	NodeCIDR            LocalMode = "NodeCIDR"
+	BridgeInterface     LocalMode = "BridgeInterface"
+	InterfaceNamePrefix LocalMode = "InterfaceNamePrefix"
+)
+
+// DetectLocal is how packets of pods are known. The zero value is ClusterCIDR.
+type DetectLocal struct {
+	Mode LocalMode
+	// Interface is the bridge's name in the mode BridgeInterface, and how the names
+	// begin in the mode InterfaceNamePrefix.
+	Interface string
+}
+
 // Conntrack is how the kernel follows connections; zero leaves its own value.
 type Conntrack struct {
 	// MaxPerCore entries for each core, and Min at least.
@@ -49,6 +69,8 @@ type Config struct {
 	Mode Mode
 	// ClusterCIDRs are the pods' ranges, of either family.
 	ClusterCIDRs []netip.Prefix
+	// DetectLocal is how packets of pods are told from others'.
+	DetectLocal DetectLocal
 	// IPv4 and IPv6 say which families the node serves; neither is IPv4.
 	IPv4, IPv6 bool
 	// MasqueradeAll and MasqueradeBit (nil: 14) as upstream's.
@@ -106,6 +128,17 @@ func (c Config) complete() (Config, error) {
 		}
 	default:
 		errs = append(errs, fmt.Errorf("proxy: mode %q is not known: want iptables, nftables or ipvs", c.Mode))
+	}
+	switch d := c.DetectLocal; d.Mode {
+	case "":
+		c.DetectLocal.Mode = ClusterCIDR
+	case ClusterCIDR, NodeCIDR:
+	case BridgeInterface, InterfaceNamePrefix:
+		if d.Interface == "" {
+			errs = append(errs, fmt.Errorf("proxy: detectLocalMode %s: the interface's name is empty", d.Mode))
+		}
+	default:
+		errs = append(errs, fmt.Errorf("proxy: detectLocalMode %q is not known: want ClusterCIDR, NodeCIDR, BridgeInterface or InterfaceNamePrefix", d.Mode))
 	}
 	if !c.IPv4 && !c.IPv6 {
 		c.IPv4 = true

@@ -73,11 +73,7 @@ func (c Config) With(doc []byte) (Config, error) {
 		*at.to = at.given
 	}
 	c.BindAddressHardFail = f.BindAddressHardFail
-	switch f.DetectLocalMode {
-	case "", "ClusterCIDR":
-	default:
-		wrong("detectLocalMode", "%q is not supported: want ClusterCIDR", f.DetectLocalMode)
-	}
+	c.DetectLocal = detectLocalOf(&f, wrong)
 	if f.ClusterCIDR != "" {
 		c.ClusterCIDRs = ranges("clusterCIDR", strings.Split(f.ClusterCIDR, ","), wrong)
 	}
@@ -110,7 +106,8 @@ func ignored(f *v1alpha1.KubeProxyConfiguration, mode Mode) []string {
 		"logging": f.Logging.Format != "" || f.Logging.Verbosity != 0 || len(f.Logging.VModule) > 0, "bindAddress": f.BindAddress != "",
 		"enableProfiling": f.EnableProfiling, "showHiddenMetricsForVersion": f.ShowHiddenMetricsForVersion != "",
 		"ipvs": mode != IPVS && !reflect.DeepEqual(f.IPVS, v1alpha1.KubeProxyIPVSConfiguration{}), "winkernel": f.Winkernel != (v1alpha1.KubeProxyWinkernelConfiguration{}),
-		"detectLocal": f.DetectLocal != (v1alpha1.DetectLocalConfiguration{}), "oomScoreAdj": f.OOMScoreAdj != nil,
+		"detectLocal.bridgeInterface":     f.DetectLocalMode != v1alpha1.LocalMode(BridgeInterface) && f.DetectLocal.BridgeInterface != "",
+		"detectLocal.interfaceNamePrefix": f.DetectLocalMode != v1alpha1.LocalMode(InterfaceNamePrefix) && f.DetectLocal.InterfaceNamePrefix != "", "oomScoreAdj": f.OOMScoreAdj != nil,
 		"configSyncPeriod": f.ConfigSyncPeriod.Duration != 0, "portRange": f.PortRange != "", "windowsRunAsService": f.WindowsRunAsService,
 	} {
 		if given {
@@ -164,6 +161,32 @@ func ipvsOf(f *v1alpha1.KubeProxyIPVSConfiguration, wrong func(field, format str
 		if d < 0 {
 			wrong("ipvs."+name, "%s: want it above zero", d)
 		}
+	}
+	return out
+}
+
+// maxInterfaceName is how long the kernel lets a link's name be.
+const maxInterfaceName = 15
+
+func detectLocalOf(f *v1alpha1.KubeProxyConfiguration, wrong func(field, format string, args ...any)) DetectLocal {
+	out := DetectLocal{Mode: LocalMode(f.DetectLocalMode)}
+	field := ""
+	switch out.Mode {
+	case "", ClusterCIDR, NodeCIDR:
+		return out
+	case BridgeInterface:
+		field, out.Interface = "detectLocal.bridgeInterface", f.DetectLocal.BridgeInterface
+	case InterfaceNamePrefix:
+		field, out.Interface = "detectLocal.interfaceNamePrefix", f.DetectLocal.InterfaceNamePrefix
+	default:
+		wrong("detectLocalMode", "%q is not known: want ClusterCIDR, NodeCIDR, BridgeInterface or InterfaceNamePrefix", f.DetectLocalMode)
+		return out
+	}
+	// The name becomes part of rules.
+	if out.Interface == "" || len(out.Interface) > maxInterfaceName || strings.ContainsFunc(out.Interface, func(r rune) bool {
+		return r <= ' ' || r > '~' || strings.ContainsRune("/:+*\"\\", r)
+	}) {
+		wrong(field, "%q: want a link's name, or its beginning, of 1 to %d letters", out.Interface, maxInterfaceName)
 	}
 	return out
 }

@@ -67,16 +67,25 @@ func TestConfigFile(t *testing.T) {
 				c.Conntrack = Conntrack{MaxPerCore: 1, Min: 2, TCPEstablished: time.Hour, TCPCloseWait: time.Minute, TCPBeLiberal: true, UDP: 30 * time.Second, UDPStream: 3 * time.Minute}
 			},
 		},
-		"mode":            {doc: head + "mode: foo\n", err: `mode: "foo" is not known: want iptables, nftables or ipvs`},
-		"scheduler":       {doc: head + "mode: ipvs\nipvs: {scheduler: best}\n", err: `ipvs.scheduler: "best" is not known: want one of rr, wrr`},
-		"exclude":         {doc: head + "mode: ipvs\nipvs: {excludeCIDRs: [all]}\n", err: `ipvs.excludeCIDRs: "all" is no range`},
-		"timeout":         {doc: head + "mode: ipvs\nipvs: {udpTimeout: -1s}\n", err: "ipvs.udpTimeout: -1s: want it above zero"},
-		"unknown field":   {doc: head + "iptable: {}\n", err: `unknown field "iptable"`},
-		"another kind":    {doc: "apiVersion: v1\nkind: ConfigMap\n", err: "want apiVersion kubeproxy.config.k8s.io/v1alpha1"},
-		"masqueradeBit":   {doc: head + "iptables: {masqueradeBit: 32}\n", err: "iptables.masqueradeBit: 32: want 0 to 31"},
-		"clusterCIDR":     {doc: head + "clusterCIDR: 10.0.0.0\n", err: `clusterCIDR: "10.0.0.0" is no range`},
-		"detectLocalMode": {doc: head + "detectLocalMode: NodeCIDR\n", err: `detectLocalMode: "NodeCIDR" is not supported: want ClusterCIDR`},
-		"bind address":    {doc: head + "healthzBindAddress: here\n", err: `healthzBindAddress: "here" is no ADDRESS:PORT`},
+		"mode":             {doc: head + "mode: foo\n", err: `mode: "foo" is not known: want iptables, nftables or ipvs`},
+		"scheduler":        {doc: head + "mode: ipvs\nipvs: {scheduler: best}\n", err: `ipvs.scheduler: "best" is not known: want one of rr, wrr`},
+		"exclude":          {doc: head + "mode: ipvs\nipvs: {excludeCIDRs: [all]}\n", err: `ipvs.excludeCIDRs: "all" is no range`},
+		"timeout":          {doc: head + "mode: ipvs\nipvs: {udpTimeout: -1s}\n", err: "ipvs.udpTimeout: -1s: want it above zero"},
+		"unknown field":    {doc: head + "iptable: {}\n", err: `unknown field "iptable"`},
+		"another kind":     {doc: "apiVersion: v1\nkind: ConfigMap\n", err: "want apiVersion kubeproxy.config.k8s.io/v1alpha1"},
+		"masqueradeBit":    {doc: head + "iptables: {masqueradeBit: 32}\n", err: "iptables.masqueradeBit: 32: want 0 to 31"},
+		"clusterCIDR":      {doc: head + "clusterCIDR: 10.0.0.0\n", err: `clusterCIDR: "10.0.0.0" is no range`},
+		"the node's range": {doc: head + "detectLocalMode: NodeCIDR\n", want: func(c *Config) { c.DetectLocal.Mode = NodeCIDR }},
+		"a bridge": {doc: head + "detectLocalMode: BridgeInterface\ndetectLocal: {bridgeInterface: cni0, interfaceNamePrefix: veth}\n", want: func(c *Config) {
+			c.DetectLocal, c.Ignored = DetectLocal{Mode: BridgeInterface, Interface: "cni0"}, []string{"detectLocal.interfaceNamePrefix"}
+		}},
+		"links": {doc: head + "detectLocalMode: InterfaceNamePrefix\ndetectLocal: {interfaceNamePrefix: veth}\n", want: func(c *Config) {
+			c.DetectLocal = DetectLocal{Mode: InterfaceNamePrefix, Interface: "veth"}
+		}},
+		"a bridge without a name": {doc: head + "detectLocalMode: BridgeInterface\n", err: `detectLocal.bridgeInterface: "": want a link's name`},
+		"a name with a rule":      {doc: head + "detectLocalMode: InterfaceNamePrefix\ndetectLocal: {interfaceNamePrefix: 'v\" drop'}\n", err: "detectLocal.interfaceNamePrefix"},
+		"detectLocalMode":         {doc: head + "detectLocalMode: Guess\n", err: `detectLocalMode: "Guess" is not known: want ClusterCIDR, NodeCIDR`},
+		"bind address":            {doc: head + "healthzBindAddress: here\n", err: `healthzBindAddress: "here" is no ADDRESS:PORT`},
 	} {
 		got, err := base.With([]byte(tc.doc))
 		if tc.err != "" {

@@ -61,9 +61,13 @@ type Proxy struct {
 	wake    chan struct{}
 
 	// began is when the process did.
-	began  time.Time
-	zone   atomic.Pointer[string]
-	synced atomic.Int64
+	began time.Time
+	zone  atomic.Pointer[string]
+	// podCIDRs are the node's, in the mode NodeCIDR.
+	podCIDRs atomic.Pointer[[]netip.Prefix]
+	// following are those that the writers have; only the loop uses it.
+	following *[]netip.Prefix
+	synced    atomic.Int64
 	// waiting is when the oldest change came that is not written; 0 is none.
 	waiting atomic.Int64
 }
@@ -80,7 +84,7 @@ func New(cfg Config) (*Proxy, error) {
 		if v6 && !cfg.IPv6 || !v6 && !cfg.IPv4 {
 			continue
 		}
-		w, err := newWriter(cfg, v6)
+		w, err := newWriter(cfg, cfg.local(v6, nil), v6)
 		if err != nil {
 			return nil, err
 		}
@@ -91,20 +95,20 @@ func New(cfg Config) (*Proxy, error) {
 	return p, nil
 }
 
-func newWriter(cfg Config, v6 bool) (writer, error) {
-	cidrs, addresses := ofFamily(cfg.ClusterCIDRs, v6), ofFamily(cfg.NodePortAddresses, v6)
+func newWriter(cfg Config, local state.Local, v6 bool) (writer, error) {
+	addresses := ofFamily(cfg.NodePortAddresses, v6)
 	if cfg.Mode == NFTables {
 		return nftables.NewWriter(nftables.Config{
-			IPv6: v6, ClusterCIDRs: cidrs, MasqueradeAll: cfg.MasqueradeAll, MasqueradeBit: *cfg.MasqueradeBit, NodePortAddresses: addresses,
+			IPv6: v6, Local: local, MasqueradeAll: cfg.MasqueradeAll, MasqueradeBit: *cfg.MasqueradeBit, NodePortAddresses: addresses,
 		})
 	}
 	if cfg.Mode == IPVS {
 		return ipvs.NewWriter(ipvs.Config{
-			IPv6: v6, ClusterCIDRs: cidrs, MasqueradeAll: cfg.MasqueradeAll, MasqueradeBit: *cfg.MasqueradeBit, NodePortAddresses: addresses, Options: cfg.IPVS,
+			IPv6: v6, Local: local, MasqueradeAll: cfg.MasqueradeAll, MasqueradeBit: *cfg.MasqueradeBit, NodePortAddresses: addresses, Options: cfg.IPVS,
 		})
 	}
 	return iptables.NewWriter(iptables.Config{
-		IPv6: v6, ClusterCIDRs: cidrs, MasqueradeAll: cfg.MasqueradeAll, MasqueradeBit: *cfg.MasqueradeBit,
+		IPv6: v6, Local: local, MasqueradeAll: cfg.MasqueradeAll, MasqueradeBit: *cfg.MasqueradeBit,
 		NodePortAddresses: addresses, LocalhostNodePorts: *cfg.LocalhostNodePorts && !v6,
 	})
 }
@@ -141,7 +145,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	})
 	// Full caches are not enough: a first write before the handlers have marked
 	// every Service would take away the rules of an earlier process.
-	if cache.WaitFor(ctx, "", p.delivered...) {
+	if cache.WaitFor(ctx, "", p.delivered...) && p.knowsPods(ctx) {
 		p.loop(ctx)
 	}
 	<-ctx.Done()
@@ -207,6 +211,7 @@ func (p *Proxy) watch() error {
 	return p.on(p.nodes, func(obj any, is bool) {
 		if n, ok := obj.(*v1.Node); ok && is {
 			p.setZone(n.Labels[v1.LabelTopologyZone])
+			p.setPodCIDRs(n)
 		}
 	})
 }
@@ -255,6 +260,11 @@ func (p *Proxy) touch(name types.NamespacedName) {
 	p.mu.Lock()
 	p.dirty[name] = true
 	p.mu.Unlock()
+	p.poke()
+}
+
+// poke has the loop look.
+func (p *Proxy) poke() {
 	select {
 	case p.wake <- struct{}{}:
 	default:
@@ -296,7 +306,7 @@ func (p *Proxy) loop(ctx context.Context) {
 	left := false
 	for {
 		began := time.Now()
-		err := p.sync(ctx)
+		err := errors.Join(p.follow(), p.sync(ctx))
 		pause := p.cfg.pause(time.Since(began))
 		if err == nil && !left {
 			// Only now, so that Services answer all the while.

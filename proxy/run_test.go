@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"net/netip"
 	"os"
 	"os/exec"
 	"regexp"
@@ -14,6 +15,7 @@ import (
 	"github.com/vishvananda/netns"
 	v1 "k8s.io/api/core/v1"
 	discovery "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/utils/ptr"
 
@@ -160,6 +162,47 @@ func TestRun(t *testing.T) {
 	})
 	if text := s.rules(t); strings.Contains(text, "KUBE-") || strings.Contains(text, "kube-proxy") {
 		t.Errorf("left after Clean:\n%s", text)
+	}
+}
+
+// TestNodeCIDR knows pods by the ranges of the node, which it gets late, and gets
+// others when its object is made anew.
+func TestNodeCIDR(t *testing.T) {
+	service, slice, leads := oneService()
+	for _, mode := range []Mode{IPTables, NFTables} {
+		t.Run(string(mode), func(t *testing.T) {
+			s := newSpace(t)
+			node := &v1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}
+			client := fake.NewClientset(service, slice, node)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			done := make(chan error, 1)
+			go s.do(t, func() {
+				p, err := New(Config{Client: client, NodeName: "n1", Mode: mode, MinSyncPeriod: time.Millisecond, DetectLocal: DetectLocal{Mode: NodeCIDR},
+					ClusterCIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}})
+				if err == nil {
+					err = p.Run(ctx)
+				}
+				done <- err
+			})
+			for _, own := range []string{"10.244.1.0/24", "10.244.7.0/24"} {
+				node.Spec.PodCIDRs = []string{own}
+				if _, err := client.CoreV1().Nodes().Update(ctx, node, metav1.UpdateOptions{}); err != nil {
+					t.Fatal(err)
+				}
+				eventually(t, "rules tell pods by "+own, func() bool {
+					rules := s.rules(t)
+					return strings.Contains(rules, own) && strings.Contains(rules, leads[mode])
+				})
+			}
+			if rules := s.rules(t); strings.Contains(rules, "10.0.0.0/8") || strings.Contains(rules, "10.244.1.0/24") {
+				t.Errorf("other ranges than the node's are in the rules:\n%s", rules)
+			}
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 

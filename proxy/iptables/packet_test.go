@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"skiff/proxy/packettest"
+	"skiff/proxy/state"
 )
 
 // Covers: proxy.iptables
@@ -22,8 +23,8 @@ func BenchmarkServices(b *testing.B) { packettest.Measure(b, kit()) }
 func kit() packettest.Kit {
 	return packettest.Kit{
 		Localhost: true,
-		New: func(pods netip.Prefix, nodePorts ...netip.Prefix) (packettest.Writer, error) {
-			return NewWriter(Config{IPv6: pods.Addr().Is6(), ClusterCIDRs: []netip.Prefix{pods}, MasqueradeBit: 14, NodePortAddresses: nodePorts, LocalhostNodePorts: true})
+		New: func(local state.Local, v6 bool, nodePorts ...netip.Prefix) (packettest.Writer, error) {
+			return NewWriter(Config{IPv6: v6, Local: local, MasqueradeBit: 14, NodePortAddresses: nodePorts, LocalhostNodePorts: true})
 		},
 		Flush: func() error {
 			for _, table := range []string{"filter", "nat"} {

@@ -14,10 +14,9 @@ import (
 // Config shapes the rules of one family.
 type Config struct {
 	IPv6 bool
-	// ClusterCIDRs are the pods' ranges of this family: what comes from elsewhere
-	// to a cluster IP is masqueraded, and external traffic from pods takes the
-	// policy Cluster. Empty: nothing is known to be a pod.
-	ClusterCIDRs []netip.Prefix
+	// Local is what pods send: what others send to a cluster IP is masqueraded, and
+	// external traffic from pods takes the policy Cluster.
+	Local state.Local
 	// MasqueradeAll masquerades all traffic to cluster IPs.
 	MasqueradeAll bool
 	// MasqueradeBit is the bit of the packet mark (0 to 31); upstream's default is 14.
@@ -280,8 +279,9 @@ func (b *builder) externalRules(w *strings.Builder, p *state.Port, chain, cluste
 		line(w, chain, fmt.Sprintf(`-m comment --comment "masquerade traffic for %s external destinations" -j %s`, name, chainMarkMasq))
 	} else if hasCluster {
 		// Pods and the node itself may use every endpoint.
-		for _, cidr := range b.cfg.ClusterCIDRs {
-			line(w, chain, fmt.Sprintf(`-m comment --comment "pod traffic for %s external destinations" -s %s -j %s`, name, cidr, clusterChain))
+		pods, _ := b.cfg.Local.IPTables()
+		for _, match := range pods {
+			line(w, chain, fmt.Sprintf(`-m comment --comment "pod traffic for %s external destinations" %s -j %s`, name, match, clusterChain))
 		}
 		line(w, chain, fmt.Sprintf(`-m comment --comment "masquerade LOCAL traffic for %s external destinations" -m addrtype --src-type LOCAL -j %s`, name, chainMarkMasq))
 		line(w, chain, fmt.Sprintf(`-m comment --comment "route LOCAL traffic for %s external destinations" -m addrtype --src-type LOCAL -j %s`, name, clusterChain))
@@ -312,11 +312,10 @@ func (b *builder) balance(p *state.Port, chain, proto string, eps []state.Endpoi
 func (b *builder) balanceRules(w *strings.Builder, p *state.Port, chain, proto string, eps []state.Endpoint) {
 	name := p.Name.String()
 	dst := fmt.Sprintf(`-m comment --comment "%s cluster IP" -p %s -m %s -d %s --dport %d`, name, proto, proto, p.ClusterIP, p.Port)
-	switch {
-	case b.cfg.MasqueradeAll:
+	if b.cfg.MasqueradeAll {
 		line(w, chain, dst+" -j "+chainMarkMasq)
-	case len(b.cfg.ClusterCIDRs) == 1:
-		line(w, chain, fmt.Sprintf("%s ! -s %s -j %s", dst, b.cfg.ClusterCIDRs[0], chainMarkMasq))
+	} else if _, others := b.cfg.Local.IPTables(); others != "" {
+		line(w, chain, fmt.Sprintf("%s %s -j %s", dst, others, chainMarkMasq))
 	}
 	if p.AffinitySeconds > 0 {
 		for i := range eps {

@@ -58,7 +58,7 @@ func TestGoldenRules(t *testing.T) {
 		p.Cluster = []state.Endpoint{ep("[fd01::1]:8080", true)}
 		p.Local = p.Cluster
 	}
-	plain := Config{ClusterCIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, MasqueradeBit: 14, LocalhostNodePorts: true}
+	plain := Config{Local: state.Local{Ranges: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}, MasqueradeBit: 14, LocalhostNodePorts: true}
 	for name, tc := range map[string]struct {
 		config Config
 		ports  []state.Port

@@ -4,8 +4,6 @@ import (
 	"fmt"
 
 	"sigs.k8s.io/knftables"
-
-	"skiff/proxy/nftables"
 )
 
 // Table is the name of the table of each family.
@@ -31,10 +29,9 @@ func (c *Config) base(tx *knftables.Transaction) {
 	const always = " jump " + chainMark
 	var marks, prerouting []string
 	outsider := ""
-	if len(c.ClusterCIDRs) > 0 {
-		pods := nftables.Anonymous(c.ClusterCIDRs)
-		outsider = ip + " saddr != " + pods + " "
-		prerouting = append(prerouting, ip+" saddr "+pods+" "+to+"vmap @"+mapEverywhere)
+	if pods, others := c.Local.NFTables(ip); pods != "" {
+		outsider = others + " "
+		prerouting = append(prerouting, pods+" "+to+"vmap @"+mapEverywhere)
 	}
 	switch {
 	case c.MasqueradeAll:

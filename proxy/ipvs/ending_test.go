@@ -21,7 +21,7 @@ func TestEnding(t *testing.T) {
 	options := Options{Scheduler: "lc", TCPTimeout: time.Hour, TCPFinTimeout: time.Minute, UDPTimeout: 30 * time.Second}
 	var writer *Writer
 	w.Node.Must(t, func() (err error) {
-		writer, err = NewWriter(Config{ClusterCIDRs: []netip.Prefix{packettest.Pods()}, MasqueradeBit: 14, Options: options})
+		writer, err = NewWriter(Config{Local: state.Local{Ranges: []netip.Prefix{packettest.Pods()}}, MasqueradeBit: 14, Options: options})
 		return err
 	})
 	conf, err := writer.kernel.ipvs.GetConfig()

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"skiff/proxy/packettest"
+	"skiff/proxy/state"
 )
 
 // Covers: proxy.ipvs
@@ -29,8 +30,8 @@ func BenchmarkServices(b *testing.B) {
 
 func kit() packettest.Kit {
 	return packettest.Kit{
-		New: func(pods netip.Prefix, nodePorts ...netip.Prefix) (packettest.Writer, error) {
-			return NewWriter(Config{IPv6: pods.Addr().Is6(), ClusterCIDRs: []netip.Prefix{pods}, MasqueradeBit: 14, NodePortAddresses: nodePorts})
+		New: func(local state.Local, v6 bool, nodePorts ...netip.Prefix) (packettest.Writer, error) {
+			return NewWriter(Config{IPv6: v6, Local: local, MasqueradeBit: 14, NodePortAddresses: nodePorts})
 		},
 		LongAffinity: true,
 		Flush: func() error {

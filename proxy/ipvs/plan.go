@@ -25,8 +25,8 @@ import (
 // Config shapes the virtual servers of one family.
 type Config struct {
 	IPv6 bool
-	// ClusterCIDRs, MasqueradeAll and MasqueradeBit are as in the mode nftables.
-	ClusterCIDRs  []netip.Prefix
+	// Local, MasqueradeAll and MasqueradeBit are as in the mode nftables.
+	Local         state.Local
 	MasqueradeAll bool
 	MasqueradeBit int
 	// NodePortAddresses limit the node's own addresses that node ports answer on to

@@ -90,10 +90,11 @@ func (c Config) base(tx *knftables.Transaction) {
 func (c Config) outsiders(ip string) []string {
 	match := ip + " daddr @" + setClusterIPs
 	if !c.MasqueradeAll {
-		if len(c.ClusterCIDRs) == 0 {
+		_, others := c.Local.NFTables(ip)
+		if others == "" {
 			return nil
 		}
-		match += " " + ip + " saddr != " + Anonymous(c.ClusterCIDRs)
+		match += " " + others
 	}
 	return []string{match + " jump " + chainMark}
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"skiff/proxy/packettest"
+	"skiff/proxy/state"
 )
 
 // Covers: proxy.nftables
@@ -21,8 +22,8 @@ func BenchmarkServices(b *testing.B) { packettest.Measure(b, kit()) }
 
 func kit() packettest.Kit {
 	return packettest.Kit{
-		New: func(pods netip.Prefix, nodePorts ...netip.Prefix) (packettest.Writer, error) {
-			return NewWriter(Config{IPv6: pods.Addr().Is6(), ClusterCIDRs: []netip.Prefix{pods}, MasqueradeBit: 14, NodePortAddresses: nodePorts})
+		New: func(local state.Local, v6 bool, nodePorts ...netip.Prefix) (packettest.Writer, error) {
+			return NewWriter(Config{IPv6: v6, Local: local, MasqueradeBit: 14, NodePortAddresses: nodePorts})
 		},
 		Flush: func() error { return exec.Command("nft", "flush", "ruleset").Run() },
 		Clean: Clean,

@@ -28,10 +28,9 @@ import (
 // Config shapes the rules of one family.
 type Config struct {
 	IPv6 bool
-	// ClusterCIDRs are the pods' ranges of this family: what comes from elsewhere
-	// to a cluster IP is masqueraded, and external traffic from pods takes the
-	// policy Cluster. Empty: nothing is known to be a pod.
-	ClusterCIDRs []netip.Prefix
+	// Local is what pods send: what others send to a cluster IP is masqueraded, and
+	// external traffic from pods takes the policy Cluster.
+	Local state.Local
 	// MasqueradeAll masquerades all traffic to cluster IPs.
 	MasqueradeAll bool
 	// MasqueradeBit is the bit of the packet mark (0 to 31); upstream's default is 14.
@@ -277,8 +276,8 @@ func (b *builder) external(chain, clusterChain, policyChain string, hasPolicy bo
 		rules = append(rules, "jump "+chainMark)
 	} else if len(b.p.Cluster) > 0 {
 		// Pods and the node itself may use every endpoint.
-		for _, cidr := range b.c.ClusterCIDRs {
-			rules = append(rules, fmt.Sprintf("%s saddr %s goto %s", b.ip, cidr, clusterChain))
+		if pods, _ := b.c.Local.NFTables(b.ip); pods != "" {
+			rules = append(rules, pods+" goto "+clusterChain)
 		}
 		rules = append(rules, "fib saddr type local jump "+chainMark, "fib saddr type local goto "+clusterChain)
 	}

@@ -29,7 +29,7 @@ func port(name, ip string, edit ...func(*state.Port)) state.Port {
 }
 
 func TestRules(t *testing.T) {
-	c := &Config{ClusterCIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, MasqueradeBit: 14}
+	c := &Config{Local: state.Local{Ranges: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}, MasqueradeBit: 14}
 	for name, tc := range map[string]struct {
 		edit func(*state.Port)
 		// want are map elements by key; chains by their kind.

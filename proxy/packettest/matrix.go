@@ -149,7 +149,7 @@ func (b *bench) twoFamilies(t *testing.T) {
 	const ip6, public6 = "fd00:96::7", "2001:db8::9"
 	var w Writer
 	b.Node.Must(t, func() (err error) {
-		w, err = b.kit.New(Pods6())
+		w, err = b.kit.New(state.Local{Ranges: []netip.Prefix{Pods6()}}, true)
 		return err
 	})
 	table := state.NewTable()
@@ -207,19 +207,39 @@ func (b *bench) twoFamilies(t *testing.T) {
 func (b *bench) nodePortAddresses(t *testing.T) {
 	b.set(t, service(onNodePort), at(pod1IP, "n1"))
 	b.reaches(t, b.Client, outsideIP+":30080", "", "pod1")
-	b.renew(t, netip.MustParsePrefix("10.1.0.0/24"))
+	b.renew(t, byRange(), netip.MustParsePrefix("10.1.0.0/24"))
 	b.reaches(t, b.Client, nodeIP+":30080", "", "pod1")
 	b.refused(t, b.Client, outsideIP+":30080")
 	b.refused(t, b.Node, "127.0.0.1:30080")
-	b.renew(t)
+	b.renew(t, byRange())
 	b.reaches(t, b.Client, outsideIP+":30080", "", "pod1")
 }
 
+// byRange knows the pods by their addresses.
+func byRange() state.Local { return state.Local{Ranges: []netip.Prefix{Pods()}} }
+
+// byLink knows the pods by the links that their packets come in by: what others ask
+// is masqueraded, and they alone use the endpoints of other nodes.
+func (b *bench) byLink(t *testing.T) {
+	for _, local := range []state.Local{{Link: "pod", AllLike: true}, {Link: "pod1"}} {
+		b.renew(t, local)
+		b.set(t, service(), at(pod2IP, "n2"))
+		b.reaches(t, b.Pod1, clusterIP+":80", pod1IP, "pod2")
+		b.reaches(t, b.Client, clusterIP+":80", "10.2.2.1", "pod2")
+		b.set(t, service(onNodePort, func(s *v1.Service) {
+			s.Spec.ExternalTrafficPolicy = v1.ServiceExternalTrafficPolicyLocal
+		}), at(pod2IP, "n2"))
+		b.reaches(t, b.Pod1, nodeIP+":30080", "", "pod2")
+		b.silent(t, b.Client, nodeIP+":30080")
+	}
+	b.renew(t, byRange())
+}
+
 // renew is a new process over the rules of the one before.
-func (b *bench) renew(t *testing.T, nodePorts ...netip.Prefix) {
+func (b *bench) renew(t *testing.T, local state.Local, nodePorts ...netip.Prefix) {
 	t.Helper()
 	b.Node.Must(t, func() (err error) {
-		b.writer, err = b.kit.New(Pods(), nodePorts...)
+		b.writer, err = b.kit.New(local, false, nodePorts...)
 		return err
 	})
 	b.sync(t, true)
@@ -230,7 +250,7 @@ func (b *bench) restartUnderLoad(t *testing.T) {
 	b.set(t, service(onNodePort), at(pod1IP, "n1"), at(pod2IP, "n2"))
 	b.AskedAllTheWhile(t, clusterIP+":80", func() {
 		for range 5 {
-			b.renew(t)
+			b.renew(t, byRange())
 		}
 	})
 }

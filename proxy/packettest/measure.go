@@ -36,7 +36,7 @@ func Measure(b *testing.B, kit Kit) {
 			m := &measured{World: NewWorld(b), table: state.NewTable()}
 			m.manyAddresses(b)
 			m.Node.Must(b, func() (err error) {
-				m.writer, err = kit.New(Pods())
+				m.writer, err = kit.New(byRange(), false)
 				return err
 			})
 			for i := range size.services {

@@ -34,9 +34,9 @@ type Writer interface {
 // Kit makes and takes away what a Writer writes. All functions run on a thread
 // in the node's namespace.
 type Kit struct {
-	// New makes a writer for a node whose pods have addresses in the range, and
-	// whose node ports answer on its addresses in nodePorts; none is all.
-	New func(pods netip.Prefix, nodePorts ...netip.Prefix) (Writer, error)
+	// New makes a writer for a node that knows its pods so, and whose node ports
+	// answer on its addresses in nodePorts; none is all.
+	New func(local state.Local, v6 bool, nodePorts ...netip.Prefix) (Writer, error)
 	// Localhost tells whether node ports answer on 127.0.0.1.
 	Localhost bool
 	// LongAffinity tells that a session affinity lasts as long as what the kernel
@@ -69,7 +69,7 @@ func Run(t *testing.T, kit Kit) {
 	}
 	b := &bench{World: NewWorld(t), kit: kit, table: state.NewTable()}
 	b.Node.Must(t, func() (err error) {
-		b.writer, err = kit.New(Pods())
+		b.writer, err = kit.New(byRange(), false)
 		return err
 	})
 	// The order matters: the rules grow and shrink by what changed.
@@ -88,6 +88,7 @@ func Run(t *testing.T, kit Kit) {
 	t.Run("SCTP", b.sctp)
 	t.Run("two families", b.twoFamilies)
 	t.Run("node port addresses", b.nodePortAddresses)
+	t.Run("pods known by their links", b.byLink)
 	t.Run("repair", b.repair)
 	t.Run("restart under load", b.restartUnderLoad)
 	t.Run("restart", b.restart)
@@ -401,7 +402,7 @@ func (b *bench) repair(t *testing.T) {
 func (b *bench) restart(t *testing.T) {
 	b.set(t, service(onNodePort), at(pod1IP, "n1"))
 	b.Node.Must(t, func() (err error) {
-		b.writer, err = b.kit.New(Pods())
+		b.writer, err = b.kit.New(byRange(), false)
 		return err
 	})
 	b.table = state.NewTable()
