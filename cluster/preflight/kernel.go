@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strings"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -89,6 +90,24 @@ func Netfilter() Check {
 		}
 		if out, err := exec.CommandContext(ctx, path, "--wait", "5", "--table", "nat", "--list-rules", "PREROUTING").CombinedOutput(); err != nil {
 			return fails("iptables does not work with this kernel: load the modules ip_tables and iptable_nat, or nf_tables and nft_chain_nat: %s", bytes.TrimSpace(out))
+		}
+		return nil, nil
+	}}
+}
+
+// WireGuard wants that the kernel has it, for the pod network of that name.
+func WireGuard() Check {
+	return Check{Name: "SystemVerification-wireguard", Run: func(ctx context.Context) (warnings, errs []error) {
+		const family = "wireguard"
+		if _, err := netlink.GenlFamilyGet(family); err == nil {
+			return nil, nil
+		}
+		// Where it is a module nobody has needed yet; where there is none the second
+		// look tells.
+		_ = exec.CommandContext(ctx, "modprobe", family).Run()
+		if _, err := netlink.GenlFamilyGet(family); err != nil {
+			return fails("networking.podBackend is wireguard, and this kernel has no WireGuard (%w): "+
+				"load the module wireguard, use a kernel that is built with CONFIG_WIREGUARD, or set podBackend to vxlan or host-gw", err)
 		}
 		return nil, nil
 	}}

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/vishvananda/netlink"
 )
 
 func TestRunCollectsAndIgnores(t *testing.T) {
@@ -103,5 +105,19 @@ func TestMissingControllers(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestWireGuard asks the kernel of this machine.
+func TestWireGuard(t *testing.T) {
+	_, errs := WireGuard().Run(t.Context())
+	if _, err := netlink.GenlFamilyGet("wireguard"); err == nil {
+		if len(errs) > 0 {
+			t.Errorf("the kernel has it: %v", errs)
+		}
+		return
+	}
+	if len(errs) != 1 || !strings.Contains(errs[0].Error(), "load the module wireguard") || !strings.Contains(errs[0].Error(), "set podBackend to vxlan") {
+		t.Errorf("errors %v, want one that names the remedies", errs)
 	}
 }

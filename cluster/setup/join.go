@@ -109,6 +109,10 @@ func (d *Join) discovery(ctx context.Context) error {
 	if d.cluster, err = config.ParseCluster(doc); err != nil {
 		return err
 	}
+	// Only now is it known what the pod network wants; nothing is changed yet.
+	if err := d.check(ctx, networkChecks(d.cluster)); err != nil {
+		return err
+	}
 	// Paths in it are those of the node that wrote it.
 	d.cluster.CertificatesDir = d.Layout.PKI()
 	if d.cluster.Etcd.Local != nil {

@@ -43,11 +43,20 @@ func portChecks(m *Machine, ports ...int) []preflight.Check {
 	return checks
 }
 
+// networkChecks hold for the pod network that the cluster has.
+func networkChecks(c *config.Cluster) []preflight.Check {
+	if c.Networking.PodBackend == config.BackendWireGuard {
+		return []preflight.Check{preflight.WireGuard()}
+	}
+	return nil
+}
+
 func (d *Init) preflight(ctx context.Context) error {
 	l := d.Layout
 	d.say("preflight", "Running pre-flight checks")
 	checks := nodeChecks(l, d.Config.NodeRegistration.Name)
 	checks = append(checks, preflight.FilesAbsent(l.NodeConfig())...)
+	checks = append(checks, networkChecks(&d.Config.Cluster)...)
 	checks = append(checks, portChecks(&d.Machine, int(d.Config.LocalAPIEndpoint.BindPort), kubeletPort, proxyHealth)...)
 	return preflight.Run(ctx, d.Out, checks, append(d.Ignore, d.Config.NodeRegistration.IgnorePreflightErrors...))
 }
@@ -64,7 +73,10 @@ func (d *Join) preflight(ctx context.Context) error {
 	if cp := d.Config.ControlPlane; cp != nil {
 		ports = append(ports, int(cp.LocalAPIEndpoint.BindPort))
 	}
-	checks = append(checks, portChecks(&d.Machine, ports...)...)
+	return d.check(ctx, append(checks, portChecks(&d.Machine, ports...)...))
+}
+
+func (d *Join) check(ctx context.Context, checks []preflight.Check) error {
 	return preflight.Run(ctx, d.Out, checks, append(d.Ignore, d.Config.NodeRegistration.IgnorePreflightErrors...))
 }
 
