@@ -13,7 +13,10 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VM_CASES ?= TestCluster/(server-answers|pod-from-registry)$$
 # The unit tests that need modules of Debian's kernel, as PACKAGE:TESTS, which make
 # test-vm-modules runs.
-VM_TESTS ?= ./kubelet/network:TestWireGuard|TestPodsTalk/wireguard ./kubelet/network/policy:TestIPVS ./proxy/ipvs:TestPackets|TestEnding ./proxy:IPVS
+VM_TESTS ?= ./kubelet/network:TestWireGuard|TestPodsTalk/wireguard ./kubelet/network/policy:TestIPVS ./proxy/ipvs:TestPackets|TestEnding|TestClean ./proxy:IPVS
+# Whose benchmarks it runs, and which: one kernel has both, so they can be compared.
+VM_BENCHES ?= ./proxy/nftables ./proxy/ipvs
+VM_SIZES ?= Services/services=(100|1000),
 # How many minutes each of the chaos tests runs.
 CHAOS_MINUTES ?= 5
 # What make bench-stores measures; its flags are in e2e/bench/stores.
@@ -89,6 +92,10 @@ test-vm-modules: ## test WireGuard and IPVS in a virtual machine, whose kernel h
 	set -e; for t in $(foreach t,$(VM_TESTS),'$(t)'); do \
 		$(GO) test -c -o bin/vm.test "$${t%%:*}"; \
 		(cd "$${t%%:*}" && VM_SECONDS=3600 $(CURDIR)/scripts/vm $(CURDIR)/bin/vm.test -test.v -test.run "$${t#*:}"); \
+	done
+	set -e; for p in $(VM_BENCHES); do \
+		$(GO) test -c -o bin/vm.test "$$p"; \
+		(cd "$$p" && VM_SECONDS=3600 $(CURDIR)/scripts/vm $(CURDIR)/bin/vm.test -test.run '^$$' -test.bench '$(VM_SIZES)' -test.benchtime 5x); \
 	done
 
 lint: ## gofmt, vet and staticcheck

@@ -314,28 +314,3 @@ func (w *Writer) release() error {
 	}
 	return errors.Join(errs...)
 }
-
-// Clean removes the link, the virtual servers and the table. A node without the link
-// has never been in this mode, and its virtual servers are others'.
-func Clean() error {
-	errs := []error{nftables.CleanTable(Table)}
-	link, err := netlink.LinkByName(device)
-	if err != nil {
-		if missing := (netlink.LinkNotFoundError{}); errors.As(err, &missing) {
-			err = nil
-		}
-		return errors.Join(append(errs, err)...)
-	}
-	// The link goes last: while it is there, the rest is looked for again.
-	if _, err := netlink.GenlFamilyGet("IPVS"); err == nil {
-		k, err := openKernel(false)
-		if err != nil {
-			return errors.Join(append(errs, err)...)
-		}
-		defer k.ipvs.Close()
-		if err := k.ipvs.Flush(); err != nil {
-			return errors.Join(append(errs, fmt.Errorf("remove virtual servers: %w", err))...)
-		}
-	}
-	return errors.Join(append(errs, netlink.LinkDel(link))...)
-}
