@@ -20,7 +20,7 @@ func TestIPVS(t *testing.T) {
 		t.Skip(err)
 	}
 	w := newWorld(t)
-	services, err := ipvs.NewWriter(ipvs.Config{MasqueradeBit: 14, ClusterCIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/16")}})
+	services, err := ipvs.NewWriter(ipvs.Config{MasqueradeBit: 14, Local: servicestate.Local{Ranges: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/16")}}})
 	if err != nil {
 		t.Fatal(err)
 	}
