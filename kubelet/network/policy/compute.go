@@ -319,6 +319,25 @@ func block(side string, b *networkingv1.IPBlock) (string, error) {
 	return out, nil
 }
 
+// inBlock tells the addresses that a block has.
+func inBlock(b *networkingv1.IPBlock) (func(netip.Addr) bool, error) {
+	cidr, err := netip.ParsePrefix(b.CIDR)
+	if err != nil {
+		return nil, fmt.Errorf("ipBlock: %w", err)
+	}
+	var except []netip.Prefix
+	for _, text := range b.Except {
+		e, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("ipBlock: except: %w", err)
+		}
+		except = append(except, e)
+	}
+	return func(ip netip.Addr) bool {
+		return cidr.Contains(ip) && !slices.ContainsFunc(except, func(e netip.Prefix) bool { return e.Contains(ip) })
+	}, nil
+}
+
 // selected lists the pods of the cluster that a peer means.
 func (c *computer) selected(namespace string, peer networkingv1.NetworkPolicyPeer) ([]pod, error) {
 	pods, spaces := labels.Everything(), labels.Nothing()
@@ -399,13 +418,14 @@ func (c *computer) namedPort(namespace string, peers []networkingv1.NetworkPolic
 	}
 	for _, peer := range peers {
 		if peer.IPBlock != nil {
-			prefix, err := netip.ParsePrefix(peer.IPBlock.CIDR)
+			within, err := inBlock(peer.IPBlock)
 			if err != nil {
 				return nil, err
 			}
 			for _, p := range c.pods {
-				if slices.ContainsFunc(p.ips, prefix.Contains) {
-					pods = append(pods, p)
+				outside := func(ip netip.Addr) bool { return !within(ip) }
+				if ips := slices.DeleteFunc(slices.Clone(p.ips), outside); len(ips) > 0 {
+					pods = append(pods, pod{p.Pod, ips})
 				}
 			}
 			continue

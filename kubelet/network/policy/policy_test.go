@@ -96,6 +96,13 @@ func TestCompute(t *testing.T) {
 				Ports: []networkingv1.NetworkPolicyPort{port(intstr.FromString("web"))},
 			}}
 		}, egress: []string{"ip daddr . tcp dport {10.0.1.2 . 8080} return", "drop"}},
+		{name: "egress by name to a range with an exception", edit: func(s *networkingv1.NetworkPolicySpec) {
+			s.PolicyTypes = []networkingv1.PolicyType{networkingv1.PolicyTypeEgress}
+			s.Egress = []networkingv1.NetworkPolicyEgressRule{{
+				To:    []networkingv1.NetworkPolicyPeer{{IPBlock: &networkingv1.IPBlock{CIDR: "10.0.1.0/24", Except: []string{"10.0.1.3/32"}}}},
+				Ports: []networkingv1.NetworkPolicyPort{port(intstr.FromString("web"))},
+			}}
+		}, egress: []string{"ip daddr . tcp dport {10.0.1.2 . 8080,10.0.1.4 . 8080} return", "drop"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			in.policies = []*networkingv1.NetworkPolicy{makePolicy(tc.edit)}
