@@ -208,3 +208,51 @@ mode: ipvs
 		t.Errorf("the keys of %d nodes are %q", c.Nodes, keys)
 	}
 }
+
+// TestLoadBalancerPool is a cluster whose load balancers have addresses of their own
+// on the nodes' link, which a node announces: another one once that is kept from load
+// balancers, and the endpoint's where the policy is Local.
+//
+// Covers: service.load-balancer
+func TestLoadBalancerPool(t *testing.T) {
+	c := prepare(t)
+	if err := c.Configure("apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\nnetworking: {loadBalancerPool: [198.18.0.1-198.18.255.254]}\n"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.remove(t) })
+	c.up(t)
+	s := c.space(t, "e2e-load-balancer-pool")
+	nodes := strings.Fields(s.run("get", "nodes", "-o", "jsonpath={.items[*].metadata.name}"))
+	first, err := netip.ParseAddr(s.field("node/"+nodes[0], ".status.addresses[0].address"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	four := first.As4()
+	four[3] = 200 // the nodes' own addresses are below
+	address := netip.AddrFrom4(four).String()
+	s.apply(peers + `apiVersion: v1
+kind: Service
+metadata: {name: balanced}
+spec: {type: LoadBalancer, loadBalancerIP: ` + address + `, selector: {app: peer}, ports: [{port: 80, targetPort: 8080}]}
+`)
+	s.run("rollout", "status", "daemonset/peer", "--timeout=60s")
+	answered := func(when string) {
+		t.Helper()
+		s.eventually(30*time.Second, "an answer of "+address+" "+when, func() error {
+			if out, err := exec.Command("ip", "neigh", "flush", "to", address).CombinedOutput(); err != nil {
+				return fmt.Errorf("%w: %s", err, out)
+			}
+			_, err := fetch("http://" + address + "/hostname")
+			return err
+		})
+	}
+	answered("at first")
+	for _, node := range nodes {
+		const label = "node.kubernetes.io/exclude-from-external-load-balancers"
+		s.run("label", "node", node, label+"=", "--overwrite")
+		answered("without " + node)
+		s.run("label", "node", node, label+"-")
+	}
+	s.run("patch", "service", "balanced", "-p", `{"spec":{"externalTrafficPolicy":"Local"}}`)
+	answered("with the policy Local")
+}

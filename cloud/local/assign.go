@@ -107,7 +107,7 @@ func fromPool(r request, others []claim, pool []Range) ([]netip.Addr, error) {
 			used[a] = o.name
 		}
 	}
-	inPool := func(a netip.Addr) bool { return slices.ContainsFunc(pool, func(p Range) bool { return p.contains(a) }) }
+	inPool := func(a netip.Addr) bool { return InPool(pool, a) }
 	wish, err := r.wish()
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package local
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -63,6 +64,24 @@ func (r Range) valid() error {
 
 // String is FIRST-LAST.
 func (r Range) String() string { return r.First.String() + "-" + r.Last.String() }
+
+// ParsePool reads the ranges of a pool.
+func ParsePool(texts []string) ([]Range, error) {
+	var out []Range
+	for _, text := range texts {
+		r, err := ParseRange(text)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+// InPool tells whether an address is in one of the ranges.
+func InPool(pool []Range, a netip.Addr) bool {
+	return slices.ContainsFunc(pool, func(r Range) bool { return r.contains(a) })
+}
 
 func (r Range) contains(a netip.Addr) bool {
 	return a.Is4() == r.First.Is4() && !a.Less(r.First) && !r.Last.Less(a)

@@ -132,6 +132,10 @@ type Networking struct {
 	// them as they are, and needs all nodes on one link; wireguard encrypts them, and
 	// needs a kernel that can.
 	PodBackend string `json:"podBackend,omitempty"`
+	// LoadBalancerPool is not kubeadm's: the addresses that Services of type
+	// LoadBalancer get, each as FIRST-LAST, a CIDR or one address. Empty: they have
+	// those of the nodes.
+	LoadBalancerPool []string `json:"loadBalancerPool,omitempty"`
 }
 
 // The pod backends.

@@ -37,12 +37,8 @@ func cloudCommand() *cobra.Command {
 				return err
 			}
 			c := cloud.Config{ProviderName: provider, Controllers: names, Local: local.Config{Region: region, Zone: zone}}
-			for _, text := range pool {
-				r, err := local.ParseRange(text)
-				if err != nil {
-					return fmt.Errorf("--load-balancer-pool: %w", err)
-				}
-				c.Local.Pool = append(c.Local.Pool, r)
+			if c.Local.Pool, err = local.ParsePool(pool); err != nil {
+				return fmt.Errorf("--load-balancer-pool: %w", err)
 			}
 			return runCloud(cmd.Context(), api, c, elect, fmt.Sprintf("%s_%d", host, os.Getpid()))
 		},

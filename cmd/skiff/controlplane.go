@@ -26,6 +26,7 @@ import (
 	"skiff/apiserver/authn"
 	"skiff/client"
 	"skiff/cloud"
+	"skiff/cloud/local"
 	"skiff/cluster/layout"
 	"skiff/cluster/node"
 	"skiff/cluster/pki"
@@ -254,8 +255,12 @@ func (p *controlPlane) parts(l layout.Layout, c *node.Config) ([]part, error) {
 		return nil
 	})})
 	if c.CloudProvider != "" {
+		pool, err := local.ParsePool(c.Cluster.Networking.LoadBalancerPool)
+		if err != nil {
+			return nil, fmt.Errorf("networking.loadBalancerPool: %w", err)
+		}
 		parts = append(parts, part{"cloud", false, after(func(ctx context.Context) error {
-			return runCloud(ctx, p.controllerIdentity("cloud-controller-manager"), cloud.Config{ProviderName: c.CloudProvider}, elect, c.Name)
+			return runCloud(ctx, p.controllerIdentity("cloud-controller-manager"), cloud.Config{ProviderName: c.CloudProvider, Local: local.Config{Pool: pool}}, elect, c.Name)
 		})})
 	}
 	return parts, nil

@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/rest"
 	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
 
+	"skiff/cloud/local"
 	"skiff/cluster/layout"
 	"skiff/cluster/node"
 	"skiff/cluster/version"
@@ -25,6 +26,7 @@ import (
 	"skiff/kubelet/network"
 	"skiff/kubelet/network/policy"
 	"skiff/proxy"
+	"skiff/proxy/announce"
 )
 
 // nodeParts are what every node runs: runtime, kubelet, pod network, proxy, DNS.
@@ -112,6 +114,21 @@ func nodeParts(l layout.Layout, c *node.Config, flags *kubeletFlags, api *rest.C
 				return err
 			}
 			return p.Run(ctx)
+		})})
+	}
+	pool, err := local.ParsePool(c.Cluster.Networking.LoadBalancerPool)
+	if err != nil {
+		return nil, fmt.Errorf("%s: networking.loadBalancerPool: %w", l.NodeConfig(), err)
+	}
+	if len(pool) > 0 {
+		parts = append(parts, part{"announcements", false, after(wait, func(ctx context.Context) error {
+			a, err := announce.New(announce.Config{
+				Client: kube, NodeName: c.Name, Ours: func(ip netip.Addr) bool { return local.InPool(pool, ip) }, Log: slog.Default().With("part", "announcements"),
+			})
+			if err != nil {
+				return err
+			}
+			return a.Run(ctx)
 		})})
 	}
 	if !c.Cluster.DNS.Disabled {

@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"skiff/cloud/local"
 	"skiff/cluster/config"
 	"skiff/cluster/lan"
 	"skiff/cluster/layout"
@@ -145,7 +146,7 @@ func firstMaster(ctx context.Context, cmd *cobra.Command, m setup.Machine, o upO
 }
 
 // loadInit reads the file of a new cluster and looks into the configuration of its
-// proxies, so that what is wrong is said before anything is made.
+// proxies and the pool of its load balancers, so that what is wrong is said before anything is made.
 func loadInit(path string) (*config.Init, error) {
 	c, err := config.LoadInit(path)
 	if err != nil {
@@ -153,6 +154,9 @@ func loadInit(path string) (*config.Init, error) {
 	}
 	if _, err := (proxy.Config{}).With(c.ComponentConfigs["KubeProxyConfiguration"]); err != nil {
 		return nil, fmt.Errorf("configuration file %s: %w", path, err)
+	}
+	if _, err := local.ParsePool(c.Cluster.Networking.LoadBalancerPool); err != nil {
+		return nil, fmt.Errorf("configuration file %s: networking.loadBalancerPool: %w", path, err)
 	}
 	return c, nil
 }

@@ -1,0 +1,259 @@
+package announce
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	discovery "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+)
+
+// Config is what an Announcer needs.
+type Config struct {
+	Client   kubernetes.Interface
+	NodeName string
+	// Ours tells which addresses of load balancers are announced: those of the pool.
+	Ours func(netip.Addr) bool
+	// Settle is how long changes are gathered; default 50 ms.
+	Settle time.Duration
+	// Repeat is the time between two announcements of an address that is new here;
+	// default one second.
+	Repeat time.Duration
+	// Look is how often the node's links are looked at; default ten seconds.
+	Look time.Duration
+	Log  *slog.Logger
+}
+
+// Announcer announces the addresses that are this node's.
+type Announcer struct {
+	cfg     Config
+	changed chan struct{}
+	// speakers, by link and family; mine are the addresses that were said to be this
+	// node's. Only Run uses them.
+	speakers map[place]*speaker
+	mine     map[netip.Addr]bool
+	running  sync.WaitGroup
+}
+
+// place is where a speaker speaks.
+type place struct {
+	link string
+	v6   bool
+}
+
+// New checks the configuration.
+func New(cfg Config) (*Announcer, error) {
+	if cfg.Client == nil || cfg.NodeName == "" || cfg.Ours == nil {
+		return nil, errors.New("announce: Client, NodeName and Ours are required")
+	}
+	for at, value := range map[*time.Duration]time.Duration{&cfg.Settle: 50 * time.Millisecond, &cfg.Repeat: time.Second, &cfg.Look: 10 * time.Second} {
+		if *at == 0 {
+			*at = value
+		}
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	return &Announcer{cfg: cfg, changed: make(chan struct{}, 1), speakers: make(map[place]*speaker), mine: make(map[netip.Addr]bool)}, nil
+}
+
+const byService = "service"
+
+// Run announces until ctx ends. Then nobody answers for this node's addresses; other
+// nodes take them over once the API server has this one as not ready.
+func (a *Announcer) Run(ctx context.Context) error {
+	f := informers.NewSharedInformerFactory(a.cfg.Client, 0)
+	nodes, services, ends := f.Core().V1().Nodes(), f.Core().V1().Services(), f.Discovery().V1().EndpointSlices()
+	err := ends.Informer().AddIndexers(cache.Indexers{byService: func(obj any) ([]string, error) {
+		s, ok := obj.(*discovery.EndpointSlice)
+		if !ok {
+			return nil, nil
+		}
+		return []string{s.Namespace + "/" + s.Labels[discovery.LabelServiceName]}, nil
+	}})
+	if err != nil {
+		return fmt.Errorf("announce: %w", err)
+	}
+	wake := func(any) { a.wake() }
+	for _, informer := range []cache.SharedIndexInformer{nodes.Informer(), services.Informer(), ends.Informer()} {
+		_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: wake, UpdateFunc: func(_, obj any) { wake(obj) }, DeleteFunc: wake})
+		if err != nil {
+			return fmt.Errorf("announce: %w", err)
+		}
+	}
+	f.StartWithContext(ctx)
+	defer f.Shutdown()
+	defer a.close()
+	for _, ok := range f.WaitForCacheSync(ctx.Done()) {
+		if !ok {
+			return nil
+		}
+	}
+	look := time.NewTicker(a.cfg.Look)
+	defer look.Stop()
+	for {
+		list, err := services.Lister().List(labels.Everything())
+		if err != nil {
+			return fmt.Errorf("announce: %w", err)
+		}
+		all, err := nodes.Lister().List(labels.Everything())
+		if err != nil {
+			return fmt.Errorf("announce: %w", err)
+		}
+		w := world{nodes: all, services: list, ours: a.cfg.Ours, slices: func(s *v1.Service) []*discovery.EndpointSlice { return sliced(ends.Informer(), s) }}
+		var again <-chan time.Time
+		if a.speak(w.choose()) {
+			again = time.After(a.cfg.Repeat)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-look.C:
+		case <-again:
+		case <-a.changed:
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(a.cfg.Settle):
+			}
+		}
+	}
+}
+
+func (a *Announcer) wake() {
+	select {
+	case a.changed <- struct{}{}:
+	default:
+	}
+}
+
+func sliced(informer cache.SharedIndexInformer, s *v1.Service) []*discovery.EndpointSlice {
+	found, err := informer.GetIndexer().ByIndex(byService, s.Namespace+"/"+s.Name)
+	if err != nil {
+		return nil
+	}
+	out := make([]*discovery.EndpointSlice, 0, len(found))
+	for _, obj := range found {
+		if e, ok := obj.(*discovery.EndpointSlice); ok {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// speak brings the speakers to what was chosen. more tells that it is to be called
+// again soon.
+func (a *Announcer) speak(chosen map[netip.Addr]string) (more bool) {
+	mine := make(map[netip.Addr]bool)
+	for ip, node := range chosen {
+		if node == a.cfg.NodeName {
+			mine[ip] = true
+		}
+	}
+	if !maps.Equal(mine, a.mine) {
+		a.cfg.Log.Info("the addresses of load balancers that this node announces", "addresses", slices.SortedFunc(maps.Keys(mine), netip.Addr.Compare))
+		a.mine = mine
+	}
+	links, err := onLink(mine)
+	if err != nil {
+		a.cfg.Log.Error("the node's links cannot be listed", "err", err)
+		return false
+	}
+	for at, s := range a.speakers {
+		select {
+		case <-s.over:
+			delete(a.speakers, at) // the link was away; it may be back
+			continue
+		default:
+		}
+		if l, ok := links[at]; !ok || l.ifi.Index != s.ifi.Index {
+			s.close()
+			delete(a.speakers, at)
+		}
+	}
+	for at, l := range links {
+		s := a.speakers[at]
+		if s == nil {
+			if s, err = listen(&l.ifi, at.v6); err != nil {
+				a.cfg.Log.Error("addresses of load balancers cannot be announced", "err", err)
+				continue
+			}
+			a.speakers[at] = s
+			a.running.Go(func() {
+				if err := s.run(); err != nil {
+					a.cfg.Log.Warn("addresses of load balancers are not announced for a while", "err", err)
+				}
+			})
+		}
+		again, err := s.set(l.addresses)
+		if err != nil {
+			a.cfg.Log.Error("addresses of load balancers cannot be announced", "err", err)
+		}
+		more = more || again
+	}
+	return more
+}
+
+func (a *Announcer) close() {
+	for _, s := range a.speakers {
+		s.close()
+	}
+	a.running.Wait()
+}
+
+// link is a link and the addresses that belong to its networks.
+type link struct {
+	ifi       net.Interface
+	addresses map[netip.Addr]bool
+}
+
+// onLink finds the links that each address belongs to; others cannot be asked for.
+func onLink(addresses map[netip.Addr]bool) (map[place]link, error) {
+	out := make(map[place]link)
+	if len(addresses) == 0 {
+		return out, nil
+	}
+	all, err := net.Interfaces()
+	if err != nil {
+		return nil, err
+	}
+	for _, ifi := range all {
+		if ifi.Flags&net.FlagUp == 0 || ifi.Flags&net.FlagBroadcast == 0 || len(ifi.HardwareAddr) != 6 {
+			continue
+		}
+		networks, err := ifi.Addrs()
+		if err != nil {
+			continue // it has just gone
+		}
+		for ip := range addresses {
+			if !slices.ContainsFunc(networks, func(n net.Addr) bool { return within(n, ip) }) {
+				continue
+			}
+			at := place{ifi.Name, ip.Is6()}
+			if _, ok := out[at]; !ok {
+				out[at] = link{ifi, make(map[netip.Addr]bool)}
+			}
+			out[at].addresses[ip] = true
+		}
+	}
+	return out, nil
+}
+
+// within tells whether others on the link find an address on it too: a network of one
+// address has nobody else.
+func within(n net.Addr, ip netip.Addr) bool {
+	p, err := netip.ParsePrefix(n.String())
+	return err == nil && !p.IsSingleIP() && p.Contains(ip)
+}
