@@ -42,7 +42,7 @@ var buildTools = sync.OnceValues(func() (tools, error) {
 		return tools{}, err
 	}
 	t := tools{shim: filepath.Join(dir, "shim"), probe: filepath.Join(dir, "probe")}
-	shim := exec.Command("go", "build", "-trimpath", "-tags", "seccomp osusergo netgo", "-ldflags", "-s -w -linkmode external -extldflags -static", "-o", t.shim, "skiff/kubelet/cri/shim")
+	shim := exec.Command("go", "build", "-tags", "seccomp osusergo netgo", "-ldflags", "-s -w -linkmode external -extldflags -static", "-o", t.shim, "skiff/kubelet/cri/shim")
 	shim.Env = append(os.Environ(), "CGO_ENABLED=1", "GOEXPERIMENT=jsonv2")
 	if out, err := shim.CombinedOutput(); err != nil {
 		return t, fmt.Errorf("build the shim: %w: %s", err, out)

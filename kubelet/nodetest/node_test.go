@@ -54,7 +54,7 @@ var buildShim = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, "shim")
-	build := exec.Command("go", "build", "-trimpath", "-tags", "seccomp osusergo netgo", "-ldflags", "-s -w -linkmode external -extldflags -static", "-o", path, "skiff/kubelet/cri/shim")
+	build := exec.Command("go", "build", "-tags", "seccomp osusergo netgo", "-ldflags", "-s -w -linkmode external -extldflags -static", "-o", path, "skiff/kubelet/cri/shim")
 	build.Env = append(os.Environ(), "CGO_ENABLED=1", "GOEXPERIMENT=jsonv2")
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the shim: %w: %s", err, out)
