@@ -147,7 +147,7 @@ func (w *writer) sweep(ctx context.Context, name string, from, below int64, dead
 	if _, err := tx.ExecContext(ctx, "UPDATE meta SET value=? WHERE name=?", last, name); err != nil {
 		return 0, err
 	}
-	w.pages += len(gone)/4 + 2
+	w.pages += len(gone) + 2 // what was replaced lies all over the log
 	w.s.at(InClean)
 	if err := tx.Commit(); err != nil {
 		return 0, err

@@ -55,6 +55,9 @@ func (w *writer) maintain() time.Duration {
 	}
 	w.settled = err == nil && left == 0
 	if err == nil && left > 0 && time.Since(w.measured) < maintainEvery {
+		if w.pages-w.copied >= checkpointPages && !w.s.Waiting() {
+			w.checkpoint("PASSIVE")
+		}
 		pause := 4 * time.Since(start)
 		if left > backlog {
 			pause = time.Since(start)
