@@ -4,14 +4,34 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/lib/pq"
 
 	"skiff/kine"
 	"skiff/kine/kinetest"
 	"skiff/kine/postgres/pgtest"
 )
+
+// What is missing is told with its remedy.
+func TestWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	_, noTables := Inspect(context.Background(), pgtest.Start(t).Database(t), slog.New(slog.DiscardHandler))
+	for _, c := range []struct {
+		name, want string
+		err        error
+	}{
+		{"tables", "check the database and the search_path", noTables},
+		{"TLS", "add sslmode=disable", explain(fmt.Errorf("connect: %w", pq.ErrSSLNotSupported))},
+	} {
+		if c.err == nil || !strings.Contains(c.err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.name, c.err, c.want)
+		}
+	}
+}
 
 // What the database refuses is told with its remedy and without the password, and
 // tried again: when the cause goes the store serves by itself.

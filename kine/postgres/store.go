@@ -187,6 +187,9 @@ func (s *Store) warn(ctx context.Context) {
 
 // explain adds the remedy to what the database says.
 func explain(err error) error {
+	if errors.Is(err, pq.ErrSSLNotSupported) {
+		return fmt.Errorf("turn on the server's ssl, or add sslmode=disable to the store's URL where the network is trusted: %w", err)
+	}
 	var e *pq.Error
 	if !errors.As(err, &e) {
 		return err
@@ -203,6 +206,8 @@ func explain(err error) error {
 		remedy = "create the database of the store's URL"
 	case code == "3F000":
 		remedy = "create the schema of the URL's search_path, and give the role USAGE and CREATE on it"
+	case code == "42P01":
+		remedy = "the database has no tables of skiff: check the database and the search_path of the store's URL; a server makes them when it starts"
 	case code == "42501":
 		remedy = "give the role CREATE on the schema, or have its owner make the tables"
 	case code == "25006":

@@ -54,6 +54,8 @@ func explainFS(err error) error {
 		return fmt.Errorf("%w: the file system is read-only: remount it writable", err)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w: run as root, or give this user the folder", err)
+	case errors.Is(err, unix.EISDIR):
+		return fmt.Errorf("%w: name a file in it, such as state.db", err)
 	case errors.Is(err, unix.ENOSPC):
 		return fmt.Errorf("%w: free some space", err)
 	}
