@@ -3,6 +3,7 @@ package etcdserver
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"hash/crc32"
 	"os"
 
@@ -29,17 +30,22 @@ func (s *maintenanceServer) Status(ctx context.Context, _ *pb.StatusRequest) (*p
 		DbSize: st.SizeBytes, DbSizeInUse: st.SizeBytes - st.FreeBytes, DbSizeQuota: st.QuotaBytes,
 		Leader: memberID, RaftTerm: 1, RaftIndex: uint64(st.Revision), RaftAppliedIndex: uint64(st.Revision),
 	}
-	if full(st) {
+	if s.full(ctx, st) {
 		resp.Errors = []string{"memberID:" + pb.AlarmType_NOSPACE.String()}
 	}
 	return resp, nil
 }
 
-func full(st kine.Status) bool {
-	return st.QuotaBytes > 0 && st.SizeBytes-st.FreeBytes >= st.QuotaBytes
+// full tells whether the quota is used up, or the disk.
+func (s *maintenanceServer) full(ctx context.Context, st kine.Status) bool {
+	if st.QuotaBytes > 0 && st.SizeBytes-st.FreeBytes >= st.QuotaBytes {
+		return true
+	}
+	p, ok := s.cfg.Store.(kine.Prober)
+	return ok && errors.Is(p.Probe(ctx), kine.ErrNoSpace)
 }
 
-// Alarm tells whether the quota is used up. The alarm goes by itself when there
+// Alarm tells whether there is no space. The alarm goes by itself when there
 // is space again.
 func (s *maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.AlarmResponse, error) {
 	st, err := s.cfg.Store.Status(ctx)
@@ -47,7 +53,7 @@ func (s *maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.
 		return nil, etcdwire.Error(err)
 	}
 	resp := &pb.AlarmResponse{Header: header(st.Revision)}
-	if full(st) && r.Action == pb.AlarmRequest_GET {
+	if r.Action == pb.AlarmRequest_GET && s.full(ctx, st) {
 		resp.Alarms = []*pb.AlarmMember{{MemberID: memberID, Alarm: pb.AlarmType_NOSPACE}}
 	}
 	return resp, nil

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
@@ -28,6 +29,11 @@ func serve(t testing.TB) string {
 		t.Fatal(err)
 	}
 	kinetest.Start(t, store)
+	return serveStore(t, store)
+}
+
+func serveStore(t testing.TB, store kine.Store) string {
+	t.Helper()
 	s, err := etcdserver.New(etcdserver.Config{Store: store, Listen: []string{"http://127.0.0.1:0"}})
 	if err != nil {
 		t.Fatal(err)
@@ -52,6 +58,34 @@ func run(t testing.TB, s *etcdserver.Server) {
 			t.Error(err)
 		}
 	})
+}
+
+// fullDisk is a store that has no space for puts.
+type fullDisk struct{ kine.Store }
+
+func (fullDisk) Probe(context.Context) error {
+	return fmt.Errorf("the disk is full: %w", kine.ErrNoSpace)
+}
+
+// Covers: store.disk-full
+func TestAlarmOfAFullDisk(t *testing.T) {
+	store, err := sqlite.New(sqlite.Config{Path: filepath.Join(t.TempDir(), "state.db"), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinetest.Start(t, store)
+	url := serveStore(t, fullDisk{store})
+	c := client(t, url)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	alarms, err := c.AlarmList(ctx)
+	if err != nil || len(alarms.Alarms) != 1 || alarms.Alarms[0].Alarm != pb.AlarmType_NOSPACE {
+		t.Errorf("alarms %v, %v; want NOSPACE", alarms, err)
+	}
+	st, err := c.Status(ctx, url)
+	if err != nil || len(st.Errors) != 1 {
+		t.Errorf("status %v, %v; want the alarm in it", st, err)
+	}
 }
 
 // The whole contract, through both sides of the protocol.
