@@ -37,6 +37,9 @@ func history(s *space) {
 	if got := s.field("secret/key", ".data.k"); got != "c2VjcmV0" {
 		s.t.Errorf("the secret came back with %q", got)
 	}
+	if out, err := s.cluster.trySkiff("rewind", "configmap", "later", "--to", then, "--namespace", s.name, "--root", s.Root); err == nil || !strings.Contains(out, "--prune removes it") {
+		s.t.Errorf("to a revision at which it was not there: %v, %q; want the remedy", err, out)
+	}
 	want(skiff("rewind", "namespace", s.name, "--to", then, "--prune"), "update configmaps/conf", "delete configmaps/later")
 	if got := s.field("configmap/conf", ".data.color"); got != "red" {
 		s.t.Errorf("the color is %q after the rewind", got)

@@ -136,13 +136,18 @@ func (c *cluster) machine(t *testing.T, namespace, address string) {
 // skiff runs the binary, which must succeed.
 func (c *cluster) skiff(t *testing.T, args ...string) string {
 	t.Helper()
+	out, err := c.trySkiff(args...)
+	if err != nil {
+		t.Fatalf("skiff %s: %v\n%s\n%s", strings.Join(args, " "), err, out, c.LogTail(40))
+	}
+	return out
+}
+
+func (c *cluster) trySkiff(args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, c.Bin, args...)
 	cmd.WaitDelay = time.Second
 	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("skiff %s: %v\n%s\n%s", strings.Join(args, " "), err, out, c.LogTail(40))
-	}
-	return string(out)
+	return string(out), err
 }

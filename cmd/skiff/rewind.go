@@ -97,6 +97,9 @@ func planRewind(cmd *cobra.Command, c *past.Client, r past.Resource, namespace, 
 	if name != "" && len(then) == 0 && len(lost) == 0 && len(now) == 0 {
 		return nil, fmt.Errorf("%s %q is not there now and was not then", r.Resource, name)
 	}
+	if name != "" && len(then) == 0 && len(lost) == 0 && !prune {
+		return nil, fmt.Errorf("%s %q was not there then: --prune removes it", r.Resource, name)
+	}
 	// A name that is lost is not known to have been absent.
 	kept := now[:0]
 	for _, is := range now {

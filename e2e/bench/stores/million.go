@@ -21,9 +21,9 @@ type Opening struct {
 	Seconds     float64 `json:"seconds"`
 	// CPUSeconds are the processors' time until then, which other work does not add to.
 	CPUSeconds float64 `json:"cpuSeconds"`
-	FileMiB float64 `json:"fileMiB"`
-	RSSMiB  float64 `json:"rssMiB"`
-	AnonMiB float64 `json:"anonMiB"`
+	FileMiB    float64 `json:"fileMiB"`
+	RSSMiB     float64 `json:"rssMiB"`
+	AnonMiB    float64 `json:"anonMiB"`
 }
 
 // Open fills a server with keys of small values, starts it anew, and measures how
