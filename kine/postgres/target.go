@@ -129,12 +129,13 @@ func (t *target) Apply(ctx context.Context, puts []kine.KeyValue, deletes []stri
 			c.add(&mvcc.Version{Key: kv.Key, Pos: pos, Created: kv.CreateRevision, Count: kv.Version, Lease: kv.Lease}, 0, kv.Value)
 		}
 		_, err = tx.ExecContext(ctx, `WITH rows AS (
-				SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bytea[]) AS r (pos, key, created, count, lease, value)
+				SELECT pos, key, created, count, lease, substr($6::bytea, start, size) AS value
+				FROM unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bigint[], $7::integer[], $8::integer[]) AS r (pos, key, created, count, lease, start, size)
 			), c AS (
 				INSERT INTO skiff_current (key, pos, created, count, lease) SELECT key, pos, created, count, lease FROM rows
 			)
 			INSERT INTO skiff_log (pos, key, created, count, lease, prev, value) SELECT pos, key, created, count, lease, 0, value FROM rows`,
-			c.pos, c.key, c.created, c.count, c.lease, c.value)
+			c.pos, c.key, c.created, c.count, c.lease, notNil(c.value), c.start, c.size)
 		return err
 	})
 }

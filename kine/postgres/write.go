@@ -16,23 +16,24 @@ import (
 
 const (
 	lockRevision = `SELECT revision, compact FROM skiff_meta WHERE id = 1 FOR UPDATE`
-	// storeGroup writes a whole group if the revision is still $15 and none of the keys
-	// $16 exists, and else nothing. Its one row tells that it did: the rest follows from
+	// storeGroup writes a whole group if the revision is still $12 and none of the keys
+	// $13 exists, and else nothing. Its one row tells that it did: the rest follows from
 	// it, so it comes first. It locks the revision's row; who had to wait for that finds
 	// another revision.
 	storeGroup = `WITH
-		m AS (UPDATE skiff_meta SET revision = $14::bigint WHERE id = 1 AND revision = $15::bigint
-			AND NOT EXISTS (SELECT 1 FROM skiff_current WHERE key = ANY($16::bytea[])) RETURNING id),
-		l AS (INSERT INTO skiff_log (pos, key, created, count, lease, prev, value)
-			SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[])
+		m AS (UPDATE skiff_meta SET revision = $11::bigint WHERE id = 1 AND revision = $12::bigint
+			AND NOT EXISTS (SELECT 1 FROM skiff_current WHERE key = ANY($13::bytea[])) RETURNING id),
+		w AS (SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::integer[], $8::integer[], $9::boolean[])
+				AS w (pos, key, created, count, lease, prev, start, size, current)
 			WHERE EXISTS (SELECT 1 FROM m)),
+		l AS (INSERT INTO skiff_log (pos, key, created, count, lease, prev, value)
+			SELECT pos, key, created, count, lease, prev, substr($10::bytea, start, size) FROM w),
 		c AS (INSERT INTO skiff_current (key, pos, created, count, lease)
-			SELECT * FROM unnest($8::bytea[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[])
-			WHERE EXISTS (SELECT 1 FROM m)
+			SELECT key, pos, created, count, lease FROM w WHERE current
 			ON CONFLICT (key) DO UPDATE SET pos = excluded.pos, created = excluded.created, count = excluded.count, lease = excluded.lease),
-		d AS (DELETE FROM skiff_current WHERE key = ANY($13::bytea[]) AND EXISTS (SELECT 1 FROM m)) `
+		d AS (DELETE FROM skiff_current WHERE key = ANY($14::bytea[]) AND EXISTS (SELECT 1 FROM m)) `
 	storeQuietly  = storeGroup + `SELECT id FROM m`
-	storeNotified = storeGroup + `SELECT pg_notify('` + channel + `', $17::text) FROM m`
+	storeNotified = storeGroup + `SELECT pg_notify('` + channel + `', $15::text) FROM m`
 )
 
 // write takes what is queued until ctx ends, then what was queued before.
@@ -184,7 +185,8 @@ func (s *Store) storeLocked(state *txState, b *mvcc.Batch, extras []func(group.E
 // newest one.
 func (s *Store) store(ctx context.Context, on querier, state *txState, b *mvcc.Batch) (n int, err error) {
 	writes := b.Writes()
-	var log, current columns
+	var log columns
+	var current pq.BoolArray
 	var gone pq.ByteaArray
 	for i := range writes {
 		w := &writes[i]
@@ -194,13 +196,11 @@ func (s *Store) store(ctx context.Context, on querier, state *txState, b *mvcc.B
 		}
 		log.add(w.Version, prev, w.Value)
 		// Only the last write of a key in the group is its current one.
-		if last, err := b.Last(w.Version.Key); err != nil || last != w.Version {
-			continue
-		}
-		if w.Version.Deleted() {
+		last, err := b.Last(w.Version.Key)
+		newest := err == nil && last == w.Version
+		current = append(current, newest && !w.Version.Deleted())
+		if newest && w.Version.Deleted() {
 			gone = append(gone, []byte(w.Version.Key))
-		} else {
-			current.add(w.Version, 0, nil)
 		}
 	}
 	if gone == nil {
@@ -211,8 +211,8 @@ func (s *Store) store(ctx context.Context, on querier, state *txState, b *mvcc.B
 		absent = pq.ByteaArray{}
 	}
 	text, args := storeQuietly, []any{
-		log.pos, log.key, log.created, log.count, log.lease, log.prev, log.value,
-		current.key, current.pos, current.created, current.count, current.lease, gone, b.Revision(), state.revision, absent,
+		log.pos, log.key, log.created, log.count, log.lease, log.prev, log.start, log.size, current, notNil(log.value),
+		b.Revision(), state.revision, absent, gone,
 	}
 	if s.notifies {
 		text, args = storeNotified, append(args, fmt.Sprint(b.Revision(), " ", s.name))
@@ -229,10 +229,15 @@ func (s *Store) store(ctx context.Context, on querier, state *txState, b *mvcc.B
 	return n, rows.Err()
 }
 
-// columns are rows turned by 90 degrees, to be sent as arrays.
+// columns are rows turned by 90 degrees, to be sent as arrays. The values are one after
+// the other, since that is sent as it is: an array of them is text, twice as long, which
+// the database has to read.
 type columns struct {
 	pos, created, count, lease, prev pq.Int64Array
-	key, value                       pq.ByteaArray
+	key                              pq.ByteaArray
+	value                            []byte
+	// start, from 1, and size are where in value each row's is.
+	start, size pq.Int64Array
 }
 
 func (c *columns) add(v *mvcc.Version, prev int64, value []byte) {
@@ -242,7 +247,17 @@ func (c *columns) add(v *mvcc.Version, prev int64, value []byte) {
 	c.count = append(c.count, v.Count)
 	c.lease = append(c.lease, v.Lease)
 	c.prev = append(c.prev, prev)
-	c.value = append(c.value, value)
+	c.start = append(c.start, int64(len(c.value))+1)
+	c.size = append(c.size, int64(len(value)))
+	c.value = append(c.value, value...)
+}
+
+// notNil are bytes that are not NULL to the database.
+func notNil(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
 }
 
 func ignoreDone(err error) error {
