@@ -40,13 +40,13 @@ var parts = map[string][]string{
 	"scheduler": {"scheduler"},
 	// client/ownerwatch is a part of our API that Kubernetes has not.
 	"controllers": {"controllers", "quota", "client/ownerwatch"},
-	"kubelet":     {"kubelet"},
+	"kubelet":     {"kubelet", "cluster/tracing"},
 	"proxy":       {"proxy"},
 	"dns":         {"dns"},
 	"cloud":       {"cloud"},
 	"kine":        {"kine"},
 	"quota":       {"quota"},
-	"apiserver":   {"apiserver", "kine", "client", "quota", "cluster/pki", "cluster/version"},
+	"apiserver":   {"apiserver", "kine", "client", "quota", "cluster/pki", "cluster/version", "cluster/tracing"},
 	"client":      {"client", "apiserver/request"},
 	"cluster":     {"cluster"},
 }

@@ -40,6 +40,7 @@ import (
 	"skiff/apiserver/store"
 	"skiff/apiserver/tracing"
 	"skiff/client"
+	spans "skiff/cluster/tracing"
 	"skiff/cluster/version"
 	"skiff/kine"
 )
@@ -413,11 +414,8 @@ func (s *Server) Run(ctx context.Context) error {
 	<-ctx.Done()
 	wg.Wait()
 	if s.tracing != nil {
-		// What is left is sent, where someone listens.
-		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
-		defer cancel()
-		if err := s.tracing.Shutdown(grace); err != nil {
-			s.cfg.Log.Warn("the last spans were not sent", "err", err)
+		if err := spans.Finish(ctx, s.tracing); err != nil {
+			s.cfg.Log.Warn("apiserver: " + err.Error())
 		}
 	}
 	s.core.Informers.Shutdown()

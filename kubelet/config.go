@@ -9,6 +9,8 @@ import (
 	"net/http"
 
 	"github.com/godbus/dbus/v5"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 	internalapi "k8s.io/cri-api/pkg/apis"
@@ -83,6 +85,8 @@ type Config struct {
 	// the folder of its further configuration; nil and empty are the machine's.
 	Bus           func(context.Context) (*dbus.Conn, error)
 	LogindConfDir string
+	// Tracing gets a span for each step of a pod; nil means none.
+	Tracing trace.TracerProvider
 	// Mounter is the machine's; nil means the real one.
 	Mounter mount.Interface
 	// shareMounts lets containers mount for the node: the mounts are real.
@@ -106,6 +110,9 @@ func (c *Config) validate() error {
 		if net.ParseIP(ip) == nil {
 			return fmt.Errorf("kubelet: NodeIPs: %q is not an IP address", ip)
 		}
+	}
+	if c.Tracing == nil {
+		c.Tracing = noop.NewTracerProvider()
 	}
 	if c.Hostname == "" {
 		c.Hostname = c.NodeName

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
+	"skiff/cluster/tracing"
 	"skiff/kubelet/podstate"
 	"skiff/kubelet/status"
 )
@@ -21,20 +23,11 @@ func (k *Kubelet) step(ctx context.Context, uid types.UID) time.Duration {
 		if r == nil {
 			return k.orphan(ctx, uid)
 		}
-		var again time.Duration
-		var err error
-		switch r.stage {
-		case syncing:
-			if k.mustEnd(r) {
-				k.update(uid, func(r *record) { r.stage = terminating })
-				continue
-			}
-			again, err = k.sync(ctx, r)
-		case terminating:
-			again, err = k.terminate(ctx, r)
-		case terminated:
-			again, err = k.cleanUp(ctx, r)
+		if r.stage == syncing && k.mustEnd(r) {
+			k.update(uid, func(r *record) { r.stage = terminating })
+			continue
 		}
+		again, err := k.one(ctx, r)
 		if err != nil {
 			if ctx.Err() != nil {
 				// Interrupted: whoever did it has asked for another step.
@@ -54,6 +47,22 @@ func (k *Kubelet) step(ctx context.Context, uid types.UID) time.Duration {
 		return again
 	}
 	return 0
+}
+
+// one takes one step of a pod, and traces it.
+func (k *Kubelet) one(ctx context.Context, r *record) (again time.Duration, err error) {
+	do, name := k.sync, "syncPod"
+	switch r.stage {
+	case terminating:
+		do, name = k.terminate, "syncTerminatingPod"
+	case terminated:
+		do, name = k.cleanUp, "syncTerminatedPod"
+	}
+	ctx, end := tracing.Root(ctx, k.cfg.Tracing, name,
+		attribute.String("k8s.pod.uid", string(r.pod.UID)), attribute.String("k8s.pod", klog.KObj(r.pod).String()),
+		attribute.String("k8s.pod.name", r.pod.Name), attribute.String("k8s.namespace.name", r.pod.Namespace))
+	defer func() { end(err) }()
+	return do(ctx, r)
 }
 
 // errQuiet is a failure that has been told of already.

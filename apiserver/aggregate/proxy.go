@@ -14,7 +14,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"skiff/apiserver/request"
-	"skiff/apiserver/tracing"
+	"skiff/cluster/tracing"
 )
 
 // groupVersionOf reads a path: /api/v1/… or /apis/GROUP/VERSION/….

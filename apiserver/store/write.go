@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"skiff/apiserver/request"
-	"skiff/apiserver/tracing"
+	"skiff/cluster/tracing"
 	"skiff/kine"
 )
 

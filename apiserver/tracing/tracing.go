@@ -1,14 +1,10 @@
 // Package tracing tells an OpenTelemetry collector what requests spent their time
 // on: a span for each request, and below it those of storage, webhooks and other
 // API servers. What a request belongs to is told in the headers of the W3C.
-//
-// Where no collector is configured, or a request is not sampled, a span is a look
-// into the context and nothing else.
 package tracing
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -18,7 +14,6 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
-	"go.opentelemetry.io/otel/sdk/resource"
 	"go.opentelemetry.io/otel/trace"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -28,6 +23,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"skiff/apiserver/request"
+	spans "skiff/cluster/tracing"
 )
 
 // Load reads a TracingConfiguration.
@@ -59,10 +55,9 @@ type Provider struct{ tracing.TracerProvider }
 // New makes a provider for a server that others know by instance. It dials when
 // there is something to send.
 func New(ctx context.Context, c *tracingapi.TracingConfiguration, instance string) (*Provider, error) {
-	tp, err := tracing.NewProvider(ctx, c, nil, []resource.Option{resource.WithAttributes(
-		attribute.String("service.name", "apiserver"), attribute.String("service.instance.id", instance))})
+	tp, err := spans.New(ctx, c, "apiserver", attribute.String("service.instance.id", instance))
 	if err != nil {
-		return nil, fmt.Errorf("tracing: %w", err)
+		return nil, err
 	}
 	return &Provider{tp}, nil
 }
@@ -85,7 +80,7 @@ func (p *Provider) Request(r *http.Request) (_ context.Context, end func(code in
 			o = append(o, trace.WithLinks(trace.Link{SpanContext: theirs}))
 		}
 	}
-	ctx, span := p.Tracer("skiff/apiserver").Start(ctx, spanName(r), o...)
+	ctx, span := p.Tracer(spans.Scope).Start(ctx, spanName(r), o...)
 	return ctx, func(code int) {
 		span.SetAttributes(attribute.Int("http.response.status_code", code))
 		if code >= http.StatusInternalServerError {
@@ -122,28 +117,4 @@ func spanName(r *http.Request) string {
 		parts = append(parts, info.Subresource)
 	}
 	return r.Method + " " + strings.Join(parts, "/")
-}
-
-// Start begins a span below the context's, if that is sampled. end takes the
-// outcome.
-func Start(ctx context.Context, name string, attributes ...attribute.KeyValue) (_ context.Context, end func(error)) {
-	parent := trace.SpanFromContext(ctx)
-	if !parent.IsRecording() {
-		return ctx, func(error) {}
-	}
-	ctx, span := parent.TracerProvider().Tracer("skiff/apiserver").Start(ctx, name, trace.WithAttributes(attributes...))
-	return ctx, func(err error) {
-		if err != nil && !errors.Is(err, context.Canceled) {
-			span.RecordError(err)
-			span.SetStatus(codes.Error, err.Error())
-		}
-		span.End()
-	}
-}
-
-// Inject tells the other side of a request what it belongs to.
-func Inject(ctx context.Context, h http.Header) {
-	if trace.SpanContextFromContext(ctx).IsValid() {
-		tracing.Propagators().Inject(ctx, propagation.HeaderCarrier(h))
-	}
 }

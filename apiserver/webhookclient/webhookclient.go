@@ -22,7 +22,7 @@ import (
 
 	"k8s.io/utils/ptr"
 
-	"skiff/apiserver/tracing"
+	"skiff/cluster/tracing"
 )
 
 const (

@@ -10,15 +10,18 @@ import (
 	"slices"
 
 	"github.com/spf13/pflag"
+	"go.opentelemetry.io/otel/attribute"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	componenttracing "k8s.io/component-base/tracing"
 	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
 
 	"skiff/cloud/local"
 	"skiff/cluster/layout"
 	"skiff/cluster/node"
+	"skiff/cluster/tracing"
 	"skiff/cluster/version"
 	"skiff/controllers/localvolume"
 	"skiff/dns"
@@ -93,10 +96,23 @@ func nodeParts(l layout.Layout, c *node.Config, flags *kubeletFlags, api *rest.C
 		return nil, fmt.Errorf("%s: proxy: %w", l.NodeConfig(), err)
 	}
 	var parts []part
+	var spans componenttracing.TracerProvider
+	if conf.Tracing != nil {
+		if spans, err = tracing.New(context.Background(), conf.Tracing, "kubelet", attribute.String("host.name", c.Name)); err != nil {
+			return nil, err
+		}
+		kubeletConfig.Tracing = spans
+	}
 	if e := externalRuntime(l, c, conf); e != (endpoints{}) {
 		parts = externalParts(e, kubeletConfig, wait)
 	} else if parts, err = builtInParts(l, kubeletConfig, podCIDRs, network.Backend(c.Cluster.Networking.PodBackend), ip, wait); err != nil {
 		return nil, err
+	}
+	if spans != nil {
+		parts = append(parts, part{"tracing", false, func(ctx context.Context) error {
+			<-ctx.Done()
+			return tracing.Finish(ctx, spans)
+		}})
 	}
 	parts = append(parts, part{"serving certificate", false, after(wait, serving.run)})
 	parts = append(parts, part{"local volumes", false, after(wait, func(ctx context.Context) error {

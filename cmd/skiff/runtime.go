@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/informers"
 	internalapi "k8s.io/cri-api/pkg/apis"
@@ -23,6 +24,7 @@ import (
 	"skiff/cluster/version"
 	"skiff/kubelet"
 	"skiff/kubelet/cri"
+	"skiff/kubelet/critrace"
 	"skiff/kubelet/network"
 )
 
@@ -53,9 +55,9 @@ const (
 
 // connect reaches a container runtime, and waits for one that does not run yet: a
 // node's other parts need not.
-func (e endpoints) connect(ctx context.Context) (internalapi.RuntimeService, internalapi.ImageManagerService, error) {
+func (e endpoints) connect(ctx context.Context, tp trace.TracerProvider) (internalapi.RuntimeService, internalapi.ImageManagerService, error) {
 	for told := false; ; told = true {
-		runtime, images, err := e.dial(ctx)
+		runtime, images, err := e.dial(ctx, tp)
 		if err == nil {
 			return runtime, images, nil
 		}
@@ -73,14 +75,14 @@ func (e endpoints) connect(ctx context.Context) (internalapi.RuntimeService, int
 	}
 }
 
-func (e endpoints) dial(ctx context.Context) (internalapi.RuntimeService, internalapi.ImageManagerService, error) {
+func (e endpoints) dial(ctx context.Context, tp trace.TracerProvider) (internalapi.RuntimeService, internalapi.ImageManagerService, error) {
 	try, cancel := context.WithTimeout(ctx, connectPatience)
 	defer cancel()
-	runtime, err := criclient.NewRemoteRuntimeServiceBuilder().WithEndpoint(e.runtime).WithConnectionTimeout(callPatience).Build(try)
+	runtime, err := criclient.NewRemoteRuntimeServiceBuilder().WithEndpoint(e.runtime).WithTracerProvider(tp).WithConnectionTimeout(callPatience).Build(try)
 	if err != nil {
 		return nil, nil, fmt.Errorf("container runtime: %w", err)
 	}
-	images, err := criclient.NewRemoteImageServiceBuilder().WithEndpoint(e.images).WithConnectionTimeout(callPatience).Build(try)
+	images, err := criclient.NewRemoteImageServiceBuilder().WithEndpoint(e.images).WithTracerProvider(tp).WithConnectionTimeout(callPatience).Build(try)
 	if err != nil {
 		// The next try makes both anew.
 		_ = runtime.Close(ctx)
@@ -95,7 +97,7 @@ func (e endpoints) removePods(ctx context.Context) error {
 	if e == (endpoints{}) {
 		return nil
 	}
-	runtime, _, err := e.dial(ctx)
+	runtime, _, err := e.dial(ctx, nil)
 	if err != nil {
 		return err
 	}
@@ -138,7 +140,7 @@ func externalParts(e endpoints, cfg kubelet.Config, wait <-chan struct{}) []part
 	slog.Info("the node uses another container runtime than skiff's", "endpoint", e.runtime, "images", e.images)
 	return []part{{"kubelet", true, after(wait, func(ctx context.Context) error {
 		var err error
-		if cfg.Runtime, cfg.Images, err = e.connect(ctx); err != nil {
+		if cfg.Runtime, cfg.Images, err = e.connect(ctx, cfg.Tracing); err != nil {
 			return err
 		}
 		kl, err := kubelet.New(cfg)
@@ -177,6 +179,9 @@ func builtInParts(l layout.Layout, cfg kubelet.Config, podCIDRs []netip.Prefix, 
 	cfg.OnNode = func(n *corev1.Node) {
 		told(n)
 		setPodCIDRs(ptp, n)
+	}
+	if cfg.Tracing != nil {
+		cfg.Runtime, cfg.Images = critrace.Runtime{RuntimeService: runtime}, critrace.Images{ImageManagerService: runtime}
 	}
 	kl, err := kubelet.New(cfg)
 	if err != nil {

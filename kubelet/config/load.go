@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	tracingapi "k8s.io/component-base/tracing/api/v1"
 	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
 	"sigs.k8s.io/yaml"
 )
@@ -156,5 +158,8 @@ func Validate(c *kubeletv1beta1.KubeletConfiguration) error {
 		}
 	}
 	validatePinning(c, bad)
+	if err := tracingapi.ValidateTracingConfiguration(c.Tracing, nil, field.NewPath("tracing")).ToAggregate(); err != nil {
+		bad("%w", err)
+	}
 	return errors.Join(errs...)
 }

@@ -35,8 +35,8 @@ import (
 	"skiff/apiserver/admission"
 	"skiff/apiserver/admission/lookup"
 	"skiff/apiserver/servicedial"
-	"skiff/apiserver/tracing"
 	"skiff/apiserver/webhookclient"
+	"skiff/cluster/tracing"
 )
 
 // Names of the plugins.
