@@ -184,7 +184,10 @@ func (s *Server) Kubeconfig(t testing.TB) string {
 }
 
 // Chain is the built-in admission chain.
-func Chain(d apiserver.Deps) (admission.Chain, error) {
+func Chain(d apiserver.Deps) (admission.Chain, error) { return ChainOf(d, builtin.Deps{}) }
+
+// ChainOf is Chain with plugins that are off by default, and what they need.
+func ChainOf(d apiserver.Deps, deps builtin.Deps, enable ...string) (admission.Chain, error) {
 	c, err := kubernetes.NewForConfig(d.Config)
 	if err != nil {
 		return admission.Chain{}, err
@@ -195,5 +198,6 @@ func Chain(d apiserver.Deps) (admission.Chain, error) {
 	if err != nil {
 		return admission.Chain{}, err
 	}
-	return builtin.New(builtin.Deps{Client: c, Dynamic: dyn, Informers: d.Core.Informers, Authorizer: d.Core.Authorizer}, nil, nil)
+	deps.Client, deps.Dynamic, deps.Informers, deps.Authorizer = c, dyn, d.Core.Informers, d.Core.Authorizer
+	return builtin.New(deps, enable, nil)
 }

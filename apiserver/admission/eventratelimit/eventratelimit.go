@@ -3,6 +3,7 @@
 package eventratelimit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,7 +42,9 @@ var keys = map[string]func(a *admission.Attributes, e *v1.Event) string{
 	"User":      func(a *admission.Attributes, _ *v1.Event) string { return a.User.GetName() },
 	"SourceAndObject": func(_ *admission.Attributes, e *v1.Event) string {
 		o := &e.InvolvedObject
-		return strings.Join([]string{e.Source.Component, e.Source.Host, o.Kind, o.Namespace, o.Name, string(o.UID), o.APIVersion}, "")
+		// events.k8s.io has another name for the source.
+		component, host := cmp.Or(e.Source.Component, e.ReportingController), cmp.Or(e.Source.Host, e.ReportingInstance)
+		return strings.Join([]string{component, host, o.Kind, o.Namespace, o.Name, string(o.UID), o.APIVersion}, "")
 	},
 }
 
