@@ -37,6 +37,7 @@ func TestCreateRefuses(t *testing.T) {
 		{"bad protobuf", maps, `a`, []string{"Content-Type", "application/vnd.kubernetes.protobuf"}, 400, metav1.StatusReasonBadRequest, ""},
 		{"unknown resource", "/api/v1/namespaces/ns/nothings", `{}`, nil, 404, metav1.StatusReasonNotFound, "the server could not find the requested resource"},
 		{"all namespaces", "/api/v1/configmaps", `{}`, nil, 405, metav1.StatusReasonMethodNotAllowed, ""},
+		{"below an object", maps + "/a", `{"metadata":{"name":"a"}}`, nil, 405, metav1.StatusReasonMethodNotAllowed, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			a := s.call("POST", tc.path, tc.body, tc.headers...)

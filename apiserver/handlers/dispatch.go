@@ -101,8 +101,10 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, t *Target, sub *reso
 	if verb == "head" || connect == resources.ConnectProxy && r.Method == http.MethodOptions {
 		verb = "get"
 	}
-	if !slices.Contains(verbs, verb) || t.Resource.Namespaced && t.Namespace == "" && verb == "create" ||
-		t.Name == "" && (verb == "update" || verb == "patch") {
+	// A new object is posted to its collection, a subresource to its object.
+	astray := verb == "create" && (t.Resource.Namespaced && t.Namespace == "" || sub == nil && t.Name != "") ||
+		t.Name == "" && (verb == "update" || verb == "patch")
+	if !slices.Contains(verbs, verb) || astray {
 		a.WriteError(w, r, t.noMethod(verb))
 		return
 	}
