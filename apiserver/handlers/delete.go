@@ -116,8 +116,15 @@ func (a *API) Delete(ctx context.Context, t *Target, o *metav1.DeleteOptions) (i
 		return it, plan.now, nil
 	}
 	last, err := a.remove(ctx, t, it)
-	if apierrors.IsNotFound(err) {
-		return it, true, nil
+	return ended(it, last, err)
+}
+
+// ended is what the removal of a marked object came to. Who watches may have removed
+// it as soon as it was marked, as kubelets do with mirror pods, and there may be
+// another of its name by now: the one that was to go is gone all the same.
+func ended(marked, last *store.Item, err error) (it *store.Item, gone bool, _ error) {
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return marked, true, nil
 	}
 	return last, err == nil, err
 }
