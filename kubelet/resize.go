@@ -131,7 +131,11 @@ func (k *Kubelet) resize(ctx context.Context, pod *v1.Pod, state *podstate.Pod) 
 					want.MemorySwapLimitInBytes = -1
 				}
 			}
-			if err := k.manager.UpdateResources(ctx, st.ID, want); err != nil {
+			err := k.fits(ctx, c.Name, st, want.MemoryLimitInBytes)
+			if err == nil {
+				err = k.manager.UpdateResources(ctx, st.ID, want)
+			}
+			if err != nil {
 				errs = append(errs, fmt.Errorf("resize container %s: %w", c.Name, err))
 				if was, ok := k.allocation.Actual(pod.UID, st.ID); ok {
 					actual[st.ID] = was
@@ -142,6 +146,22 @@ func (k *Kubelet) resize(ctx context.Context, pod *v1.Pod, state *podstate.Pod) 
 		actual[st.ID] = *c.Resources.DeepCopy()
 	})
 	return errors.Join(append(errs, k.allocation.Set(pod.UID, actual))...)
+}
+
+// fits says why a running container cannot have a limit of memory yet: it uses
+// more, and the kernel would end it.
+func (k *Kubelet) fits(ctx context.Context, name string, st *podstate.Container, limit int64) error {
+	if has := st.Resources.GetMemoryLimitInBytes(); limit <= 0 || has > 0 && has <= limit {
+		return nil
+	}
+	stats, err := k.cfg.Runtime.ContainerStats(ctx, st.ID)
+	if err != nil {
+		return fmt.Errorf("how much memory it uses: %w", err)
+	}
+	if used := stats.GetMemory().GetUsageBytes().GetValue(); used > uint64(limit) {
+		return fmt.Errorf("attempting to set container %q memory limit (%d) below current usage (%d)", name, limit, used)
+	}
+	return nil
 }
 
 // inProgress is the condition of a pod whose containers do not have yet what the

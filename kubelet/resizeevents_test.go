@@ -2,6 +2,8 @@ package kubelet
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -44,6 +46,45 @@ func TestResizeEvents(t *testing.T) {
 		for _, want := range step.want {
 			h.event(want)
 		}
+	}
+}
+
+// A container whose memory is above the limit that it is to have keeps the one it has.
+//
+// Covers: node.resize
+func TestResizeBelowUsage(t *testing.T) {
+	memory := func(mebi int64) v1.ResourceRequirements {
+		list := v1.ResourceList{v1.ResourceMemory: *resource.NewQuantity(mebi<<20, resource.BinarySI)}
+		return v1.ResourceRequirements{Requests: list, Limits: list}
+	}
+	h := start(t, critest.New("img:1"), newPod("a", func(p *v1.Pod) { p.Spec.Containers[0].Resources = memory(100) }))
+	pod := h.wait("a", "ready", ready)
+	used := h.runtime.ContainerNamed("c").Status.Id
+	stats, err := h.runtime.ContainerStats(t.Context(), used)
+	if err != nil {
+		t.Fatal(err)
+	}
+	usage := int64(stats.Memory.UsageBytes.Value) >> 20
+	resize := func(mebi, generation int64) {
+		pod.Generation, pod.Spec.Containers[0].Resources = generation, memory(mebi)
+		if pod, err = h.client.CoreV1().Pods("ns").Update(context.Background(), pod, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	resize(usage-1, 2)
+	why := fmt.Sprintf(`attempting to set container "c" memory limit (%d) below current usage (%d)`, (usage-1)<<20, usage<<20)
+	pod = h.wait("a", "told why", func(p *v1.Pod) bool {
+		return slices.ContainsFunc(p.Status.Conditions, func(c v1.PodCondition) bool {
+			return c.Type == v1.PodResizeInProgress && c.Reason == v1.PodReasonError && strings.Contains(c.Message, why)
+		})
+	})
+	if got := h.runtime.ContainerNamed("c").Status.Resources.GetLinux().GetMemoryLimitInBytes(); got != 100<<20 {
+		t.Errorf("the container's limit is %d, want what it was, %d", got, 100<<20)
+	}
+	resize(usage+1, 3)
+	h.event("Normal ResizeCompleted ")
+	if got := h.runtime.ContainerNamed("c").Status.Resources.GetLinux().GetMemoryLimitInBytes(); got != (usage+1)<<20 {
+		t.Errorf("the container's limit is %d, want %d", got, (usage+1)<<20)
 	}
 }
 

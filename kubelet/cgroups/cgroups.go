@@ -108,9 +108,32 @@ func (m *Manager) SetBurstableShares(milliCPU int64) error {
 	return m.limit(path.Join(m.cfg.Root, "kubepods", "burstable"), resources.Pod{Shares: resources.Shares(milliCPU)})
 }
 
-// EnsurePod makes the pod's cgroup and sets its limits.
+// EnsurePod makes the pod's cgroup and sets its limits. A limit of memory that is
+// less than the pod uses waits: the kernel would end its processes for it.
 func (m *Manager) EnsurePod(pod *v1.Pod) error {
-	return m.ensure(m.PodPath(pod), resources.ForPod(pod, m.cfg.Settings, m.cfg.PidsLimit))
+	cg, limits := m.PodPath(pod), resources.ForPod(pod, m.cfg.Settings, m.cfg.PidsLimit)
+	if limits.Memory > 0 && m.memory(cg) > limits.Memory {
+		limits.Memory = 0
+	}
+	return m.ensure(cg, limits)
+}
+
+// memory is what a cgroup uses, 0 where nobody counts it.
+func (m *Manager) memory(cg string) int64 {
+	file := "memory.usage_in_bytes"
+	if m.unified {
+		file = "memory.current"
+	}
+	for _, dir := range m.controllerDirs("memory", cg) {
+		text, err := os.ReadFile(filepath.Join(dir, file))
+		if err != nil {
+			continue
+		}
+		if n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64); err == nil {
+			return n
+		}
+	}
+	return 0
 }
 
 func (m *Manager) ensure(cg string, r resources.Pod) error {
