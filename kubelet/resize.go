@@ -148,6 +148,28 @@ func (k *Kubelet) resize(ctx context.Context, pod *v1.Pod, state *podstate.Pod) 
 	return errors.Join(append(errs, k.allocation.Set(pod.UID, actual))...)
 }
 
+// settle brings the pod's own limits down to what its containers have now: while
+// they were resized it counted what they had before.
+func (k *Kubelet) settle(pod *v1.Pod) error {
+	if k.cgroups == nil {
+		return nil
+	}
+	return k.cgroups.EnsurePod(settled(pod))
+}
+
+// settled is a pod whose containers have what it asks for, whatever its status has
+// told so far.
+func settled(pod *v1.Pod) *v1.Pod {
+	out := pod.DeepCopy()
+	out.Status.Resources, out.Status.AllocatedResources = nil, nil
+	for _, list := range [][]v1.ContainerStatus{out.Status.InitContainerStatuses, out.Status.ContainerStatuses} {
+		for i := range list {
+			list[i].Resources, list[i].AllocatedResources = nil, nil
+		}
+	}
+	return out
+}
+
 // fits says why a running container cannot have a limit of memory yet: it uses
 // more, and the kernel would end it.
 func (k *Kubelet) fits(ctx context.Context, name string, st *podstate.Container, limit int64) error {

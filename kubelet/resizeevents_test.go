@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"skiff/kubelet/critest"
+	"skiff/kubelet/resources"
 )
 
 // A resize is told from its start, or why there is none, to its end.
@@ -85,6 +86,26 @@ func TestResizeBelowUsage(t *testing.T) {
 	h.event("Normal ResizeCompleted ")
 	if got := h.runtime.ContainerNamed("c").Status.Resources.GetLinux().GetMemoryLimitInBytes(); got != (usage+1)<<20 {
 		t.Errorf("the container's limit is %d, want %d", got, (usage+1)<<20)
+	}
+}
+
+// The pod's own limits follow its containers' at once, also downwards.
+//
+// Covers: node.resize
+func TestSettled(t *testing.T) {
+	memory := func(mebi int64) v1.ResourceRequirements {
+		list := v1.ResourceList{v1.ResourceMemory: *resource.NewQuantity(mebi<<20, resource.BinarySI)}
+		return v1.ResourceRequirements{Requests: list, Limits: list}
+	}
+	pod, had := newPod("a"), memory(100)
+	pod.Spec.Containers[0].Resources = memory(30)
+	pod.Status.ContainerStatuses = []v1.ContainerStatus{{Name: pod.Spec.Containers[0].Name, Resources: &had, AllocatedResources: had.Requests}}
+	limit := func(p *v1.Pod) int64 { return resources.ForPod(p, resources.Settings{}, 0).Memory >> 20 }
+	if before, after := limit(pod), limit(settled(pod)); before != 100 || after != 30 {
+		t.Errorf("the pod is limited to %d MiB while its container shrinks and %d afterwards, want 100 and 30", before, after)
+	}
+	if pod.Status.ContainerStatuses[0].Resources == nil {
+		t.Error("the pod itself was changed")
 	}
 }
 

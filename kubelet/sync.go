@@ -90,7 +90,11 @@ func (k *Kubelet) sync(ctx context.Context, r *record) (time.Duration, error) {
 	if state, st, err = k.observe(ctx, r, false); err != nil {
 		return 0, err
 	}
-	r.resizing = k.resizeDone(pod, r.resizing, len(k.changes(pod, state)) > 0, failed, r.resizeError)
+	resizing := r.resizing
+	r.resizing = k.resizeDone(pod, resizing, len(k.changes(pod, state)) > 0, failed, r.resizeError)
+	if resizing != 0 && r.resizing == 0 {
+		out.Err = errors.Join(out.Err, k.settle(pod))
+	}
 	k.update(pod.UID, func(kept *record) { kept.resizing, kept.resizeError = r.resizing, r.resizeError })
 	k.setStatus(r, state, st)
 	if err := k.manager.Prune(ctx, pod, state); err != nil {
