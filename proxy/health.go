@@ -31,8 +31,10 @@ type health struct {
 }
 
 type serviceHealth struct {
-	name  types.NamespacedName
-	stop  context.CancelFunc
+	name types.NamespacedName
+	stop context.CancelFunc
+	// well tells whether rules get written.
+	well  func() bool
 	mu    sync.Mutex
 	local int
 }
@@ -172,7 +174,7 @@ func (h *health) update(families []*family) {
 				continue
 			}
 			ctx, cancel := context.WithCancel(h.ctx)
-			s = &serviceHealth{name: p.Name.NamespacedName, stop: cancel}
+			s = &serviceHealth{name: p.Name.NamespacedName, stop: cancel, well: func() bool { return h.well(time.Now()) }}
 			h.servers[port] = s
 			h.wg.Go(func() { serve(ctx, l, s) })
 		}
@@ -182,20 +184,22 @@ func (h *health) update(families []*family) {
 	}
 }
 
-// ServeHTTP answers 200 when the node has ready endpoints of the Service.
+// ServeHTTP answers 200 when the node has ready endpoints of the Service, and rules
+// that lead to them.
 func (s *serviceHealth) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	s.mu.Lock()
 	n := s.local
 	s.mu.Unlock()
+	well := s.well()
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("X-Load-Balancing-Endpoint-Weight", strconv.Itoa(n))
-	if n == 0 {
+	if n == 0 || !well {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
 	_ = json.NewEncoder(w).Encode(map[string]any{ // the client may be gone
 		"service":             map[string]string{"namespace": s.name.Namespace, "name": s.name.Name},
 		"localEndpoints":      n,
-		"serviceProxyHealthy": true,
+		"serviceProxyHealthy": well,
 	})
 }

@@ -100,6 +100,7 @@ func newWriter(cfg Config, local state.Local, v6 bool) (writer, error) {
 	if cfg.Mode == NFTables {
 		return nftables.NewWriter(nftables.Config{
 			IPv6: v6, Local: local, MasqueradeAll: cfg.MasqueradeAll, MasqueradeBit: *cfg.MasqueradeBit, NodePortAddresses: addresses,
+			KeepInvalid: cfg.Conntrack.TCPBeLiberal,
 		})
 	}
 	if cfg.Mode == IPVS {
@@ -109,7 +110,7 @@ func newWriter(cfg Config, local state.Local, v6 bool) (writer, error) {
 	}
 	return iptables.NewWriter(iptables.Config{
 		IPv6: v6, Local: local, MasqueradeAll: cfg.MasqueradeAll, MasqueradeBit: *cfg.MasqueradeBit,
-		NodePortAddresses: addresses, LocalhostNodePorts: *cfg.LocalhostNodePorts && !v6,
+		NodePortAddresses: addresses, LocalhostNodePorts: *cfg.LocalhostNodePorts && !v6, KeepInvalid: cfg.Conntrack.TCPBeLiberal,
 	})
 }
 

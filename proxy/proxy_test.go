@@ -217,13 +217,19 @@ func TestHealth(t *testing.T) {
 	if got := ask(p.health.livez); got != http.StatusOK {
 		t.Errorf("livez of a node that leaves: %d", got)
 	}
-	s := &serviceHealth{local: 2}
+	well := true
+	s := &serviceHealth{local: 2, well: func() bool { return well }}
 	w := httptest.NewRecorder()
 	s.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
 	if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `"localEndpoints":2`) || w.Header().Get("X-Load-Balancing-Endpoint-Weight") != "2" {
 		t.Errorf("two local endpoints: %d %s %v", w.Code, w.Body, w.Header())
 	}
-	s.local = 0
+	well = false
+	w = httptest.NewRecorder()
+	if s.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil)); w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), `"serviceProxyHealthy":false`) {
+		t.Errorf("rules are not written: %d %s", w.Code, w.Body)
+	}
+	s.local, well = 0, true
 	w = httptest.NewRecorder()
 	if s.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil)); w.Code != http.StatusServiceUnavailable {
 		t.Errorf("no local endpoint: %d", w.Code)

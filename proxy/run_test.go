@@ -206,6 +206,26 @@ func TestNodeCIDR(t *testing.T) {
 	}
 }
 
+// TestInvalidPackets has packets without a connection dropped, but where the kernel is
+// told to be liberal about them.
+func TestInvalidPackets(t *testing.T) {
+	s := newSpace(t)
+	for _, mode := range []Mode{IPTables, NFTables} {
+		for _, liberal := range []bool{false, true} {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			_, done := s.run(ctx, t, Config{Client: fake.NewClientset(), NodeName: "n1", Mode: mode, Conntrack: Conntrack{TCPBeLiberal: liberal}})
+			cancel()
+			if err := <-done; err != nil {
+				t.Errorf("%s: Run: %v", mode, err)
+			}
+			if drops := strings.Contains(s.rules(t), "ct state invalid"); drops == liberal {
+				t.Errorf("mode %s, liberal %v: dropped: %v", mode, liberal, drops)
+			}
+		}
+	}
+}
+
 // TestRepair flushes the rules of a running proxy as another program may do, in
 // every way that there is, and takes all of them away at the end.
 //

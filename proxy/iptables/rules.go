@@ -19,6 +19,9 @@ type Config struct {
 	Local state.Local
 	// MasqueradeAll masquerades all traffic to cluster IPs.
 	MasqueradeAll bool
+	// KeepInvalid lets packets through that the kernel knows no connection of, as the
+	// answers to them may come by another way.
+	KeepInvalid bool
 	// MasqueradeBit is the bit of the packet mark (0 to 31); upstream's default is 14.
 	MasqueradeBit int
 	// NodePortAddresses limit the node's own addresses that node ports answer on to
@@ -98,7 +101,9 @@ func (b *builder) base() {
 	f := &b.filter
 	// An invalid packet would leave untranslated, and its receiver reset the
 	// connection that it belongs to.
-	line(f, chainForward, "-m conntrack --ctstate INVALID -j DROP")
+	if !b.cfg.KeepInvalid {
+		line(f, chainForward, "-m conntrack --ctstate INVALID -j DROP")
+	}
 	line(f, chainForward, `-m comment --comment "kubernetes forwarding rules" -m mark --mark `+mark+" -j ACCEPT")
 	line(f, chainForward, `-m comment --comment "kubernetes forwarding conntrack rule" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT`)
 	if b.cfg.LocalhostNodePorts && !b.cfg.IPv6 {

@@ -81,7 +81,11 @@ func (c Config) base(tx *knftables.Transaction) {
 	hook("filter-input", knftables.FilterType, knftables.InputHook, "0", isNew+"jump "+chainNoEndpoints, isNew+"jump "+chainNoNodePorts)
 	// An invalid packet would leave untranslated, and its receiver reset the
 	// connection that it belongs to.
-	hook("filter-forward", knftables.FilterType, knftables.ForwardHook, "0", "ct state invalid drop", isNew+"jump "+chainNoEndpoints)
+	forward := []string{"ct state invalid drop", isNew + "jump " + chainNoEndpoints}
+	if c.KeepInvalid {
+		forward = forward[1:]
+	}
+	hook("filter-forward", knftables.FilterType, knftables.ForwardHook, "0", forward...)
 	hook("filter-output", knftables.FilterType, knftables.OutputHook, "0", isNew+"jump "+chainNoEndpoints, isNew+"jump "+chainNoNodePorts)
 }
 

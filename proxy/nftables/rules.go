@@ -33,6 +33,9 @@ type Config struct {
 	Local state.Local
 	// MasqueradeAll masquerades all traffic to cluster IPs.
 	MasqueradeAll bool
+	// KeepInvalid lets packets through that the kernel knows no connection of, as the
+	// answers to them may come by another way.
+	KeepInvalid bool
 	// MasqueradeBit is the bit of the packet mark (0 to 31); upstream's default is 14.
 	MasqueradeBit int
 	// NodePortAddresses limit the node's own addresses that node ports answer on to
