@@ -18,9 +18,9 @@ import (
 	"k8s.io/klog/v2"
 
 	corelisters "k8s.io/client-go/listers/core/v1"
-	discoverylisters "k8s.io/client-go/listers/discovery/v1"
 
 	"skiff/controllers/loop"
+	"skiff/controllers/serviceslices"
 )
 
 // Manager is the value of the managed-by label of the slices kept here.
@@ -41,7 +41,7 @@ type Controller struct {
 	services   corelisters.ServiceLister
 	pods       corelisters.PodLister
 	nodes      corelisters.NodeLister
-	slices     discoverylisters.EndpointSliceLister
+	slices     cache.SharedIndexInformer
 	tracker    *track.EndpointSliceTracker
 	reconciler *slices.Reconciler
 	topology   *topologycache.TopologyCache
@@ -62,10 +62,13 @@ func New(c Config) (*Controller, error) {
 		services: core.Services().Lister(),
 		pods:     core.Pods().Lister(),
 		nodes:    core.Nodes().Lister(),
-		slices:   parts.Informers.Discovery().V1().EndpointSlices().Lister(),
+		slices:   parts.Informers.Discovery().V1().EndpointSlices().Informer(),
 		tracker:  track.NewEndpointSliceTracker(),
 		topology: topologycache.NewTopologyCache(),
 		triggers: track.NewTriggerTimeTracker(),
+	}
+	if err := serviceslices.Index(e.slices); err != nil {
+		return nil, fmt.Errorf("endpointslice: %w", err)
 	}
 	e.reconciler = slices.NewReconciler(parts.Client, e.nodes, perSlice, e.tracker, e.topology, parts.Events, Manager,
 		slices.WithPreferSameTrafficDistributionEnabled(true))
@@ -84,7 +87,7 @@ func New(c Config) (*Controller, error) {
 			}
 		},
 		func(*v1.Node) { e.nodesChanged() }))
-	e.On(parts.Informers.Discovery().V1().EndpointSlices().Informer(), loop.Handlers(e.sliceAdded, e.sliceUpdated, e.sliceDeleted))
+	e.On(e.slices, loop.Handlers(e.sliceAdded, e.sliceUpdated, e.sliceDeleted))
 	return e, nil
 }
 
@@ -178,9 +181,7 @@ func (c *Controller) sync(ctx context.Context, key string) error {
 	if err != nil {
 		return err
 	}
-	all, err := c.slices.EndpointSlices(namespace).List(labels.Set{
-		discovery.LabelServiceName: name, discovery.LabelManagedBy: Manager,
-	}.AsSelectorPreValidated())
+	all, err := serviceslices.Of(c.slices, namespace, name, Manager)
 	if err != nil {
 		return err
 	}

@@ -5,16 +5,17 @@ package endpointslicemirroring
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	v1 "k8s.io/api/core/v1"
 	discovery "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	corelisters "k8s.io/client-go/listers/core/v1"
-	discoverylisters "k8s.io/client-go/listers/discovery/v1"
+	"k8s.io/client-go/tools/cache"
 
 	"skiff/controllers/loop"
+	"skiff/controllers/serviceslices"
 )
 
 // Manager is the value of the managed-by label of the slices kept here.
@@ -31,7 +32,7 @@ type Controller struct {
 	parts     loop.Parts
 	services  corelisters.ServiceLister
 	endpoints corelisters.EndpointsLister
-	slices    discoverylisters.EndpointSliceLister
+	slices    cache.SharedIndexInformer
 }
 
 // New checks the configuration and makes the controller.
@@ -42,11 +43,14 @@ func New(c Config) (*Controller, error) {
 	}
 	core := parts.Informers.Core().V1()
 	group := parts.Informers.Discovery().V1().EndpointSlices()
-	m := &Controller{parts: parts, services: core.Services().Lister(), endpoints: core.Endpoints().Lister(), slices: group.Lister()}
+	m := &Controller{parts: parts, services: core.Services().Lister(), endpoints: core.Endpoints().Lister(), slices: group.Informer()}
+	if err := serviceslices.Index(m.slices); err != nil {
+		return nil, fmt.Errorf("endpointslicemirroring: %w", err)
+	}
 	m.Loop = loop.New("endpointslicemirroring", parts, m.sync)
 	m.On(core.Endpoints().Informer(), loop.Each(func(e *v1.Endpoints) { m.Enqueue(e) }))
 	m.On(core.Services().Informer(), loop.Each(func(s *v1.Service) { m.Enqueue(s) }))
-	m.On(group.Informer(), loop.Each(func(s *discovery.EndpointSlice) {
+	m.On(m.slices, loop.Each(func(s *discovery.EndpointSlice) {
 		if name := s.Labels[discovery.LabelServiceName]; s.Labels[discovery.LabelManagedBy] == Manager && name != "" {
 			m.Add(s.Namespace + "/" + name)
 		}
@@ -73,9 +77,7 @@ func (c *Controller) sync(ctx context.Context, key string) error {
 	if err != nil && !apierrors.IsNotFound(err) {
 		return err
 	}
-	existing, err := c.slices.EndpointSlices(namespace).List(labels.Set{
-		discovery.LabelServiceName: name, discovery.LabelManagedBy: Manager,
-	}.AsSelectorPreValidated())
+	existing, err := serviceslices.Of(c.slices, namespace, name, Manager)
 	if err != nil {
 		return err
 	}
