@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"sync"
 
 	"github.com/vishvananda/netlink"
@@ -160,7 +159,7 @@ func (n *PointToPoint) Setup(ctx context.Context, pod Pod) (_ Result, err error)
 	if err != nil {
 		return Result{}, fmt.Errorf("connect pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}
-	if err := limitBandwidth(hostLink(pod.ID), pod.Bandwidth); err != nil {
+	if err := limitBandwidth(hostLink(pod.ID), pod.NetNSPath, pod.Bandwidth); err != nil {
 		return Result{}, fmt.Errorf("bandwidth of pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}
 	if err := n.rules.open(pod.ID, ips, pod.PortMappings); err != nil {
@@ -377,46 +376,3 @@ func setSysctl(name, value string) error {
 	}
 	return nil
 }
-
-// limitBandwidth shapes what goes to the pod, and polices what comes from it.
-func limitBandwidth(name string, b Bandwidth) error {
-	if b == (Bandwidth{}) {
-		return nil
-	}
-	link, err := netlink.LinkByName(name)
-	if err != nil {
-		return err
-	}
-	index := link.Attrs().Index
-	if b.Ingress > 0 {
-		rate := b.Ingress / 8
-		err := netlink.QdiscReplace(&netlink.Tbf{
-			QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT},
-			// The kernel wants the buffer as the time that it takes to send.
-			Rate: rate, Buffer: netlink.Xmittime(rate, burst(rate)), Limit: uint32(min(rate/4+uint64(burst(rate)), 1<<30)),
-		})
-		if err != nil {
-			return fmt.Errorf("shape to %s bit/s: %w; the kernel needs sch_tbf", strconv.FormatUint(b.Ingress, 10), err)
-		}
-	}
-	if b.Egress > 0 {
-		rate := b.Egress / 8
-		err := netlink.QdiscReplace(&netlink.Ingress{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_INGRESS}})
-		if err != nil {
-			return fmt.Errorf("police to %s bit/s: %w; the kernel needs sch_ingress", strconv.FormatUint(b.Egress, 10), err)
-		}
-		police := netlink.NewPoliceAction()
-		police.Rate, police.Burst, police.ExceedAction = uint32(min(rate, 1<<32-1)), burst(rate), netlink.TC_POLICE_SHOT
-		err = netlink.FilterReplace(&netlink.MatchAll{
-			FilterAttrs: netlink.FilterAttrs{LinkIndex: index, Parent: netlink.MakeHandle(0xffff, 0), Priority: 1, Protocol: unix.ETH_P_ALL},
-			Actions:     []netlink.Action{police},
-		})
-		if err != nil {
-			return fmt.Errorf("police to %s bit/s: %w; the kernel needs act_police", strconv.FormatUint(b.Egress, 10), err)
-		}
-	}
-	return nil
-}
-
-// burst lets a tenth of a second through at once, and a few packets at least.
-func burst(rate uint64) uint32 { return uint32(min(max(rate/10, 32<<10), 1<<30)) }
