@@ -27,6 +27,8 @@ type Machine struct {
 	// Executable is started as `Executable run --root …`; empty leaves the
 	// process to whoever runs the phases.
 	Executable string
+	// Logging are the flags of how the process that is started logs.
+	Logging []string
 	// NetNS is the name of the network namespace the node lives in; empty is
 	// the caller's own.
 	NetNS string
@@ -37,6 +39,11 @@ type Machine struct {
 
 	// exited is closed when the process that the phases started has ended.
 	exited <-chan struct{}
+}
+
+// RunArgs are the arguments of the process of a node with the layout l.
+func (m *Machine) RunArgs(l layout.Layout) []string {
+	return append([]string{"run", "--root", l.Root()}, m.Logging...)
 }
 
 func (m *Machine) now() time.Time {

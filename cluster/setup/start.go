@@ -23,7 +23,7 @@ func startNode(_ context.Context, m *Machine) error {
 	if pid, err := process.Find(m.Layout); err != nil || pid != 0 {
 		return err
 	}
-	pid, exited, err := process.Start(m.Layout, m.NetNS, m.Executable, "run", "--root", m.Layout.Root())
+	pid, exited, err := process.Start(m.Layout, m.NetNS, m.Executable, m.RunArgs(m.Layout)...)
 	if err != nil {
 		return err
 	}

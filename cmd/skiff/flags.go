@@ -28,7 +28,18 @@ func machine(cmd *cobra.Command, rootDir, netns string) (setup.Machine, error) {
 	if err != nil {
 		return setup.Machine{}, err
 	}
-	return setup.Machine{Layout: l, Out: cmd.OutOrStdout(), Executable: exe, NetNS: netns}, nil
+	return setup.Machine{Layout: l, Out: cmd.OutOrStdout(), Executable: exe, Logging: logFlags(cmd), NetNS: netns}, nil
+}
+
+// logFlags are what cmd was told of logging, for what it starts.
+func logFlags(cmd *cobra.Command) []string {
+	var out []string
+	for _, name := range []string{"v", "logging-format"} {
+		if f := cmd.Flags().Lookup(name); f != nil && f.Changed {
+			out = append(out, "--"+name+"="+f.Value.String())
+		}
+	}
+	return out
 }
 
 // addGates adds --feature-gates, which every part of Kubernetes has.

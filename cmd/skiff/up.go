@@ -236,7 +236,7 @@ func restart(ctx context.Context, m setup.Machine, ended context.CancelCauseFunc
 			}
 			continue
 		}
-		_, exited, err := process.Start(l, c.NetNS, m.Executable, "run", "--root", l.Root())
+		_, exited, err := process.Start(l, c.NetNS, m.Executable, m.RunArgs(l)...)
 		if err != nil {
 			return err
 		}

@@ -202,7 +202,7 @@ func switchTo(ctx context.Context, m setup.Machine, executable string, master bo
 	if _, err := process.Stop(ctx, m.Layout, stopGrace); err != nil {
 		return err
 	}
-	pid, exited, err := process.Start(m.Layout, c.NetNS, executable, "run", "--root", m.Layout.Root())
+	pid, exited, err := process.Start(m.Layout, c.NetNS, executable, m.RunArgs(m.Layout)...)
 	if err != nil {
 		return err
 	}
