@@ -24,7 +24,9 @@ func (runtime) RunPodSandbox(context.Context, *runtimeapi.PodSandboxConfig, stri
 
 func (runtime) StopContainer(context.Context, string, int64) error { return errBusy }
 
-type images struct{ internalapi.ImageManagerService }
+type images struct {
+	internalapi.ImageManagerService
+}
 
 func (images) PullImage(context.Context, *runtimeapi.ImageSpec, *runtimeapi.AuthConfig, *runtimeapi.PodSandboxConfig) (string, error) {
 	return "image", nil
