@@ -83,9 +83,9 @@ func (w *writer) maintain() time.Duration {
 		return failPause
 	}
 	switch {
-	case w.s.Waiting():
 	case max(w.length, w.pages) >= 2*checkpointPages:
-		w.checkpoint("RESTART")
+		w.checkpoint("RESTART") // once a second also while somebody always waits
+	case w.s.Waiting():
 	case w.pages > w.copied:
 		w.checkpoint("PASSIVE")
 	}
