@@ -148,26 +148,25 @@ func (k *Kubelet) resize(ctx context.Context, pod *v1.Pod, state *podstate.Pod) 
 	return errors.Join(append(errs, k.allocation.Set(pod.UID, actual))...)
 }
 
-// settle brings the pod's own limits down to what its containers have now: while
-// they were resized it counted what they had before.
-func (k *Kubelet) settle(pod *v1.Pod) error {
+// ensureCgroup makes the pod's cgroup and sets its limits: those of what the pod is
+// given, or while its containers have more, of that.
+func (k *Kubelet) ensureCgroup(pod *v1.Pod) error {
 	if k.cgroups == nil {
 		return nil
 	}
-	return k.cgroups.EnsurePod(settled(pod))
+	if st, ok := k.status.Get(pod.UID); ok {
+		pod = counted(pod, &st)
+	}
+	return k.cgroups.EnsurePod(pod)
 }
 
-// settled is a pod whose containers have what it asks for, whatever its status has
-// told so far.
-func settled(pod *v1.Pod) *v1.Pod {
-	out := pod.DeepCopy()
-	out.Status.Resources, out.Status.AllocatedResources = nil, nil
-	for _, list := range [][]v1.ContainerStatus{out.Status.InitContainerStatuses, out.Status.ContainerStatuses} {
-		for i := range list {
-			list[i].Resources, list[i].AllocatedResources = nil, nil
-		}
-	}
-	return out
+// counted is a pod with what its containers have by the kubelet's own newest status;
+// the one that the pod came with is older, and tells of limits that are gone.
+func counted(pod *v1.Pod, st *v1.PodStatus) *v1.Pod {
+	out := *pod
+	out.Status.InitContainerStatuses, out.Status.ContainerStatuses = st.InitContainerStatuses, st.ContainerStatuses
+	out.Status.Resources, out.Status.AllocatedResources = st.Resources, st.AllocatedResources
+	return &out
 }
 
 // fits says why a running container cannot have a limit of memory yet: it uses

@@ -89,23 +89,39 @@ func TestResizeBelowUsage(t *testing.T) {
 	}
 }
 
-// The pod's own limits follow its containers' at once, also downwards.
+// The pod's own limits follow what its containers have by the kubelet's own status,
+// also downwards.
 //
 // Covers: node.resize
-func TestSettled(t *testing.T) {
-	memory := func(mebi int64) v1.ResourceRequirements {
+func TestCounted(t *testing.T) {
+	memory := func(mebi int64) *v1.ResourceRequirements {
 		list := v1.ResourceList{v1.ResourceMemory: *resource.NewQuantity(mebi<<20, resource.BinarySI)}
-		return v1.ResourceRequirements{Requests: list, Limits: list}
+		return &v1.ResourceRequirements{Requests: list, Limits: list}
 	}
-	pod, had := newPod("a"), memory(100)
-	pod.Spec.Containers[0].Resources = memory(30)
-	pod.Status.ContainerStatuses = []v1.ContainerStatus{{Name: pod.Spec.Containers[0].Name, Resources: &had, AllocatedResources: had.Requests}}
-	limit := func(p *v1.Pod) int64 { return resources.ForPod(p, resources.Settings{}, 0).Memory >> 20 }
-	if before, after := limit(pod), limit(settled(pod)); before != 100 || after != 30 {
-		t.Errorf("the pod is limited to %d MiB while its container shrinks and %d afterwards, want 100 and 30", before, after)
+	pod := newPod("a")
+	pod.Spec.Containers[0].Resources = *memory(30)
+	status := func(r *v1.ResourceRequirements) v1.PodStatus {
+		return v1.PodStatus{ContainerStatuses: []v1.ContainerStatus{{Name: pod.Spec.Containers[0].Name, Resources: r, AllocatedResources: r.Requests}}}
 	}
-	if pod.Status.ContainerStatuses[0].Resources == nil {
-		t.Error("the pod itself was changed")
+	before, after := status(memory(100)), status(memory(30))
+	for _, tc := range []struct {
+		name        string
+		told, knows *v1.PodStatus
+		want        int64
+	}{
+		{"the container shrinks", &before, &before, 100},
+		{"it has shrunk, and the API server does not know", &before, &after, 30},
+		{"it has grown, and the API server does not know", &after, &before, 100},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			pod.Status = *tc.told
+			if got := resources.ForPod(counted(pod, tc.knows), resources.Settings{}, 0).Memory >> 20; got != tc.want {
+				t.Errorf("the pod is limited to %d MiB, want %d", got, tc.want)
+			}
+			if pod.Status.ContainerStatuses[0].Resources != tc.told.ContainerStatuses[0].Resources {
+				t.Error("the pod itself was changed")
+			}
+		})
 	}
 }
 

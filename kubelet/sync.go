@@ -92,11 +92,12 @@ func (k *Kubelet) sync(ctx context.Context, r *record) (time.Duration, error) {
 	}
 	resizing := r.resizing
 	r.resizing = k.resizeDone(pod, resizing, len(k.changes(pod, state)) > 0, failed, r.resizeError)
-	if resizing != 0 && r.resizing == 0 {
-		out.Err = errors.Join(out.Err, k.settle(pod))
-	}
 	k.update(pod.UID, func(kept *record) { kept.resizing, kept.resizeError = r.resizing, r.resizeError })
 	k.setStatus(r, state, st)
+	if resizing != 0 && r.resizing == 0 {
+		// What the containers had before counts no longer.
+		out.Err = errors.Join(out.Err, k.ensureCgroup(pod))
+	}
 	if err := k.manager.Prune(ctx, pod, state); err != nil {
 		out.Err = errors.Join(out.Err, err)
 	}
@@ -226,11 +227,9 @@ const staleRetry = 30 * time.Second
 // that shows what it did before; the pod goes on with it. A pod that has a
 // sandbox got its claims prepared by whoever made that.
 func (k *Kubelet) prepare(ctx context.Context, pod *v1.Pod, fresh bool) (stale bool, err error) {
-	if k.cgroups != nil {
-		if err := k.cgroups.EnsurePod(pod); err != nil {
-			k.recorder.Event(pod, v1.EventTypeWarning, "FailedCreatePodContainer", fmt.Sprintf("unable to ensure pod container exists: %v", err))
-			return false, err
-		}
+	if err := k.ensureCgroup(pod); err != nil {
+		k.recorder.Event(pod, v1.EventTypeWarning, "FailedCreatePodContainer", fmt.Sprintf("unable to ensure pod container exists: %v", err))
+		return false, err
 	}
 	dir := k.volumes.PodDir(pod.UID)
 	for _, d := range []string{"volumes", "plugins", "containers"} {
