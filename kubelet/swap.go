@@ -13,7 +13,7 @@ import (
 // swapOf is what a node with so much swap lets its containers have of it.
 func swapOf(c *kubeletv1beta1.KubeletConfiguration, capacity int64) (resources.Swap, error) {
 	if capacity > 0 && *c.FailSwapOn {
-		return resources.Swap{}, errors.New("running with swap on is not supported, please disable swap or set --fail-swap-on flag to false")
+		return resources.Swap{}, errors.New("running with swap on is not supported, please disable swap or set --fail-swap-on flag to false (failSwapOn: false in the KubeletConfiguration)")
 	}
 	unified, accounted := cgroups.SwapLimits("")
 	return resources.Swap{

@@ -15,7 +15,7 @@ func TestSwapOf(t *testing.T) {
 		err        string
 	}{
 		{name: "a machine without swap"},
-		{name: "swap is on and not expected", capacity: 1 << 30, err: "running with swap on is not supported, please disable swap or set --fail-swap-on flag to false"},
+		{name: "swap is on and not expected", capacity: 1 << 30, err: "running with swap on is not supported, please disable swap or set --fail-swap-on flag to false (failSwapOn: false in the KubeletConfiguration)"},
 		{name: "swap is on and expected", conf: "failSwapOn: false", capacity: 1 << 30},
 		{name: "swap is shared", conf: "{failSwapOn: false, memorySwap: {swapBehavior: LimitedSwap}}", capacity: 1 << 30, limited: true},
 		{name: "swap is not shared", conf: "{failSwapOn: false, memorySwap: {swapBehavior: NoSwap}}", capacity: 1 << 30},
