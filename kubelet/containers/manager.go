@@ -247,9 +247,9 @@ func (m *Manager) guard(ctx context.Context, pod *v1.Pod, ips []string) {
 	if m.cfg.Guard == nil || len(ips) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, guardPatience)
+	within, cancel := context.WithTimeout(ctx, guardPatience)
 	defer cancel()
-	if err := m.cfg.Guard(ctx, pod, ips); err != nil {
+	if err := m.cfg.Guard(within, pod, ips); err != nil && ctx.Err() == nil {
 		klog.FromContext(ctx).Error(err, "A pod starts before the rules that guard it", "pod", klog.KObj(pod))
 	}
 }

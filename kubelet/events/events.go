@@ -110,11 +110,18 @@ func (r *Recorder) send(ctx context.Context, correlator *record.EventCorrelator,
 		if ctx.Err() != nil {
 			return
 		}
-		if _, answered := err.(apierrors.APIStatus); answered && !apierrors.IsServerTimeout(err) && !apierrors.IsTooManyRequests(err) && !apierrors.IsServiceUnavailable(err) {
+		if _, answered := err.(apierrors.APIStatus); answered && !passes(err) {
 			klog.FromContext(ctx).V(2).Info("The API server refused an event", "reason", event.Reason, "err", err)
 			return
 		}
 	}
+}
+
+// passes tells whether what keeps the API server from taking an event can pass by
+// itself. The node's own disk is one such thing where the store is on it too: it is
+// full when pods are evicted for that.
+func passes(err error) bool {
+	return apierrors.IsServerTimeout(err) || apierrors.IsTooManyRequests(err) || apierrors.IsServiceUnavailable(err) || apierrors.IsInternalError(err)
 }
 
 func (r *Recorder) write(ctx context.Context, event *v1.Event, patch []byte) (*v1.Event, error) {

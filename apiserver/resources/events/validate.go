@@ -2,10 +2,12 @@ package events
 
 import (
 	"context"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"skiff/apiserver/resources/core"
@@ -57,7 +59,8 @@ func validateUpdate(ctx context.Context, e, old *corev1.Event) field.ErrorList {
 		{"lastTimestamp", e.LastTimestamp, old.LastTimestamp},
 		{"count", e.Count, old.Count},
 		{"type", e.Type, old.Type},
-		{"eventTime", e.EventTime, old.EventTime},
+		// Clients disagree on what is below a microsecond.
+		{"eventTime", metav1.NewMicroTime(e.EventTime.Truncate(time.Microsecond)), metav1.NewMicroTime(old.EventTime.Truncate(time.Microsecond))},
 		{"action", e.Action, old.Action},
 		{"related", e.Related, old.Related},
 		{"reportingController", e.ReportingController, old.ReportingController},

@@ -80,6 +80,7 @@ func TestUpdateTakesTheSeriesAlone(t *testing.T) {
 		{"series", func(e *corev1.Event) {
 			e.Series = &corev1.EventSeries{Count: 2, LastObservedTime: metav1.NewMicroTime(now.Time)}
 		}, nil},
+		{"less than a microsecond", func(e *corev1.Event) { e.EventTime = metav1.NewMicroTime(e.EventTime.Add(999)) }, nil},
 		{"labels", func(e *corev1.Event) { e.Labels = map[string]string{"a": "b"} }, nil},
 		{"strings", func(e *corev1.Event) {
 			e.Reason, e.Message, e.Type, e.Action, e.ReportingController, e.ReportingInstance = "x", "x", "Warning", "x", "x", "x"
