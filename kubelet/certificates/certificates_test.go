@@ -23,6 +23,7 @@ import (
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/rest"
@@ -230,22 +231,22 @@ func TestServingCertificateFollowsAddresses(t *testing.T) {
 	shows := func(want ...string) {
 		t.Helper()
 		var got []string
-		for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if wait.PollUntilContextTimeout(t.Context(), 20*time.Millisecond, 20*time.Second, true, func(context.Context) (bool, error) {
 			c, err := r.GetCertificate(nil)
 			if err != nil {
-				continue
+				return false, nil
 			}
 			leaf, err := x509.ParseCertificate(c.Certificate[0])
 			if err != nil {
-				t.Fatal(err)
+				return false, err
 			}
 			got = append([]string(nil), leaf.DNSNames...)
 			for _, ip := range leaf.IPAddresses {
 				got = append(got, ip.String())
 			}
-			if cmp.Equal(want, got) {
-				return
-			}
+			return cmp.Equal(want, got), nil
+		}) == nil {
+			return
 		}
 		t.Fatalf("certificate (-want +got):\n%s", cmp.Diff(want, got))
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes/fake"
 
 	"skiff/proxy/packettest"
@@ -76,13 +77,11 @@ func (n neighbour) forget(t *testing.T, ip string) {
 func eventually(t *testing.T, what string, is func() error) {
 	t.Helper()
 	var err error
-	for limit := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		if err = is(); err == nil {
-			return
-		}
-		if time.Now().After(limit) {
-			t.Fatalf("%s: %v", what, err)
-		}
+	if wait.PollUntilContextTimeout(t.Context(), 20*time.Millisecond, 30*time.Second, true, func(context.Context) (bool, error) {
+		err = is()
+		return err == nil, nil
+	}) != nil {
+		t.Fatalf("%s: %v", what, err)
 	}
 }
 
