@@ -169,10 +169,7 @@ func (c *Controller) sync(ctx context.Context, key string) error {
 	var failure error
 	now := c.parts.Clock.Now()
 	if settled {
-		plan := MakePlan(ds, nodes, pods, hash, now)
-		if len(plan.Create)+len(plan.Delete) == 0 {
-			plan = MakeUpdate(ds, nodes, pods, hash, now)
-		}
+		plan := Decide(ds, nodes, pods, hash, now)
 		failure = c.execute(ctx, key, ds, plan, hash)
 		if plan.Wait > 0 {
 			c.AddAfter(key, plan.Wait)

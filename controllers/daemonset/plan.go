@@ -46,6 +46,18 @@ func elder(a, b *v1.Pod) int {
 	return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 }
 
+// Decide is the plan of one sync: a rolling update goes on once every node has
+// what it should have.
+func Decide(ds *apps.DaemonSet, nodes []*v1.Node, pods []*v1.Pod, hash string, now time.Time) Plan {
+	plan := MakePlan(ds, nodes, pods, hash, now)
+	if len(plan.Create)+len(plan.Delete) > 0 {
+		return plan
+	}
+	update := MakeUpdate(ds, nodes, pods, hash, now)
+	update.Wait = plan.Wait
+	return update
+}
+
 // MakePlan puts one pod on each node that fits and takes those off that do
 // not. During a surge the old pod stays until the new one is available.
 func MakePlan(ds *apps.DaemonSet, nodes []*v1.Node, pods []*v1.Pod, hash string, now time.Time) Plan {

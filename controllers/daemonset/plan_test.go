@@ -80,6 +80,17 @@ func TestMakePlan(t *testing.T) {
 	}
 }
 
+// A pod that fails in its first second is replaced only after it; nothing else
+// may tell the controller of it then.
+func TestDecideKeepsTheWait(t *testing.T) {
+	young := pod("a", "n1", "h", false)
+	young.Status.Phase, young.CreationTimestamp = v1.PodFailed, metav1.Time{Time: now.Add(-retry / 4)}
+	plan := Decide(daemons(0, 1), []*v1.Node{node("n1")}, []*v1.Pod{young}, "h", now)
+	if diff := cmp.Diff(Plan{Wait: retry * 3 / 4}, plan); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestMakeUpdate(t *testing.T) {
 	nodes := []*v1.Node{node("n1"), node("n2"), node("n3")}
 	for name, tc := range map[string]struct {
