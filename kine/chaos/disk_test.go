@@ -19,6 +19,15 @@ type disk struct {
 	files map[string]*diskFile
 	// refused is how writes fail, and refusedSync how syncs do.
 	refused, refusedSync syscall.Errno
+	// refusals counts them.
+	refusals int
+}
+
+// refusedSoFar says how many writes and syncs have failed.
+func (d *disk) refusedSoFar() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.refusals
 }
 
 // refuse makes the disk fail writes and syncs, or work again.
@@ -220,6 +229,7 @@ func (n *diskNode) Write(_ context.Context, _ fs.FileHandle, data []byte, off in
 	n.disk.mu.Lock()
 	defer n.disk.mu.Unlock()
 	if n.disk.refused != 0 {
+		n.disk.refusals++
 		return 0, n.disk.refused
 	}
 	n.f.write(diskWrite{off, append([]byte{}, data...)})
@@ -230,6 +240,7 @@ func (n *diskNode) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno {
 	n.disk.mu.Lock()
 	defer n.disk.mu.Unlock()
 	if n.disk.refusedSync != 0 {
+		n.disk.refusals++
 		return n.disk.refusedSync
 	}
 	n.f.sync()

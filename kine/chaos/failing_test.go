@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"skiff/kine"
+	"skiff/kine/kinetest"
 )
 
 // A disk fails under a server. Writes are refused with the remedy, and reads go on.
@@ -59,6 +60,12 @@ func TestDiskThatFails(t *testing.T) {
 			}
 			if res, err := s.List(ctx, kine.PrefixRange("/k/"), kine.ReadOptions{}); err != nil || len(res.KVs) != len(acked) {
 				t.Errorf("%d keys, %v; want %d", len(res.KVs), err, len(acked))
+			}
+			// That nothing is well is found by writing, also when no client does.
+			before := d.refusedSoFar()
+			kinetest.Eventually(t, "the disk is tried again", func() bool { return d.refusedSoFar() > before+1 })
+			if n := p.logged("writes fail"); n != 1 {
+				t.Errorf("the log has %d times that writes fail, as if they had not in between", n)
 			}
 			d.refuse(0, 0)
 			if err := write(); err != nil {

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -102,6 +103,22 @@ type process struct {
 	mu    sync.Mutex
 	cmd   *exec.Cmd
 	ended chan struct{}
+	log   bytes.Buffer
+}
+
+// Write is the process' log.
+func (p *process) Write(lines []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.log.Write(lines)
+	return os.Stderr.Write(lines)
+}
+
+// logged says how often the process has logged what.
+func (p *process) logged(what string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return strings.Count(p.log.String(), what)
 }
 
 // start makes a server with its files in dir, and a client of it.
@@ -130,7 +147,7 @@ func (p *process) up(point string) {
 	defer p.mu.Unlock()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), serverDir+"="+p.dir, "SKIFF_CHAOS_RUN="+p.run, serverPoint+"="+point)
-	cmd.Stdout, cmd.Stderr = io.Discard, os.Stderr
+	cmd.Stdout, cmd.Stderr = io.Discard, p
 	if err := cmd.Start(); err != nil {
 		p.t.Error(err)
 		return

@@ -112,7 +112,12 @@ func (w *writer) takeReserve() {
 	if err := w.s.reserve.take(); err != nil {
 		w.s.cfg.Log.Warn("the reserve for a full disk cannot be taken; it is tried again", "err", err)
 	}
-	w.noteCommit(nil)
+	switch {
+	case w.s.reserve.full:
+		w.noteCommit(errFull)
+	case w.s.failing.Load() != nil:
+		w.probe() // not every file system keeps space for a file, though it says so
+	}
 }
 
 // growing tells whether the write-ahead log holds more new pages of the database than

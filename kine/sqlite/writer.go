@@ -251,9 +251,10 @@ func (w *writer) noteCommit(err error) {
 	}
 }
 
-// probe commits a change of nothing, to see whether writes succeed again.
+// probe commits a change of nothing, to see whether writes succeed again. It adds a row
+// and takes it away: a row that gets the values that it has is not written by SQLite.
 func (w *writer) probe() {
 	w.noteCommit(w.commit(nil, []func(group.Exec) error{func(exec group.Exec) error {
-		return exec("UPDATE meta SET value=value WHERE name='revision'")
+		return errors.Join(exec("INSERT INTO lease VALUES (-1, 0)"), exec("DELETE FROM lease WHERE id=-1"))
 	}}))
 }
