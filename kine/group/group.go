@@ -5,6 +5,7 @@ package group
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -76,6 +77,9 @@ type Queue struct {
 	serves atomic.Bool
 	// unready is why the store does not serve yet.
 	unready atomic.Pointer[error]
+	log     *slog.Logger
+	// failing is why the last commit failed; nil when it did not.
+	failing atomic.Pointer[error]
 	// wake has a token when operations may wait.
 	wake chan struct{}
 
@@ -90,9 +94,10 @@ type Queue struct {
 	began time.Time
 }
 
-// NewQueue is an empty queue. Operations are queued after Start.
-func NewQueue(limits mvcc.Limits) *Queue {
-	return &Queue{limits: limits, ready: make(chan struct{}), stopped: make(chan struct{}), wake: make(chan struct{}, 1)}
+// NewQueue is an empty queue. Operations are queued after Start. The log is told when
+// commits begin to fail, and when they succeed again.
+func NewQueue(limits mvcc.Limits, log *slog.Logger) *Queue {
+	return &Queue{limits: limits, log: log, ready: make(chan struct{}), stopped: make(chan struct{}), wake: make(chan struct{}, 1)}
 }
 
 // Start says that the store serves from now on.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -38,7 +39,7 @@ func TestTake(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				q := NewQueue(mvcc.Limits{})
+				q := NewQueue(mvcc.Limits{}, slog.New(slog.DiscardHandler))
 				q.Start()
 				ends := submit(t.Context(), q, c.n, c.size)
 				var groups []int
@@ -85,7 +86,7 @@ func TestEndOfOperations(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				q := NewQueue(mvcc.Limits{})
+				q := NewQueue(mvcc.Limits{}, slog.New(slog.DiscardHandler))
 				q.Start()
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
@@ -97,7 +98,7 @@ func TestEndOfOperations(t *testing.T) {
 			})
 		})
 	}
-	q := NewQueue(mvcc.Limits{})
+	q := NewQueue(mvcc.Limits{}, slog.New(slog.DiscardHandler))
 	q.Start()
 	q.Stop()
 	if err := q.Submit(t.Context(), &Op{}); !errors.Is(err, kine.ErrStopped) {
@@ -107,7 +108,7 @@ func TestEndOfOperations(t *testing.T) {
 
 // A queue that is not started says why, once the caller does not wait any longer.
 func TestNotServing(t *testing.T) {
-	q := NewQueue(mvcc.Limits{})
+	q := NewQueue(mvcc.Limits{}, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := q.Submit(ctx, &Op{}); !errors.Is(err, context.Canceled) {

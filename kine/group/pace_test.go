@@ -1,6 +1,7 @@
 package group
 
 import (
+	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -73,7 +74,7 @@ func TestPace(t *testing.T) {
 func TestGroupsFill(t *testing.T) {
 	const commit, turnaround = 10 * time.Millisecond, time.Millisecond
 	synctest.Test(t, func(t *testing.T) {
-		q := NewQueue(mvcc.Limits{})
+		q := NewQueue(mvcc.Limits{}, slog.New(slog.DiscardHandler))
 		q.Start()
 		client := func(n int) {
 			for range n {

@@ -91,7 +91,7 @@ type Change struct {
 	Revision int64
 	Deleted  bool
 	KV       kine.KeyValue
-	// At is a time not before the write and hardly after it; zero when unknown.
+	// At is a time not before the write and hardly more than a minute after it.
 	At time.Time
 }
 
@@ -153,16 +153,18 @@ func Changes(ctx context.Context, log Log, key string) ([]Change, error) {
 	return out, nil
 }
 
-// times tells when a revision was written, as far as is known.
+// times tells when a revision was written, as far as is known: moments are noted once a
+// minute, and what is newer than the last of them was written since.
 func times(ctx context.Context, log Log) (func(revision int64) time.Time, error) {
 	moments, err := log.Moments(ctx)
 	if err != nil {
 		return nil, err
 	}
+	now := time.Now()
 	return func(revision int64) time.Time {
 		i, _ := slices.BinarySearchFunc(moments, revision, func(m Moment, revision int64) int { return int(m.Revision - revision) })
 		if i == len(moments) {
-			return time.Time{}
+			return now
 		}
 		return moments[i].At
 	}, nil

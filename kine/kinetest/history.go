@@ -18,6 +18,7 @@ import (
 func History(t *testing.T, open func(t *testing.T, keep history.Retention) kine.Runner) {
 	keep := history.Retention{Window: time.Hour, Versions: 10, Skip: []string{"/skip/"}}
 	ctx := testContext(t)
+	began := time.Now().Truncate(time.Second)
 	s := open(t, keep)
 	stop := Start(t, s)
 	put := func(key, value string) int64 {
@@ -66,6 +67,10 @@ func History(t *testing.T, open func(t *testing.T, keep history.Retention) kine.
 		deleted := must[[]history.Change](t)(history.Deleted(ctx, log, kine.PrefixRange("/")))
 		if len(deleted) != 1 || deleted[0].KV.Key != "/gone" || string(deleted[0].KV.Value) != "g" || deleted[0].Revision != gone {
 			t.Errorf("deleted keys: %+v; want /gone at %d", deleted, gone)
+		}
+		// Moments are noted once a minute, and this delete is younger.
+		if at := deleted[0].At; at.Before(began) || at.After(time.Now().Add(time.Second)) {
+			t.Errorf("/gone was deleted at %v; want a time since %v", at, began)
 		}
 		for _, c := range []struct {
 			rev        int64

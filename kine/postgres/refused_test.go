@@ -115,3 +115,34 @@ func TestLeastPrivilege(t *testing.T) {
 	url := db.As("skiff", "postgres", "own")
 	kinetest.Restart(t, func(t *testing.T) kine.Runner { return newStore(t, url) })
 }
+
+// A database that answers and takes no writes, as one whose disk is full: the store says
+// why, and that it is over though nobody writes.
+//
+// Covers: store.disk-fails
+func TestDatabaseThatOnlyReads(t *testing.T) {
+	t.Parallel()
+	db := pgtest.Start(t)
+	db.Exec(t, "CREATE ROLE skiff LOGIN", "CREATE SCHEMA own AUTHORIZATION skiff")
+	s := newStore(t, db.As("skiff", "postgres", "own"))
+	kinetest.Start(t, s)
+	ctx := t.Context()
+	if _, err := s.Create(ctx, "/a", nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	db.Exec(t, "REVOKE UPDATE ON own.skiff_meta FROM skiff")
+	if _, err := s.Create(ctx, "/b", nil, 0); err == nil {
+		t.Fatal("a write that the database refuses is acknowledged")
+	}
+	if err := s.Probe(ctx); !errors.Is(err, kine.ErrUnavailable) || !strings.Contains(err.Error(), "permission denied") {
+		t.Errorf("the store says %v of itself, want the database's reason", err)
+	}
+	if res, err := s.Get(ctx, "/a", kine.ReadOptions{}); err != nil || len(res.KVs) != 1 {
+		t.Errorf("a read: %v, %v", res.KVs, err)
+	}
+	db.Exec(t, "GRANT UPDATE ON own.skiff_meta TO skiff")
+	kinetest.Eventually(t, "the store is well again, though nobody writes", func() bool { return s.Probe(ctx) == nil })
+	if _, err := s.Create(ctx, "/b", nil, 0); err != nil {
+		t.Error(err)
+	}
+}

@@ -56,7 +56,7 @@ func New(cfg Config) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{cfg: cfg, name: rand.Text(), leaseChange: make(chan struct{}, 1), dirty: make(chan struct{}, 1)}
-	s.Queue = group.NewQueue(cfg.Limits)
+	s.Queue = group.NewQueue(cfg.Limits, cfg.Log)
 	s.now.Read = s.readRevision
 	return s, nil
 }

@@ -14,6 +14,9 @@ import (
 	"skiff/kine/mvcc"
 )
 
+// probeEvery is how often writes are tried while they fail and nobody writes.
+const probeEvery = time.Second
+
 const (
 	lockRevision = `SELECT revision, compact FROM skiff_meta WHERE id = 1 FOR UPDATE`
 	// storeGroup writes a whole group if the revision is still $12 and none of the keys
@@ -38,10 +41,19 @@ const (
 
 // write takes what is queued until ctx ends, then what was queued before.
 func (s *Store) write(ctx context.Context) {
+	again := time.NewTimer(probeEvery)
+	defer again.Stop()
 	for {
+		if s.Failing() != nil {
+			again.Reset(probeEvery)
+		}
 		select {
 		case <-s.Wake():
 			s.group(s.Take())
+		case <-again.C:
+			if s.Failing() != nil {
+				s.Note(s.tryWrite())
+			}
 		case <-ctx.Done():
 			// What is queued gets its chance, but not for longer than a moment.
 			for deadline := time.Now().Add(s.cfg.Timeout); s.Waiting() && time.Now().Before(deadline); {
@@ -50,6 +62,17 @@ func (s *Store) write(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// tryWrite changes nothing, which is a write all the same: PostgreSQL stores a row anew
+// that gets the values that it has.
+func (s *Store) tryWrite() error {
+	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Timeout)
+	defer cancel()
+	if _, err := s.writer.ExecContext(ctx, "UPDATE skiff_meta SET compact = compact WHERE id = 1"); err != nil {
+		return unavailable(err)
+	}
+	return nil
 }
 
 func (s *Store) group(ops []*group.Op) {
@@ -62,11 +85,13 @@ func (s *Store) group(ops []*group.Op) {
 		if errors.Is(err, kine.ErrUnknownOutcome) {
 			s.feed.wake()
 		}
+		s.Note(err)
 		// What was planned on top of a write that is not there means nothing.
 		s.Fail(ops, err)
 		return
 	}
 	if commit != nil {
+		s.Note(nil)
 		raise(&s.highest, commit.revision)
 		s.feed.offer(*commit)
 	}

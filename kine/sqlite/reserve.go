@@ -115,7 +115,7 @@ func (w *writer) takeReserve() {
 	switch {
 	case w.s.reserve.full:
 		w.noteCommit(errFull)
-	case w.s.failing.Load() != nil:
+	case w.s.Failing() != nil:
 		w.probe() // not every file system keeps space for a file, though it says so
 	}
 }

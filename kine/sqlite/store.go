@@ -33,8 +33,6 @@ type Store struct {
 	files    files
 	reserve  reserve
 	recent   *recent
-	// failing is why the last commit failed; nil when it did not.
-	failing atomic.Pointer[error]
 	// oldest is the revision that the kept history begins at.
 	oldest atomic.Int64
 }
@@ -46,7 +44,7 @@ func New(cfg Config) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{cfg: cfg, leases: newLeases(), recent: newRecent(cfg.CacheBytes)}
-	s.Queue = group.NewQueue(cfg.Limits)
+	s.Queue = group.NewQueue(cfg.Limits, cfg.Log)
 	return s, nil
 }
 
@@ -77,17 +75,6 @@ func (s *Store) Run(ctx context.Context) (err error) {
 	w.run(ctx)
 	stopHub()
 	wg.Wait()
-	return nil
-}
-
-// Probe implements kine.Prober: a disk that is full or read-only fails writes alone.
-func (s *Store) Probe(ctx context.Context) error {
-	if err := s.Serving(ctx); err != nil {
-		return err
-	}
-	if err := s.failing.Load(); err != nil {
-		return *err
-	}
 	return nil
 }
 

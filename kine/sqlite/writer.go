@@ -146,13 +146,13 @@ func (w *writer) run(ctx context.Context) {
 			switch {
 			case w.s.reserve.full:
 				w.onReserve(func() { pause = w.maintain() })
-			case w.s.failing.Load() != nil:
+			case w.s.Failing() != nil:
 				w.probe()
 				fallthrough
 			default:
 				pause = w.maintain()
 			}
-			if w.s.failing.Load() != nil {
+			if w.s.Failing() != nil {
 				w.settled, pause = false, min(pause, maintainEvery)
 			}
 			if armed = !w.settled; armed {
@@ -233,22 +233,12 @@ func (w *writer) refusal() error {
 	return nil
 }
 
-// noteCommit remembers how a commit went, and logs when that changes.
+// noteCommit remembers how a commit went.
 func (w *writer) noteCommit(err error) {
 	if err == nil && w.s.reserve.full {
 		err = errFull // deletes alone succeed
 	}
-	was := w.s.failing.Load()
-	switch {
-	case err != nil:
-		w.s.failing.Store(&err)
-		if was == nil {
-			w.s.cfg.Log.Error("writes fail; reads go on, and it is tried again", "err", err)
-		}
-	case was != nil:
-		w.s.failing.Store(nil)
-		w.s.cfg.Log.Info("writes succeed again")
-	}
+	w.s.Note(err)
 }
 
 // probe commits a change of nothing, to see whether writes succeed again. It adds a row
