@@ -22,7 +22,7 @@ import (
 )
 
 var (
-	measure = flag.String("measure", "", "what to measure, separated by commas: put, range, watch, mixed, churn, open; nothing without it")
+	measure = flag.String("measure", "", "what to measure, separated by commas: put, range, watch, mixed, churn, crowd, open; nothing without it")
 	which   = flag.String("servers", "etcd,sqlite", "which servers: etcd, sqlite, postgres")
 	skiff   = flag.String("skiff", "", "the skiff whose `skiff kine` is measured; default this program's own face")
 	clients = flag.String("clients", "1,16,256", "how many clients put at a time, one after the other")
@@ -122,13 +122,15 @@ func run(t *testing.T, r *Run, processes map[string]*process) error {
 			err = r.Traffic(ctx, Traffic{Name: "mixed", For: *long, Clients: 16, Rate: *rate, Objects: 5000, Watchers: 10, Window: 30 * time.Second, Sample: 10 * time.Second})
 		case "churn":
 			err = r.Traffic(ctx, Traffic{Name: "churn", For: *long, Clients: 16, Rate: *rate, Objects: 50_000, Watchers: 1, Window: 30 * time.Second, Sample: 30 * time.Second})
+		case "crowd":
+			err = r.Traffic(ctx, Traffic{Name: "crowd", For: *each, Clients: 1000, Objects: 5000, Watchers: 10, Window: 30 * time.Second, Sample: 10 * time.Second})
 		case "open":
 			for _, s := range r.Servers {
 				p := processes[s.Name]
 				err = errors.Join(err, r.Open(ctx, p.s, *keys, p.stop, p.start))
 			}
 		default:
-			err = fmt.Errorf("-measure %q: want put, range, watch, mixed, churn or open", what)
+			err = fmt.Errorf("-measure %q: want put, range, watch, mixed, churn, crowd or open", what)
 		}
 		if err != nil {
 			return err
