@@ -13,6 +13,7 @@ import (
 
 	"skiff/kine"
 	"skiff/kine/mvcc"
+	"skiff/kine/recent"
 	"skiff/kine/watchhub"
 )
 
@@ -23,6 +24,8 @@ const (
 	// changes, and trustInterval when notifications are known to arrive.
 	blindInterval = 100 * time.Millisecond
 	trustInterval = 5 * time.Second
+	// recentBytes bounds the values that are kept for watchers.
+	recentBytes = 32 << 20
 )
 
 // feed brings the log to the hub, in order and without gaps.
@@ -31,6 +34,8 @@ type feed struct {
 	awake chan struct{}
 	// heard tells that notifications arrive.
 	heard atomic.Bool
+	// recent are the values that this process wrote while watchers wanted them.
+	recent *recent.Values
 
 	mu sync.Mutex
 	// at is the revision up to which the hub has everything.
@@ -38,7 +43,7 @@ type feed struct {
 }
 
 func newFeed(s *Store, at int64) *feed {
-	return &feed{s: s, awake: make(chan struct{}, 1), at: at}
+	return &feed{s: s, awake: make(chan struct{}, 1), at: at, recent: recent.New(recentBytes)}
 }
 
 // wake makes the feed look at the log.
@@ -60,6 +65,9 @@ func (f *feed) position() int64 {
 func (f *feed) offer(c committed) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	for i := range c.writes {
+		f.recall(&c.writes[i])
+	}
 	if f.at != c.base {
 		f.wake()
 		return
@@ -74,6 +82,23 @@ func (f *feed) offer(c committed) {
 	}
 	f.s.hub.Publish(c.revision, events, prev)
 	f.at = c.revision
+}
+
+// recall adds the value that a write replaced, if this process wrote it: watchers that
+// want it would each read it from the database.
+func (f *feed) recall(w *mvcc.Write) {
+	if !f.s.hub.WantsPrev() {
+		return
+	}
+	if w.Prev != nil {
+		if value, ok := f.recent.Get(w.Prev.Pos); ok && w.PrevValue == nil {
+			w.PrevValue = value
+		}
+		f.recent.Drop(w.Prev.Pos)
+	}
+	if !w.Version.Deleted() {
+		f.recent.Add(w.Version.Pos, w.Value)
+	}
 }
 
 // run reads the log whenever it is woken, and from time to time.

@@ -133,10 +133,10 @@ func (w *writer) publish(writes []mvcc.Write) {
 	for i := range writes {
 		wr := &writes[i]
 		if !wr.Version.Deleted() {
-			w.s.recent.add(wr.Version.Pos, wr.Value)
+			w.s.recent.Add(wr.Version.Pos, wr.Value)
 		}
 		if wr.Prev != nil {
-			w.s.recent.drop(wr.Prev.Pos)
+			w.s.recent.Drop(wr.Prev.Pos)
 		}
 	}
 	w.s.index.Apply(revision, writes)

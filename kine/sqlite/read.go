@@ -99,7 +99,7 @@ func (s *Store) values(ctx context.Context, versions []*mvcc.Version, out []kine
 
 // value reads one version's value, from memory when it is recent.
 func (s *Store) value(ctx context.Context, from *sql.Stmt, v *mvcc.Version) ([]byte, error) {
-	if value, ok := s.recent.get(v.Pos); ok {
+	if value, ok := s.recent.Get(v.Pos); ok {
 		return value, nil
 	}
 	value := []byte{}
@@ -112,7 +112,7 @@ func (s *Store) value(ctx context.Context, from *sql.Stmt, v *mvcc.Version) ([]b
 	case value == nil:
 		value = []byte{}
 	}
-	s.recent.add(v.Pos, value)
+	s.recent.Add(v.Pos, value)
 	return value, nil
 }
 
@@ -120,7 +120,7 @@ func (s *Store) chunk(ctx context.Context, versions []*mvcc.Version, out []kine.
 	list := make([]byte, 0, 20*len(versions))
 	at := make(map[int64]int, len(versions))
 	for i, v := range versions {
-		if value, ok := s.recent.get(v.Pos); ok {
+		if value, ok := s.recent.Get(v.Pos); ok {
 			out[i] = v.KeyValue(value)
 			continue
 		}

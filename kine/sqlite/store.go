@@ -12,6 +12,7 @@ import (
 
 	"skiff/kine/group"
 	"skiff/kine/mvcc"
+	"skiff/kine/recent"
 	"skiff/kine/watchhub"
 )
 
@@ -32,7 +33,7 @@ type Store struct {
 	usage    usage
 	files    files
 	reserve  reserve
-	recent   *recent
+	recent   *recent.Values
 	// oldest is the revision that the kept history begins at.
 	oldest atomic.Int64
 }
@@ -43,7 +44,7 @@ func New(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{cfg: cfg, leases: newLeases(), recent: newRecent(cfg.CacheBytes)}
+	s := &Store{cfg: cfg, leases: newLeases(), recent: recent.New(cfg.CacheBytes)}
 	s.Queue = group.NewQueue(cfg.Limits, cfg.Log)
 	return s, nil
 }

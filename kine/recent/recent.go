@@ -1,4 +1,5 @@
-package sqlite
+// Package recent is a store's memory of values.
+package recent
 
 import (
 	"sync"
@@ -6,11 +7,11 @@ import (
 	"skiff/kine/mvcc"
 )
 
-// recent keeps the values of the newest writes and reads, within a bound: what
+// Values keeps the values of the newest writes and reads, within a bound: what
 // was just written is what is read, compared and replaced next. Two halves take
 // turns: when the young one is full it becomes the old one, and the old one
 // goes; what is used is young again.
-type recent struct {
+type Values struct {
 	mu         sync.Mutex
 	half       int
 	bytes      int
@@ -20,11 +21,13 @@ type recent struct {
 // entryBytes is roughly what an entry costs beside its value.
 const entryBytes = 64
 
-func newRecent(bytes int) *recent {
-	return &recent{half: bytes / 2, young: map[mvcc.Pos][]byte{}}
+// New keeps so many bytes at most.
+func New(bytes int) *Values {
+	return &Values{half: bytes / 2, young: map[mvcc.Pos][]byte{}}
 }
 
-func (r *recent) get(pos mvcc.Pos) ([]byte, bool) {
+// Get is the value at a position.
+func (r *Values) Get(pos mvcc.Pos) ([]byte, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if value, ok := r.young[pos]; ok {
@@ -37,14 +40,15 @@ func (r *recent) get(pos mvcc.Pos) ([]byte, bool) {
 	return value, ok
 }
 
-func (r *recent) add(pos mvcc.Pos, value []byte) {
+// Add keeps a value.
+func (r *Values) Add(pos mvcc.Pos, value []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.put(pos, value)
 }
 
 // put adds to the young half. The caller holds mu.
-func (r *recent) put(pos mvcc.Pos, value []byte) {
+func (r *Values) put(pos mvcc.Pos, value []byte) {
 	cost := len(value) + entryBytes
 	if cost > r.half {
 		return
@@ -56,8 +60,8 @@ func (r *recent) put(pos mvcc.Pos, value []byte) {
 	r.bytes += cost
 }
 
-// drop forgets a value that was replaced: nobody reads it but the past.
-func (r *recent) drop(pos mvcc.Pos) {
+// Drop forgets a value that was replaced: nobody reads it but the past.
+func (r *Values) Drop(pos mvcc.Pos) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if value, ok := r.young[pos]; ok {
