@@ -29,8 +29,9 @@ type Store struct {
 	writer, readers *sql.DB
 	hub             *watchhub.Hub
 	feed            *feed
-	// notifies tells that the database has NOTIFY.
-	notifies bool
+	// notifies tells that the database has NOTIFY, and function that it has the one that
+	// stores a group.
+	notifies, function bool
 	// compact is the compact revision as far as this process knows.
 	compact atomic.Int64
 	// highest is the highest revision that this process has seen. What the
@@ -158,6 +159,7 @@ func (s *Store) prepare(ctx context.Context) (revision int64, err error) {
 		return 0, err
 	}
 	s.notifies = n > 0
+	s.function = s.storeFunction(ctx)
 	// How long this server was away is not known to the holders of leases.
 	if _, err := s.writer.ExecContext(ctx, `UPDATE skiff_lease SET expires = now() + ttl * interval '1 second' WHERE expires < now()`); err != nil {
 		return 0, err

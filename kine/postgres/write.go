@@ -239,8 +239,14 @@ func (s *Store) store(ctx context.Context, on querier, state *txState, b *mvcc.B
 		log.pos, log.key, log.created, log.count, log.lease, log.prev, log.start, log.size, current, notNil(log.value),
 		b.Revision(), state.revision, absent, gone,
 	}
-	if s.notifies {
-		text, args = storeNotified, append(args, fmt.Sprint(b.Revision(), " ", s.name))
+	note := fmt.Sprint(b.Revision(), " ", s.name)
+	switch {
+	case s.function && s.notifies:
+		text, args = callStoreFunction, append(args, note)
+	case s.function:
+		text, args = callStoreFunction, append(args, "")
+	case s.notifies:
+		text, args = storeNotified, append(args, note)
 	}
 	rows, err := on.QueryContext(ctx, text, args...)
 	if err != nil {
