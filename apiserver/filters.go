@@ -33,14 +33,12 @@ func (s *Server) filters(next http.Handler) http.Handler {
 	} else {
 		h = s.withInFlight(h)
 	}
-	if s.auditor != nil {
-		h = audit.Inner(h)
-	}
 	h = authn.WithImpersonation(h, authn.ImpersonationConfig{
 		Authorizer: s.core.Authorizer,
 		Attributes: func(r *http.Request) authorizer.Attributes {
 			return attributes(r, request.InfoFrom(r.Context()))
 		},
+		Impersonated: audit.Impersonated,
 	})
 	if s.auditor != nil {
 		h = s.auditor.Wrap(h)
@@ -48,7 +46,14 @@ func (s *Server) filters(next http.Handler) http.Handler {
 	if s.tracing != nil {
 		h = s.withTracing(h)
 	}
-	h = s.withAuthentication(h)
+	refuse := http.Handler(http.HandlerFunc(unauthorized))
+	if s.auditor != nil {
+		refuse = s.auditor.Refused(refuse)
+	}
+	h = s.withAuthentication(h, refuse)
+	if s.auditor != nil {
+		h = s.auditor.Begin(h)
+	}
 	if len(s.cfg.corsOrigins) > 0 {
 		h = s.withCORS(h)
 	}
@@ -153,8 +158,12 @@ func (s *Server) withDeadline(next http.Handler) http.Handler {
 	})
 }
 
-// withAuthentication finds out who asks.
-func (s *Server) withAuthentication(next http.Handler) http.Handler {
+func unauthorized(w http.ResponseWriter, r *http.Request) {
+	handlers.WriteError(w, r, apierrors.NewUnauthorized("Unauthorized"))
+}
+
+// withAuthentication finds out who asks, and refuses whom it does not know.
+func (s *Server) withAuthentication(next, refuse http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		resp, ok, err := s.authn.AuthenticateRequest(r)
@@ -165,9 +174,9 @@ func (s *Server) withAuthentication(next http.Handler) http.Handler {
 		s.checks.metrics.access.authenticated(name, ok, err, time.Since(start))
 		if err != nil || !ok {
 			if err != nil {
-				s.cfg.Log.Debug("request could not be authenticated", "path", r.URL.Path, "err", err)
+				s.cfg.Log.Warn("request could not be authenticated", "path", r.URL.Path, "err", err)
 			}
-			handlers.WriteError(w, r, apierrors.NewUnauthorized("Unauthorized"))
+			refuse.ServeHTTP(w, r)
 			return
 		}
 		r = r.WithContext(request.WithUser(r.Context(), resp.User))
@@ -251,12 +260,13 @@ func (s *Server) withAuthorization(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		request.Annotate(r.Context(), "authorization.k8s.io/decision", "forbid")
-		request.Annotate(r.Context(), "authorization.k8s.io/reason", reason)
 		if err != nil {
+			request.Annotate(r.Context(), "authorization.k8s.io/reason", "internal error")
 			handlers.WriteError(w, r, apierrors.NewInternalError(err))
 			return
 		}
+		request.Annotate(r.Context(), "authorization.k8s.io/decision", "forbid")
+		request.Annotate(r.Context(), "authorization.k8s.io/reason", reason)
 		handlers.WriteError(w, r, handlers.Forbidden(attrs, reason))
 	})
 }

@@ -55,6 +55,8 @@ type Attributes struct {
 	// Warn sends a Warning header; Annotate records an audit annotation.
 	Warn     func(text string)
 	Annotate func(key, value string)
+	// AnnotateBody records one that shows some of the object, where objects are recorded.
+	AnnotateBody func(key string, value func() string)
 	// Observer is the chain's; it is told of what a plugin asks others.
 	Observer Observer
 	// Undo are called when the write that was admitted does not happen: a plugin

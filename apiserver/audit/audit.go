@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	authnv1 "k8s.io/api/authentication/v1"
@@ -50,45 +50,64 @@ func New(c Config) (*Auditor, error) {
 // maxBody bounds the bodies that are recorded; what is larger is left out.
 const maxBody = 1 << 20
 
-// record is the event of one request, as it grows.
-type record struct {
-	mu       sync.Mutex
-	event    auditv1.Event
-	decision decision
+type recordKey struct{}
+
+// Begin makes the record of a request, so that what authentication notes is in its
+// event. It stands before authentication, and Wrap or Refused decide behind it
+// whether the request is recorded.
+func (a *Auditor) Begin(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rec := &record{}
+		ctx := context.WithValue(r.Context(), recordKey{}, rec)
+		next.ServeHTTP(w, r.WithContext(request.WithRecord(ctx, rec)))
+	})
 }
 
-type recordKey struct{}
+// begun is the request's record, with its event; nil when it is not recorded.
+func (a *Auditor) begun(r *http.Request) (*record, *http.Request) {
+	info := request.InfoFrom(r.Context())
+	u := request.UserFrom(r.Context())
+	d := a.cfg.Policy.decide(u, info)
+	if d.level == auditv1.LevelNone {
+		return nil, r
+	}
+	rec, ok := r.Context().Value(recordKey{}).(*record)
+	if !ok {
+		rec = &record{}
+		ctx := context.WithValue(r.Context(), recordKey{}, rec)
+		r = r.WithContext(request.WithRecord(ctx, rec))
+	}
+	rec.begin(a.event(r, info, u, d), d)
+	return rec, r
+}
 
 // Wrap records the requests that pass. It stands behind authentication.
 func (a *Auditor) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		info := request.InfoFrom(r.Context())
-		u := request.UserFrom(r.Context())
-		d := a.cfg.Policy.decide(u, info)
-		if d.level == auditv1.LevelNone {
+		rec, r := a.begun(r)
+		if rec == nil {
 			next.ServeHTTP(w, r)
 			return
 		}
-		rec := &record{decision: d, event: a.event(r, info, u, d)}
-		ctx := context.WithValue(r.Context(), recordKey{}, rec)
-		ctx = request.WithAnnotator(ctx, rec.annotate)
+		ctx := r.Context()
 		a.send(ctx, rec, auditv1.StageRequestReceived)
-		r = r.WithContext(ctx)
 		var body *tee
-		if d.level == auditv1.LevelRequest || d.level == auditv1.LevelRequestResponse {
-			if r.Body != nil && r.Body != http.NoBody {
-				body = &tee{ReadCloser: r.Body}
-				r.Body = body
-			}
+		if rec.decision.bodies() && r.Body != nil && r.Body != http.NoBody {
+			body = &tee{ReadCloser: r.Body}
+			r.Body = body
 		}
+		info := request.InfoFrom(ctx)
 		long := info.LongRunning(r)
-		rw := &writer{ResponseWriter: w, keep: d.level == auditv1.LevelRequestResponse && !long}
+		rw := &writer{ResponseWriter: w, removes: info.Verb == "delete" || info.Verb == "deletecollection"}
+		if rec.decision.level == auditv1.LevelRequestResponse && !long {
+			rw.keep = maxBody
+		}
 		if long {
 			rw.started = func() { a.send(ctx, rec, auditv1.StageResponseStarted) }
 		}
 		defer func() {
 			if p := recover(); p != nil {
-				rec.status(http.StatusInternalServerError, "the request panicked")
+				rec.status(metav1.Status{Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Reason: metav1.StatusReasonInternalError, Message: fmt.Sprintf("APIServer panic'd: %v", p)})
 				a.send(ctx, rec, auditv1.StagePanic)
 				panic(p)
 			}
@@ -102,19 +121,34 @@ func (a *Auditor) Wrap(next http.Handler) http.Handler {
 	})
 }
 
-// Inner notes whom the user acts for. It stands behind impersonation.
-func Inner(next http.Handler) http.Handler {
+// Refused records requests whose credentials are not accepted; refuse answers them.
+func (a *Auditor) Refused(refuse http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if rec, ok := r.Context().Value(recordKey{}).(*record); ok {
-			if u := request.UserFrom(r.Context()); u != nil && u.GetName() != rec.event.User.Username {
-				rec.mu.Lock()
-				who := userInfo(u)
-				rec.event.ImpersonatedUser = &who
-				rec.mu.Unlock()
-			}
+		rec, r := a.begun(r)
+		if rec == nil {
+			refuse.ServeHTTP(w, r)
+			return
 		}
-		next.ServeHTTP(w, r)
+		rw := &writer{ResponseWriter: w}
+		refuse.ServeHTTP(rw, r)
+		rec.response(rw, w.Header().Get("Content-Type"))
+		a.send(r.Context(), rec, auditv1.StageResponseStarted)
 	})
+}
+
+// Impersonated notes whom the user acts for, and the verb that lets them.
+func Impersonated(ctx context.Context, as user.Info, constraint string) {
+	rec, ok := ctx.Value(recordKey{}).(*record)
+	if !ok {
+		return
+	}
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	who := userInfo(as)
+	rec.event.ImpersonatedUser = &who
+	if constraint != "" {
+		rec.event.AuthenticationMetadata = &auditv1.AuthenticationMetadata{ImpersonationConstraint: constraint}
+	}
 }
 
 func (a *Auditor) event(r *http.Request, info *request.Info, u user.Info, d decision) auditv1.Event {
@@ -122,7 +156,7 @@ func (a *Auditor) event(r *http.Request, info *request.Info, u user.Info, d deci
 	e := auditv1.Event{
 		TypeMeta: metav1.TypeMeta{Kind: "Event", APIVersion: auditv1.SchemeGroupVersion.String()},
 		Level:    d.level, AuditID: types.UID(request.AuditIDFrom(r.Context())), RequestURI: r.URL.RequestURI(), Verb: info.Verb,
-		UserAgent: r.UserAgent(), SourceIPs: sources(r), RequestReceivedTimestamp: now, StageTimestamp: now,
+		UserAgent: shortAgent(r.UserAgent()), SourceIPs: sources(r), RequestReceivedTimestamp: now, StageTimestamp: now,
 	}
 	if u != nil {
 		e.User = userInfo(u)
@@ -146,17 +180,30 @@ func userInfo(u user.Info) authnv1.UserInfo {
 	return out
 }
 
+// maxAgent bounds what clients say of themselves.
+const maxAgent = 1024
+
+func shortAgent(agent string) string {
+	if len(agent) > maxAgent {
+		return agent[:maxAgent] + "...TRUNCATED"
+	}
+	return agent
+}
+
 // sources are the client's addresses as proxies tell them, the connection's last.
 func sources(r *http.Request) []string {
 	var out []string
-	for part := range strings.SplitSeq(r.Header.Get("X-Forwarded-For"), ",") {
-		if ip := net.ParseIP(strings.TrimSpace(part)); ip != nil {
+	add := func(text string) {
+		if ip := net.ParseIP(strings.TrimSpace(text)); ip != nil && (len(out) == 0 || out[len(out)-1] != ip.String()) {
 			out = append(out, ip.String())
 		}
 	}
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err == nil && (len(out) == 0 || out[len(out)-1] != host) {
-		out = append(out, host)
+	for part := range strings.SplitSeq(r.Header.Get("X-Forwarded-For"), ",") {
+		add(part)
+	}
+	add(r.Header.Get("X-Real-Ip"))
+	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		add(host)
 	}
 	return out
 }
@@ -176,60 +223,6 @@ func (a *Auditor) send(ctx context.Context, rec *record, stage auditv1.Stage) {
 	rec.mu.Unlock()
 	for _, s := range a.cfg.Sinks {
 		s.Record(context.WithoutCancel(ctx), e)
-	}
-}
-
-func (rec *record) annotate(key, value string) {
-	rec.mu.Lock()
-	defer rec.mu.Unlock()
-	if rec.event.Annotations == nil {
-		rec.event.Annotations = map[string]string{}
-	}
-	// The first one wins: who decided first knows best.
-	if _, has := rec.event.Annotations[key]; !has {
-		rec.event.Annotations[key] = value
-	}
-}
-
-func (rec *record) status(code int, message string) {
-	rec.mu.Lock()
-	defer rec.mu.Unlock()
-	rec.event.ResponseStatus = &metav1.Status{Code: int32(code), Message: message}
-	if code >= 400 {
-		rec.event.ResponseStatus.Status, rec.event.ResponseStatus.Reason = metav1.StatusFailure, reasons[code]
-	}
-}
-
-var reasons = map[int]metav1.StatusReason{
-	400: metav1.StatusReasonBadRequest, 401: metav1.StatusReasonUnauthorized, 403: metav1.StatusReasonForbidden, 404: metav1.StatusReasonNotFound,
-	409: metav1.StatusReasonConflict, 410: metav1.StatusReasonExpired, 422: metav1.StatusReasonInvalid, 429: metav1.StatusReasonTooManyRequests,
-	500: metav1.StatusReasonInternalError, 503: metav1.StatusReasonServiceUnavailable, 504: metav1.StatusReasonTimeout,
-}
-
-func (rec *record) request(b []byte, media string, over bool) {
-	if over {
-		return
-	}
-	if obj := asJSON(b, media, rec.decision.omitManagedFields); obj != nil {
-		rec.mu.Lock()
-		rec.event.RequestObject = obj
-		rec.mu.Unlock()
-	}
-}
-
-func (rec *record) response(w *writer, media string) {
-	code := w.code
-	if code == 0 {
-		code = http.StatusOK
-	}
-	rec.status(code, "")
-	if !w.keep || w.over {
-		return
-	}
-	if obj := asJSON(w.buf.Bytes(), media, rec.decision.omitManagedFields); obj != nil {
-		rec.mu.Lock()
-		rec.event.ResponseObject = obj
-		rec.mu.Unlock()
 	}
 }
 

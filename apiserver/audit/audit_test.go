@@ -9,6 +9,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	cbordirect "k8s.io/apimachinery/pkg/runtime/serializer/cbor/direct"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 	"k8s.io/apiserver/pkg/authentication/user"
 
@@ -94,5 +97,115 @@ func TestWrap(t *testing.T) {
 				t.Errorf("event (-want +got):\n%s", d)
 			}
 		})
+	}
+}
+
+// serve sends a request through an auditor of the policy, and gives its last event.
+func serve(t *testing.T, policy string, r *http.Request, chain func(*Auditor) http.Handler) *auditv1.Event {
+	t.Helper()
+	p, err := ParsePolicy([]byte("apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [" + policy + "]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &sink{}
+	a, err := New(Config{Policy: p, Sinks: []Sink{s}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := request.WithInfo(r.Context(), request.Parse(r))
+	a.Begin(chain(a)).ServeHTTP(httptest.NewRecorder(), r.WithContext(ctx))
+	if len(s.got) != 1 {
+		t.Fatalf("%d events, want one", len(s.got))
+	}
+	return s.got[0]
+}
+
+// Covers: api.audit
+func TestRefusedCredentialsAreRecorded(t *testing.T) {
+	r := httptest.NewRequest("GET", "/api/v1/pods", nil)
+	e := serve(t, "level: Metadata", r, func(a *Auditor) http.Handler {
+		return a.Refused(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			request.Annotate(r.Context(), "k", "v")
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusUnauthorized)
+			_, _ = w.Write([]byte(`{"kind":"Status","status":"Failure","message":"Unauthorized","reason":"Unauthorized","code":401}`))
+		}))
+	})
+	want := &metav1.Status{Status: "Failure", Message: "Unauthorized", Reason: metav1.StatusReasonUnauthorized, Code: http.StatusUnauthorized}
+	if d := cmp.Diff(want, e.ResponseStatus); d != "" || e.Stage != auditv1.StageResponseStarted || e.Annotations["k"] != "v" || e.User.Username != "" {
+		t.Errorf("event %+v, status (-want +got):\n%s", e, d)
+	}
+}
+
+// What only the object in the body says, what authentication noted, whom a user acts
+// for and why a request failed is in events without bodies too.
+//
+// Covers: api.audit
+func TestEventsWithoutBodies(t *testing.T) {
+	for name, tc := range map[string]struct {
+		level       string
+		wantPatched string
+	}{
+		"metadata": {"Metadata", ""},
+		"request":  {"Request", "shown"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := httptest.NewRequest("POST", "/api/v1/namespaces/a/secrets", strings.NewReader(`{"kind":"Secret"}`))
+			r.Header.Set("X-Forwarded-For", "10.0.0.1, junk")
+			r.Header.Set("X-Real-Ip", "10.0.0.2")
+			r.Header.Set("User-Agent", strings.Repeat("a", 2000))
+			e := serve(t, "level: "+tc.level, r, func(a *Auditor) http.Handler {
+				behind := a.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					Impersonated(r.Context(), &user.DefaultInfo{Name: "u", Groups: []string{"other"}}, "impersonate:user-info")
+					request.About(r.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "b", Name: "made", UID: "1", ResourceVersion: "5"}})
+					request.AnnotateBody(r.Context(), "patch", func() string { return "shown" })
+					w.Header().Set("Content-Type", "application/json")
+					w.WriteHeader(http.StatusConflict)
+					_, _ = w.Write([]byte(`{"kind":"Status","status":"Failure","message":"there is one","reason":"AlreadyExists","details":{"name":"made"},"code":409}`))
+				}))
+				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					request.Annotate(r.Context(), "early", "yes")
+					behind.ServeHTTP(w, r.WithContext(request.WithUser(r.Context(), &user.DefaultInfo{Name: "u"})))
+				})
+			})
+			ref := &auditv1.ObjectReference{Resource: "secrets", Namespace: "a", Name: "made", UID: "1", APIVersion: "v1", ResourceVersion: "5"}
+			if d := cmp.Diff(ref, e.ObjectRef); d != "" {
+				t.Errorf("objectRef (-want +got):\n%s", d)
+			}
+			status := &metav1.Status{Status: "Failure", Message: "there is one", Reason: "AlreadyExists", Details: &metav1.StatusDetails{Name: "made"}, Code: 409}
+			if d := cmp.Diff(status, e.ResponseStatus); d != "" {
+				t.Errorf("responseStatus (-want +got):\n%s", d)
+			}
+			got := []any{e.ImpersonatedUser.Groups, e.AuthenticationMetadata.ImpersonationConstraint, e.Annotations["early"], e.Annotations["patch"], e.SourceIPs, len(e.UserAgent), e.ResponseObject == nil}
+			want := []any{[]string{"other"}, "impersonate:user-info", "yes", tc.wantPatched, []string{"10.0.0.1", "10.0.0.2", "192.0.2.1"}, 1024 + len("...TRUNCATED"), true}
+			if d := cmp.Diff(want, got); d != "" {
+				t.Errorf("event (-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
+// Covers: api.audit
+func TestBodiesOfEveryFormat(t *testing.T) {
+	object := map[string]any{"metadata": map[string]any{"name": "x", "managedFields": []any{"m"}}}
+	cbor, err := cbordirect.Marshal(object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct{ media, body, want string }{
+		"JSON":  {"application/json", `{"metadata":{"name":"x","managedFields":["m"]}}`, `{"metadata":{"name":"x"}}`},
+		"YAML":  {"application/yaml", "metadata: {name: x, managedFields: [m]}", `{"metadata":{"name":"x"}}`},
+		"CBOR":  {"application/cbor", string(cbor), `{"metadata":{"name":"x"}}`},
+		"list":  {"application/json", `{"items":[{"metadata":{"managedFields":["m"]}}]}`, `{"items":[{"metadata":{}}]}`},
+		"table": {"application/json", `{"rows":[{"cells":[1],"object":{"metadata":{"managedFields":["m"]}}}]}`, `{"rows":[{"cells":[1],"object":{"metadata":{}}}]}`},
+		"text":  {"text/plain", "line\n", ""},
+	} {
+		got := ""
+		if body := asJSON([]byte(tc.body), tc.media, true); body != nil {
+			got = string(body.Raw)
+		}
+		if got != tc.want {
+			t.Errorf("%s: %s, want %s", name, got, tc.want)
+		}
 	}
 }

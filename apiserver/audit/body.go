@@ -5,6 +5,7 @@ import (
 	"mime"
 
 	"k8s.io/apimachinery/pkg/runtime"
+	cbordirect "k8s.io/apimachinery/pkg/runtime/serializer/cbor/direct"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	clientscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/yaml"
@@ -23,6 +24,15 @@ func asJSON(b []byte, media string, omitManagedFields bool) *runtime.Unknown {
 			return nil
 		}
 		if b, err = json.Marshal(obj); err != nil {
+			return nil
+		}
+	case "application/cbor", "application/apply-patch+cbor":
+		var doc any
+		if err := cbordirect.Unmarshal(b, &doc); err != nil {
+			return nil
+		}
+		var err error
+		if b, err = json.Marshal(doc); err != nil {
 			return nil
 		}
 	case "application/yaml", "application/apply-patch+yaml":
@@ -68,6 +78,19 @@ func withoutManagedFields(b []byte) []byte {
 			}
 			if out, err := json.Marshal(items); err == nil {
 				doc["items"] = out
+			}
+		}
+	}
+	if raw, ok := doc["rows"]; ok {
+		var rows []map[string]json.RawMessage
+		if json.Unmarshal(raw, &rows) == nil {
+			for _, row := range rows {
+				if obj, ok := row["object"]; ok {
+					row["object"] = withoutManagedFields(obj)
+				}
+			}
+			if out, err := json.Marshal(rows); err == nil {
+				doc["rows"] = out
 			}
 		}
 	}

@@ -77,6 +77,11 @@ type decision struct {
 	omitManagedFields bool
 }
 
+// bodies says whether requests are recorded with their bodies.
+func (d decision) bodies() bool {
+	return d.level == auditv1.LevelRequest || d.level == auditv1.LevelRequestResponse
+}
+
 // decide is the first rule that matches; without one nothing is recorded.
 func (p *Policy) decide(u user.Info, info *request.Info) decision {
 	for i := range p.p.Rules {

@@ -7,14 +7,37 @@ import (
 	"net/http"
 )
 
-// writer notes the status, and the body where it is recorded.
+// maxStatus bounds what is kept of an answer to find its Status in.
+const maxStatus = 64 << 10
+
+// writer notes the status, and as much of the body as is recorded.
 type writer struct {
 	http.ResponseWriter
-	code    int
-	keep    bool
+	code int
+	// keep is how much of the body is recorded.
+	keep int
+	// removes says that the answer to success is a Status too.
+	removes bool
 	buf     bytes.Buffer
 	over    bool
 	started func()
+}
+
+// bound is how much of the body is kept. Statuses are, since their reasons are
+// recorded without bodies as well.
+func (w *writer) bound() int {
+	if w.keep == 0 && (w.code >= http.StatusBadRequest || w.removes) {
+		return maxStatus
+	}
+	return w.keep
+}
+
+// kept is the body; nil when it was too large or is not wanted.
+func (w *writer) kept() []byte {
+	if w.over {
+		return nil
+	}
+	return w.buf.Bytes()
 }
 
 // WriteHeader implements http.ResponseWriter.
@@ -33,9 +56,10 @@ func (w *writer) Write(b []byte) (int, error) {
 	if w.code == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
-	if w.keep {
-		if w.buf.Len()+len(b) > maxBody {
+	if n := w.bound(); n > 0 && !w.over {
+		if w.buf.Len()+len(b) > n {
 			w.over = true
+			w.buf = bytes.Buffer{}
 		} else {
 			w.buf.Write(b)
 		}

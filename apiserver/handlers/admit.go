@@ -25,6 +25,7 @@ func (a *API) attributes(ctx context.Context, t *Target, op admission.Operation,
 		TypeConverter: func() managedfields.TypeConverter { return a.bodyTypes(t) },
 		Warn:          func(text string) { request.Warn(ctx, text) },
 		Annotate:      func(key, value string) { request.Annotate(ctx, key, value) },
+		AnnotateBody:  func(key string, value func() string) { request.AnnotateBody(ctx, key, value) },
 	}
 }
 

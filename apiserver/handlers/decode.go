@@ -249,6 +249,7 @@ func (a *API) decodeBody(r *http.Request, t *Target, mode fieldValidation) (runt
 	if err != nil {
 		return nil, t.badBody(err)
 	}
+	request.About(r.Context(), obj)
 	return t.toHub(obj)
 }
 

@@ -27,6 +27,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if d := t.Version.Deprecated; d != "" {
 		request.Warn(r.Context(), d)
+		request.Annotate(r.Context(), "k8s.io/deprecated", "true")
 		if a.cfg.Deprecated != nil {
 			a.cfg.Deprecated(t.GVR(), info.Subresource)
 		}

@@ -3,6 +3,9 @@ package request
 import (
 	"context"
 
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/authentication/user"
 )
 
@@ -13,7 +16,7 @@ const (
 	userKey
 	auditIDKey
 	warningsKey
-	annotatorKey
+	recordKey
 	inProcessKey
 )
 
@@ -63,14 +66,43 @@ func AuditIDFrom(ctx context.Context) string {
 	return id
 }
 
-// WithAnnotator adds the function that records audit annotations.
-func WithAnnotator(ctx context.Context, annotate func(key, value string)) context.Context {
-	return context.WithValue(ctx, annotatorKey, annotate)
+// Record takes what parts of the server note of a request for its audit event.
+type Record interface {
+	// Annotate adds an annotation.
+	Annotate(key, value string)
+	// AnnotateBody adds one that shows some of the request's body. Only events that
+	// show bodies take it, and only they ask for the value.
+	AnnotateBody(key string, value func() string)
+	// About names the object in the request's body.
+	About(o metav1.Object)
+}
+
+// WithRecord adds the request's audit record.
+func WithRecord(ctx context.Context, r Record) context.Context {
+	return context.WithValue(ctx, recordKey, r)
 }
 
 // Annotate records an audit annotation when the request is audited.
 func Annotate(ctx context.Context, key, value string) {
-	if annotate, ok := ctx.Value(annotatorKey).(func(key, value string)); ok {
-		annotate(key, value)
+	if r, ok := ctx.Value(recordKey).(Record); ok {
+		r.Annotate(key, value)
+	}
+}
+
+// AnnotateBody records an audit annotation where the request's body is recorded.
+func AnnotateBody(ctx context.Context, key string, value func() string) {
+	if r, ok := ctx.Value(recordKey).(Record); ok {
+		r.AnnotateBody(key, value)
+	}
+}
+
+// About tells the request's audit record which object its body holds.
+func About(ctx context.Context, obj runtime.Object) {
+	r, ok := ctx.Value(recordKey).(Record)
+	if !ok {
+		return
+	}
+	if o, err := meta.Accessor(obj); err == nil {
+		r.About(o)
 	}
 }

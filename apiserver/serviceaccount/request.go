@@ -13,6 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"skiff/apiserver/request"
 )
 
 // Bounds of TokenRequest.spec.expirationSeconds.
@@ -132,6 +134,7 @@ func (i *Issuer) TokenRequest(ctx context.Context, namespace, name string, in *a
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
+	request.Annotate(ctx, "authentication.kubernetes.io/issued-credential-id", credentialID(claims.ID))
 	told := exp
 	if warnAfter > 0 {
 		told = warnAfter

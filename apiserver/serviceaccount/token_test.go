@@ -23,6 +23,8 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/utils/ptr"
+
+	"skiff/apiserver/request"
 )
 
 const issuer = "https://kubernetes.default.svc.cluster.local"
@@ -214,10 +216,12 @@ func TestLegacyTokens(t *testing.T) {
 		name   string
 		change func(*corev1.Secret)
 		err    string
+		note   notes
 	}{
-		{name: "good", change: func(*corev1.Secret) {}},
-		{name: "other content", change: func(s *corev1.Secret) { s.Data["token"] = []byte("x") }, err: "token does not match server's copy"},
-		{name: "marked invalid", change: func(s *corev1.Secret) { s.Labels = map[string]string{InvalidSinceLabel: "2026-01-01"} }, err: "has been marked invalid"},
+		{name: "good", change: func(*corev1.Secret) {}, note: notes{"authentication.k8s.io/legacy-token-manual-secret": "sa-token"}},
+		{name: "other content", note: notes{}, change: func(s *corev1.Secret) { s.Data["token"] = []byte("x") }, err: "token does not match server's copy"},
+		{name: "marked invalid", change: func(s *corev1.Secret) { s.Labels = map[string]string{InvalidSinceLabel: "2026-01-01"} }, err: "has been marked invalid",
+			note: notes{"authentication.k8s.io/legacy-token-invalidated": "sa-token/ns"}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -235,7 +239,14 @@ func TestLegacyTokens(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, ok, err := v.AuthenticateToken(context.Background(), token)
+			noted := notes{}
+			_, ok, err := v.AuthenticateToken(request.WithRecord(context.Background(), noted), token)
+			if d := cmp.Diff(c.note, noted); d != "" {
+				t.Errorf("audit annotations (-want +got):\n%s", d)
+			}
+			if got, _ := client.CoreV1().Secrets("ns").Get(context.Background(), secret.Name, metav1.GetOptions{}); len(c.note) > 0 && got.Labels[LastUsedLabel] != "2026-05-01" {
+				t.Errorf("labels %v do not tell of the use", got.Labels)
+			}
 			if c.err != "" {
 				if ok || err == nil || !strings.Contains(err.Error(), c.err) {
 					t.Fatalf("ok %v, err %v", ok, err)
@@ -245,11 +256,47 @@ func TestLegacyTokens(t *testing.T) {
 			if !ok || err != nil {
 				t.Fatalf("refused: %v", err)
 			}
-			got, _ := client.CoreV1().Secrets("ns").Get(context.Background(), secret.Name, metav1.GetOptions{})
-			if got.Labels[LastUsedLabel] != "2026-05-01" {
-				t.Errorf("labels %v", got.Labels)
-			}
 		})
+	}
+}
+
+// notes are the audit annotations of a request.
+type notes map[string]string
+
+func (n notes) Annotate(key, value string)       { n[key] = value }
+func (notes) AnnotateBody(string, func() string) {}
+func (notes) About(metav1.Object)                {}
+
+// A token that lives on for clients that do not read it anew tells who they are.
+func TestStaleTokensAreNoted(t *testing.T) {
+	begin := time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
+	signer, _ := NewSigner(ecKey(t), issuer)
+	sa := &corev1.ServiceAccount{ObjectMeta: meta("ns", "sa", "sa")}
+	pod := &corev1.Pod{ObjectMeta: meta("ns", "p", "p")}
+	token, err := signer.Sign(NewClaims(begin, sa, Binding{Pod: pod}, WarnOnlyBoundTokenExpiration, 3607, []string{issuer}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := fake.NewSimpleClientset(sa, pod)
+	for name, tc := range map[string]struct {
+		after time.Duration
+		want  notes
+	}{
+		"fresh": {3607 * time.Second, notes{}},
+		"stale": {3610 * time.Second, notes{"authentication.k8s.io/stale-token": "subject: system:serviceaccount:ns:sa, seconds after warning threshold: 3"}},
+	} {
+		v, err := NewValidator(ValidatorConfig{Issuers: []string{issuer}, Keys: []PublicKey{signer.PublicKey()}, Lookup: true,
+			Getter: NewGetter(client, informers.NewSharedInformerFactory(client, 0)), Now: func() time.Time { return begin.Add(tc.after) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := notes{}
+		if _, ok, err := v.AuthenticateToken(request.WithRecord(t.Context(), got), token); !ok || err != nil {
+			t.Fatalf("%s: refused: %v", name, err)
+		}
+		if d := cmp.Diff(tc.want, got); d != "" {
+			t.Errorf("%s: audit annotations (-want +got):\n%s", name, d)
+		}
 	}
 }
 

@@ -15,6 +15,8 @@ import (
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	apiserversa "k8s.io/apiserver/pkg/authentication/serviceaccount"
 	"k8s.io/klog/v2"
+
+	"skiff/apiserver/request"
 )
 
 // deletionLeeway lets a token live while its object is shutting down.
@@ -221,6 +223,10 @@ func (v *Validator) check(ctx context.Context, c *Claims) (*apiserversa.ServiceA
 	}
 	if err := v.checkBound(ctx, now, k, info); err != nil {
 		return nil, err
+	}
+	// Such a token lives for a year, and should have been read anew by now.
+	if w := k.WarnAfter; w != nil && now.After(w.Time()) {
+		request.Annotate(ctx, "authentication.k8s.io/stale-token", fmt.Sprintf("subject: %s, seconds after warning threshold: %d", c.Subject, now.Unix()-w.Time().Unix()))
 	}
 	return info, nil
 }

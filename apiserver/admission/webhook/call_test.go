@@ -57,7 +57,7 @@ func TestAnswersOfHostileWebhooks(t *testing.T) {
 				timeout = 50 * time.Millisecond
 			}
 			_, err := call(t.Context(), clients, &arv1.WebhookClientConfig{URL: ptr.To(s.URL), CABundle: ca}, timeout,
-				&admissionv1.AdmissionReview{Request: &admissionv1.AdmissionRequest{UID: "1"}})
+				&admissionv1.AdmissionReview{Request: &admissionv1.AdmissionRequest{UID: "1"}}, true)
 			if err == nil || !strings.Contains(err.Error(), tc.want) || len(err.Error()) > 2048 {
 				t.Errorf("got %.200v, want %.200s", err, tc.want)
 			}

@@ -52,8 +52,11 @@ func (p *Mutating) Admit(ctx context.Context, a *admission.Attributes) error {
 		st = &passState{asked: map[string]runtime.Object{}}
 		a.Reinvocation.State = st
 	}
+	// The number of a webhook among all is part of its annotations' keys.
+	index := -1
 	for _, conf := range sorted(all, func(c *arv1.MutatingWebhookConfiguration) string { return c.Name }) {
 		for i := range conf.Webhooks {
+			index++
 			w := &conf.Webhooks[i]
 			h := hook{configuration: conf.Name, key: conf.Name + "/" + w.Name, reinvoke: ptr.Deref(w.ReinvocationPolicy, arv1.NeverReinvocationPolicy) == arv1.IfNeededReinvocationPolicy,
 				ValidatingWebhook: arv1.ValidatingWebhook{Name: w.Name, ClientConfig: w.ClientConfig, Rules: w.Rules, FailurePolicy: w.FailurePolicy, MatchPolicy: w.MatchPolicy,
@@ -72,11 +75,18 @@ func (p *Mutating) Admit(ctx context.Context, a *admission.Attributes) error {
 			if inv == nil {
 				continue
 			}
+			marks := annotations{fmt.Sprintf("round_%d_index_%d", a.Reinvocation.Pass, index), conf.Name, w.Name}
 			resp, err := p.observed(ctx, admission.PhaseAdmit, inv, a)
 			if err == nil && len(resp.Patch) > 0 {
-				err = apply(inv, a, resp)
+				before := a.Object
+				if err = apply(inv, a, resp); err == nil {
+					marks.patched(a, resp.Patch)
+				}
+				marks.mutated(a, !reflect.DeepEqual(before, a.Object))
+			} else {
+				marks.mutated(a, false)
 			}
-			if err := failed(inv, err); err != nil {
+			if err := failed(inv, a, failedOpenKey+mutationKey+marks.round, err); err != nil {
 				return err
 			}
 			if h.reinvoke && a.Object != nil {

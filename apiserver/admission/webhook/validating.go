@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"context"
+	"fmt"
 	"sync"
 
 	arv1 "k8s.io/api/admissionregistration/v1"
@@ -56,7 +57,7 @@ func (p *Validating) Validate(ctx context.Context, a *admission.Attributes) erro
 	for i, inv := range asks {
 		wg.Go(func() {
 			_, err := p.observed(ctx, admission.PhaseValidate, inv, a)
-			results[i] = failed(inv, err)
+			results[i] = failed(inv, a, fmt.Sprintf("%svalidating.webhook.admission.k8s.io/round_0_index_%d", failedOpenKey, i), err)
 		})
 	}
 	wg.Wait()

@@ -58,6 +58,8 @@ type core struct {
 	cel   *conditions
 	// span is the name of a call in traces.
 	span string
+	// mutates says that answers may bring patches.
+	mutates bool
 }
 
 func newCore(c Config, kind string) (*core, error) {
@@ -66,7 +68,7 @@ func newCore(c Config, kind string) (*core, error) {
 		return nil, err
 	}
 	c.Informers.Core().V1().Namespaces().Informer()
-	return &core{cfg: c, calls: webhookclient.New(servicedial.New(c.Informers).Dial), cel: cond, span: "Call " + kind + " webhook"}, nil
+	return &core{cfg: c, calls: webhookclient.New(servicedial.New(c.Informers).Dial), cel: cond, span: "Call " + kind + " webhook", mutates: kind == "mutating"}, nil
 }
 
 // hook is a webhook of either kind.
@@ -271,17 +273,18 @@ func (c *core) ask(ctx context.Context, inv *invocation, a *admission.Attributes
 			return nil, apierrors.NewBadRequest(fmt.Sprintf("admission webhook %q does not support dry run", inv.Name))
 		}
 	}
-	if !slices.Contains(inv.AdmissionReviewVersions, "v1") {
-		return nil, errCall{fmt.Errorf("webhook does not accept known AdmissionReview versions (v1)")}
+	version, err := reviewVersion(inv.AdmissionReviewVersions)
+	if err != nil {
+		return nil, errCall{err}
 	}
 	req, err := c.request(inv, a, types.UID(uuid.NewString()))
 	if err != nil {
 		return nil, err
 	}
-	review := &admissionv1.AdmissionReview{TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/v1", Kind: "AdmissionReview"}, Request: req}
+	review := &admissionv1.AdmissionReview{TypeMeta: metav1.TypeMeta{APIVersion: "admission.k8s.io/" + version, Kind: "AdmissionReview"}, Request: req}
 	ctx, end := tracing.Start(ctx, c.span, attribute.String("configuration", inv.configuration), attribute.String("webhook", inv.Name),
 		attribute.String("resource", inv.resource.GroupResource().String()), attribute.String("subresource", a.Subresource), attribute.String("operation", string(a.Operation)))
-	resp, err := call(ctx, c.calls, &inv.ClientConfig, time.Duration(ptr.Deref(inv.TimeoutSeconds, 10))*time.Second, review)
+	resp, err := call(ctx, c.calls, &inv.ClientConfig, time.Duration(ptr.Deref(inv.TimeoutSeconds, 10))*time.Second, review, c.mutates)
 	end(err)
 	if err != nil {
 		return nil, errCall{err}
@@ -325,14 +328,18 @@ func denied(name string, r *metav1.Status) error {
 	return &apierrors.StatusError{ErrStatus: *r}
 }
 
-// failed applies the failure policy; nil lets the request go on.
-func failed(inv *invocation, err error) error {
+// failed applies the failure policy; nil lets the request go on. The annotation says
+// that it did so unasked.
+func failed(inv *invocation, a *admission.Attributes, annotation string, err error) error {
 	var call errCall
 	if !errors.As(err, &call) {
 		return err
 	}
 	if ignores(&inv.hook) {
 		klog.ErrorS(call.error, "Failed calling a webhook, failing open", "webhook", inv.Name)
+		if a.Annotate != nil {
+			a.Annotate(annotation, inv.Name)
+		}
 		return nil
 	}
 	return apierrors.NewInternalError(fmt.Errorf("failed calling webhook %q: %w", inv.Name, call.error))
