@@ -2,9 +2,13 @@ package apiserver_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -16,6 +20,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -25,6 +30,7 @@ import (
 	"skiff/apiserver"
 	"skiff/apiserver/apiservertest"
 	"skiff/apiserver/authn"
+	"skiff/apiserver/serviceaccount"
 )
 
 // who is the user that a token's requests are of.
@@ -134,6 +140,97 @@ anonymous: {enabled: true, conditions: [{path: /livez}]}
 		if a := s.CallAs(t, s.WithToken(""), "GET", path, ""); a.Code != code {
 			t.Errorf("anonymous at %s: %d, want %d", path, a.Code, code)
 		}
+	}
+}
+
+// A changed configuration is in force once its issuers can be used; until then the
+// one before is.
+//
+// Covers: api.authn-oidc
+func TestAuthenticationIsReadAgain(t *testing.T) {
+	t.Parallel()
+	issuer, other := apiservertest.StartIssuer(t), apiservertest.StartIssuer(t)
+	file := filepath.Join(t.TempDir(), "authentication.yaml")
+	write := func(prefix, url string, ca []byte) {
+		config := fmt.Sprintf("apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\njwt:\n- issuer: {url: %q, audiences: [skiff], certificateAuthority: %q}\n  claimMappings: {username: {claim: sub, prefix: %q}}\n", url, ca, prefix)
+		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("old:", issuer.URL, issuer.CA)
+	s := apiservertest.Start(t, func(c *apiserver.Config) { c.AuthenticationConfigFile = file })
+	is := func(token, name string) func() bool {
+		return func() bool {
+			u, err := who(t.Context(), s, token)
+			return err == nil && u.Username == name
+		}
+	}
+	old := issuer.Token(t, nil)
+	within(t, "the issuer is known", is(old, "old:u"))
+
+	// An issuer that never answers is looked for, and nobody is locked out meanwhile.
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	asked := make(chan struct{})
+	go func() {
+		defer close(asked)
+		if c, err := silent.Accept(); err == nil {
+			_ = c.Close()
+		}
+	}()
+	write("lost:", "https://"+silent.Addr().String(), issuer.CA)
+	<-asked
+	if !is(old, "old:u")() {
+		t.Fatal("tokens of the issuer before are refused while that of the new file is not reached")
+	}
+	write("new:", other.URL, other.CA)
+	within(t, "the new file is in force", is(other.Token(t, nil), "new:u"))
+	if u, err := who(t.Context(), s, old); !apierrors.IsUnauthorized(err) {
+		t.Errorf("the issuer that was taken out still says who %v is, %v", u, err)
+	}
+}
+
+// The cleaner takes away tokens in Secrets that nobody uses, so their use is written
+// down.
+//
+// Covers: api.authn-serviceaccount
+func TestUseOfTokensInSecretsIsWrittenDown(t *testing.T) {
+	t.Parallel()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := apiservertest.Start(t, func(c *apiserver.Config) { c.ServiceAccountKey, c.ServiceAccountIssuer = key, "https://skiff.example.com" })
+	signer, err := serviceaccount.NewSigner(key, "https://skiff.example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	core := s.Client.CoreV1()
+	sa, err := core.ServiceAccounts("default").Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "old"}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "old-token", Annotations: map[string]string{corev1.ServiceAccountNameKey: "old"}}, Type: corev1.SecretTypeServiceAccountToken}
+	token, err := signer.SignLegacy(sa, secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret.Data = map[string][]byte{corev1.ServiceAccountTokenKey: []byte(token)}
+	if _, err := core.Secrets("default").Create(t.Context(), secret, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := who(t.Context(), s, token); err != nil {
+		t.Fatal(err)
+	}
+	got, err := core.Secrets("default").Get(t.Context(), secret.Name, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if day := got.Labels[serviceaccount.LastUsedLabel]; day == "" {
+		t.Errorf("labels %v: the use is not written down", got.Labels)
 	}
 }
 

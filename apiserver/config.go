@@ -135,6 +135,8 @@ type Config struct {
 	AuthenticationConfigFile string
 	// OIDC is one issuer of tokens, as the --oidc-* flags describe it.
 	OIDC *apiserver.JWTAuthenticator
+	// OIDCSigningAlgs are what it signs with; default RS256.
+	OIDCSigningAlgs []string
 	// ProxyClientCertificate is what aggregated API servers know this one by; nil
 	// presents none.
 	ProxyClientCertificate func(*tls.CertificateRequestInfo) (*tls.Certificate, error)

@@ -336,7 +336,7 @@ func (s *Server) admission() error {
 }
 
 func (s *Server) authentication() (*serviceaccount.Issuer, error) {
-	c := authn.Config{APIAudiences: s.cfg.APIAudiences, TokenFile: s.cfg.TokenFile, ConfigFile: s.cfg.AuthenticationConfigFile, JWT: s.cfg.OIDC, Webhook: s.cfg.TokenWebhook}
+	c := authn.Config{APIAudiences: s.cfg.APIAudiences, TokenFile: s.cfg.TokenFile, ConfigFile: s.cfg.AuthenticationConfigFile, JWT: s.cfg.OIDC, SigningAlgs: s.cfg.OIDCSigningAlgs, Webhook: s.cfg.TokenWebhook}
 	if s.cfg.ClientCA != nil {
 		c.ClientCA = s.cfg.ClientCA
 	}
@@ -356,6 +356,7 @@ func (s *Server) authentication() (*serviceaccount.Issuer, error) {
 		}
 		c.ServiceAccounts = &serviceaccount.ValidatorConfig{
 			Issuers: append([]string{s.cfg.ServiceAccountIssuer}, s.cfg.ServiceAccountIssuers...), Audiences: s.cfg.APIAudiences, Keys: keys, Getter: getter, Lookup: true,
+			TrackLegacyUse: serviceaccount.UseTracker(s.core.Client, time.Now),
 		}
 		signer, err := serviceaccount.NewSigner(s.cfg.ServiceAccountKey, s.cfg.ServiceAccountIssuer)
 		if err != nil {

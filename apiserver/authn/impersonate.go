@@ -1,9 +1,11 @@
 package authn
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -12,6 +14,9 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/validation"
+	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	apiserversa "k8s.io/apiserver/pkg/authentication/serviceaccount"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
@@ -38,7 +43,7 @@ func WithImpersonation(next http.Handler, c ImpersonationConfig) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		wanted, err := wantedUser(req.Header)
 		if err != nil {
-			statusreply.Error(w, req, apierrors.NewInternalError(err))
+			statusreply.Error(w, req, err)
 			return
 		}
 		if wanted == nil {
@@ -108,7 +113,7 @@ const nodeUserPrefix = "system:node:"
 
 func nodeOf(name string) (string, bool) {
 	n, ok := strings.CutPrefix(name, nodeUserPrefix)
-	return n, ok && n != ""
+	return n, ok && len(validation.NameIsDNSSubdomain(n, false)) == 0
 }
 
 // mode is one way to be allowed: the verb "impersonate:<name>" on the wanted
@@ -146,37 +151,76 @@ func modes() []mode {
 	}
 }
 
-// impersonate tries the constrained modes, then the plain verb, whose refusal is the answer.
+// impersonate tries the constrained modes, then the plain verb. The first refusal is
+// the answer.
 func impersonate(ctx context.Context, a authorizer.UnconditionalAuthorizer, requestor user.Info, wanted *user.DefaultInfo, attrs authorizer.Attributes) (user.Info, string, error) {
+	var refusal error
 	if attrs != nil {
 		for _, m := range modes() {
 			if !m.applies(wanted, requestor) {
 				continue
 			}
-			if !allowed(ctx, a, constrained{attrs, "impersonate-on:" + m.name + ":" + attrs.GetVerb()}) {
-				continue
+			as, err := m.impersonate(ctx, a, requestor, wanted, attrs)
+			if err == nil {
+				return as, "impersonate:" + m.name, nil
 			}
-			verb := "impersonate:" + m.name
-			if as, err := asUser(ctx, a, requestor, wanted, verb, true); err == nil {
-				return as, verb, nil
+			if refusal == nil {
+				refusal = err
 			}
 		}
 	}
 	as, err := asUser(ctx, a, requestor, wanted, "impersonate", false)
+	if err != nil && refusal != nil {
+		err = refusal
+	}
 	return as, "", err
+}
+
+// impersonate asks for the request first, then for the identity.
+func (m mode) impersonate(ctx context.Context, a authorizer.UnconditionalAuthorizer, requestor user.Info, wanted *user.DefaultInfo, attrs authorizer.Attributes) (user.Info, error) {
+	if m.name == "associated-node" {
+		requestor = onItsNode{requestor}
+	}
+	if err := check(ctx, a, constrained{attrs, requestor, "impersonate-on:" + m.name + ":" + attrs.GetVerb()}); err != nil {
+		return nil, err
+	}
+	return asUser(ctx, a, requestor, wanted, "impersonate:"+m.name, true)
+}
+
+// onItsNode is a service account of which it is known that it runs on the node it
+// wants to be. Authorizers see that this was checked, not on which node it is.
+type onItsNode struct{ user.Info }
+
+// GetExtra implements user.Info.
+func (u onItsNode) GetExtra() map[string][]string {
+	return map[string][]string{"authentication.kubernetes.io/associated-node-keys": slices.Sorted(maps.Keys(u.Info.GetExtra()))}
 }
 
 // constrained is the request under another verb.
 type constrained struct {
 	authorizer.Attributes
+	user user.Info
 	verb string
 }
 
 func (c constrained) GetVerb() string { return c.verb }
 
-func allowed(ctx context.Context, a authorizer.UnconditionalAuthorizer, attrs authorizer.Attributes) bool {
-	d, _, err := a.Authorize(ctx, attrs)
-	return d == authorizer.DecisionAllow && err == nil
+func (c constrained) GetUser() user.Info { return c.user }
+
+// check is nil where the authorizer allows.
+func check(ctx context.Context, a authorizer.UnconditionalAuthorizer, attrs authorizer.Attributes) error {
+	d, reason, err := a.Authorize(ctx, attrs)
+	switch {
+	case d == authorizer.DecisionAllow:
+		return nil
+	case apierrors.IsForbidden(err):
+		return err
+	case err != nil && reason != "":
+		reason = err.Error() + ": " + reason
+	case err != nil:
+		reason = err.Error()
+	}
+	return statusreply.Forbidden(attrs, reason)
 }
 
 // asUser checks each wanted property and completes the identity.
@@ -185,17 +229,11 @@ func asUser(ctx context.Context, a authorizer.UnconditionalAuthorizer, requestor
 	if constrainedMode {
 		group = authenticationv1.GroupName
 	}
-	check := func(r authorizer.AttributesRecord) error {
+	attributes := func(r authorizer.AttributesRecord) authorizer.AttributesRecord {
 		r.User, r.Verb, r.APIVersion, r.ResourceRequest = requestor, verb, "v1", true
-		d, reason, err := a.Authorize(ctx, r)
-		if d == authorizer.DecisionAllow {
-			return nil
-		}
-		if err != nil {
-			reason = strings.TrimPrefix(reason+", "+err.Error(), ", ")
-		}
-		return statusreply.Forbidden(r, reason)
+		return r
 	}
+	check := func(r authorizer.AttributesRecord) error { return check(ctx, a, attributes(r)) }
 	as := *wanted
 	name := authorizer.AttributesRecord{APIGroup: group, Resource: "users", Name: wanted.Name}
 	if node, ok := nodeOf(wanted.Name); ok && constrainedMode {
@@ -219,19 +257,34 @@ func asUser(ctx context.Context, a authorizer.UnconditionalAuthorizer, requestor
 			return nil, err
 		}
 	}
-	for _, g := range wanted.Groups {
-		r := authorizer.AttributesRecord{APIGroup: group, Resource: "groups", Name: g}
-		if constrainedMode && (g == "" || g == user.SystemPrivilegedGroup) {
-			return nil, statusreply.Forbidden(r, "impersonating the "+g+" group is not allowed")
+	groups := authorizer.AttributesRecord{APIGroup: group, Resource: "groups"}
+	extras := authorizer.AttributesRecord{APIGroup: authenticationv1.GroupName, Resource: "userextras"}
+	if constrainedMode {
+		for _, g := range []string{"", user.SystemPrivilegedGroup} {
+			if slices.Contains(wanted.Groups, g) {
+				groups.Name = g
+				return nil, statusreply.Forbidden(attributes(groups), "impersonating the "+cmp.Or(g, "empty string")+" group is not allowed")
+			}
 		}
-		if err := check(r); err != nil {
-			return nil, err
+		if err := validExtra(wanted.Extra); err != nil {
+			return nil, statusreply.Forbidden(attributes(extras), err.Error())
 		}
 	}
-	for key, values := range wanted.Extra {
-		for _, v := range values {
-			if err := check(authorizer.AttributesRecord{APIGroup: authenticationv1.GroupName, Resource: "userextras", Subresource: key, Name: v}); err != nil {
+	if groups.Name = "*"; !constrainedMode || len(wanted.Groups) < many || check(groups) != nil {
+		for _, g := range wanted.Groups {
+			groups.Name = g
+			if err := check(groups); err != nil {
 				return nil, err
+			}
+		}
+	}
+	if extras.Subresource, extras.Name = "*", "*"; !constrainedMode || countExtra(wanted.Extra) < many || check(extras) != nil {
+		for key, values := range wanted.Extra {
+			for _, v := range values {
+				extras.Subresource, extras.Name = key, v
+				if err := check(extras); err != nil {
+					return nil, err
+				}
 			}
 		}
 	}
@@ -249,4 +302,37 @@ func withGroup(groups []string, g string) []string {
 		return groups
 	}
 	return append(slices.Clip(groups), g)
+}
+
+// many is how many groups or extras may be asked for at once, as "*", in a
+// constrained mode.
+const many = 4
+
+func countExtra(extra map[string][]string) int {
+	n := 0
+	for _, values := range extra {
+		n += len(values)
+	}
+	return max(n, len(extra))
+}
+
+func validExtra(extra map[string][]string) error {
+	for key, values := range extra {
+		if key == "" {
+			return errors.New("impersonating the empty string key in extra is not allowed")
+		}
+		if err := utilvalidation.IsDomainPrefixedPath(field.NewPath("extra", "key"), key).ToAggregate(); err != nil {
+			return fmt.Errorf("impersonating an invalid key in extra is not allowed: %w", err)
+		}
+		if key != strings.ToLower(key) {
+			return fmt.Errorf("impersonating a non-lowercase key in extra is not allowed: %q", key)
+		}
+		if len(values) == 0 {
+			return errors.New("impersonating empty values in extra is not allowed")
+		}
+		if slices.Contains(values, "") {
+			return errors.New("impersonating the empty string value in extra is not allowed")
+		}
+	}
+	return nil
 }

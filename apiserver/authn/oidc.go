@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,8 +21,14 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// configCheckInterval is how often the structured configuration file is compared.
-const configCheckInterval = time.Minute
+const (
+	// configCheckInterval is how often the structured configuration file is compared.
+	configCheckInterval = 5 * time.Second
+	// issuerWait is how long the issuers of a changed file may take to be reached.
+	issuerWait = time.Minute
+	// issuerCheckInterval is how often they are looked at meanwhile.
+	issuerCheckInterval = 100 * time.Millisecond
+)
 
 // jwtIssuers are the OIDC providers of a structured AuthenticationConfiguration.
 // They are made in run, since a provider needs a context to live in and a CEL
@@ -32,8 +37,11 @@ type jwtIssuers struct {
 	load       func() (*apiserver.AuthenticationConfiguration, []byte, error)
 	disallowed []string
 	signing    []string
-	current    atomic.Pointer[[]authenticator.Token]
+	current    atomic.Pointer[[]issuer]
 }
+
+// issuer is one provider. It is of use once its keys have been fetched.
+type issuer = oidc.AuthenticatorTokenWithHealthCheck
 
 func (j *jwtIssuers) AuthenticateToken(ctx context.Context, token string) (*authenticator.Response, bool, error) {
 	list := j.current.Load()
@@ -54,35 +62,50 @@ func (j *jwtIssuers) AuthenticateToken(ctx context.Context, token string) (*auth
 }
 
 // run builds the providers and builds them again when the file changes. A bad
-// new file is logged and the former providers stay.
+// new file is logged and the former providers stay; they also stay until those of a
+// good one can be used.
 func (j *jwtIssuers) run(ctx context.Context) error {
 	var (
 		last   [sha256.Size]byte
+		failed string
 		cancel = context.CancelFunc(func() {})
-		wg     sync.WaitGroup
 	)
-	defer wg.Wait()
 	defer func() { cancel() }()
 	tick := time.NewTicker(configCheckInterval)
 	defer tick.Stop()
 	for {
 		cfg, raw, err := j.load()
 		sum := sha256.Sum256(raw)
-		if err == nil && sum != last {
-			var list []authenticator.Token
+		first := j.current.Load() == nil
+		if err == nil && (first || sum != last) {
 			lifeCtx, stop := context.WithCancel(ctx)
-			if list, err = j.build(lifeCtx, cfg); err == nil {
+			var list []issuer
+			if list, err = j.build(lifeCtx, cfg); err == nil && !first {
+				err = j.usable(ctx, list, sum)
+			}
+			if err != nil {
+				stop()
+			} else {
 				j.current.Store(&list)
 				cancel()
 				cancel, last = stop, sum
-			} else {
-				stop()
+				if !first {
+					klog.InfoS("The authentication configuration was read again")
+				}
 			}
 		}
-		if err != nil {
-			if j.current.Load() == nil {
-				return fmt.Errorf("authentication configuration: %w", err)
-			}
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, errAnother):
+			continue
+		case err == nil:
+			failed = ""
+		case first:
+			return fmt.Errorf("authentication configuration: %w", err)
+		case err.Error() != failed:
+			// Said once, not at every look.
+			failed = err.Error()
 			klog.ErrorS(err, "Authentication configuration cannot be reloaded, keeping the former one")
 		}
 		select {
@@ -93,7 +116,36 @@ func (j *jwtIssuers) run(ctx context.Context) error {
 	}
 }
 
-func (j *jwtIssuers) build(ctx context.Context, cfg *apiserver.AuthenticationConfiguration) ([]authenticator.Token, error) {
+// errAnother says that a configuration was changed before it could be used.
+var errAnother = errors.New("the configuration changed again")
+
+// usable waits until all issuers of the configuration with this sum can be used.
+func (j *jwtIssuers) usable(ctx context.Context, list []issuer, sum [sha256.Size]byte) error {
+	ctx, cancel := context.WithTimeout(ctx, issuerWait)
+	defer cancel()
+	tick := time.NewTicker(issuerCheckInterval)
+	defer tick.Stop()
+	for {
+		var errs []error
+		for _, i := range list {
+			errs = append(errs, i.HealthCheck())
+		}
+		err := errors.Join(errs...)
+		if err == nil {
+			return nil
+		}
+		if _, raw, loadErr := j.load(); loadErr == nil && sha256.Sum256(raw) != sum {
+			return errAnother
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-tick.C:
+		}
+	}
+}
+
+func (j *jwtIssuers) build(ctx context.Context, cfg *apiserver.AuthenticationConfiguration) ([]issuer, error) {
 	if len(cfg.JWT) == 0 {
 		return nil, nil
 	}
@@ -101,7 +153,7 @@ func (j *jwtIssuers) build(ctx context.Context, cfg *apiserver.AuthenticationCon
 	if errs := validation.ValidateAuthenticationConfiguration(compiler, cfg, j.disallowed); len(errs) > 0 {
 		return nil, errs.ToAggregate()
 	}
-	var list []authenticator.Token
+	var list []issuer
 	for i := range cfg.JWT {
 		opts := oidc.Options{
 			JWTAuthenticator: cfg.JWT[i], Compiler: compiler,

@@ -94,6 +94,10 @@ type cache struct {
 	// oldest: every event with a greater revision is in window.
 	oldest int64
 
+	// unread: some items could not be read; tried is when that was last seen.
+	unread bool
+	tried  time.Time
+
 	watchers watcherIndex
 	pages    []pageView
 	// closed: the store is of no use any more; loading again would take the
@@ -120,7 +124,11 @@ func (c *cache) ensure(ctx context.Context) error {
 		}
 		switch c.state {
 		case ready:
+			again := c.unread && time.Since(c.tried) > unreadRetry
 			c.mu.Unlock()
+			if again {
+				c.readAgain(ctx)
+			}
 			return nil
 		case loading:
 			wait := c.loaded
@@ -152,7 +160,7 @@ func (c *cache) load(ctx context.Context, done chan struct{}) error {
 	select {
 	case <-c.feed.started:
 	case <-ctx.Done():
-		return c.finishLoad(done, nil, 0, ctx.Err())
+		return c.finishLoad(done, nil, 0, false, ctx.Err())
 	}
 	c.feed.add(c)
 	// The others that wait do not end with this request.
@@ -160,23 +168,18 @@ func (c *cache) load(ctx context.Context, done chan struct{}) error {
 	defer cancel()
 	res, err := c.s.kine.List(ctx, kine.PrefixRange(c.s.prefix), kine.ReadOptions{})
 	if err != nil {
-		return c.finishLoad(done, nil, 0, fmt.Errorf("loading %s: %w", c.s.res.GroupResource(), err))
+		return c.finishLoad(done, nil, 0, false, fmt.Errorf("loading %s: %w", c.s.res.GroupResource(), err))
 	}
-	items := newTree()
+	items, unread := newTree(), false
 	for _, kv := range res.KVs {
-		raw, stale, err := c.s.open(ctx, kv.Key, kv.Value)
-		if err != nil {
-			c.feed.log.Error("stored object cannot be read", "key", kv.Key, "err", err)
-			raw = kv.Value
-		}
-		it := c.s.newItem(kv.Key, kv.ModRevision, raw)
-		it.stale = stale
+		it := c.item(ctx, &kv)
 		items.ReplaceOrInsert(it)
+		unread = unread || it.unread != nil
 	}
-	return c.finishLoad(done, items, res.Revision, nil)
+	return c.finishLoad(done, items, res.Revision, unread, nil)
 }
 
-func (c *cache) finishLoad(done chan struct{}, items *tree, rev int64, err error) error {
+func (c *cache) finishLoad(done chan struct{}, items *tree, rev int64, unread bool, err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	defer close(done)
@@ -195,7 +198,7 @@ func (c *cache) finishLoad(done chan struct{}, items *tree, rev int64, err error
 	}
 	c.items, c.snap, c.last, c.oldest = items, nil, rev, rev
 	c.window, c.bytes = nil, 0
-	c.state = ready
+	c.state, c.unread, c.tried = ready, unread, time.Now()
 	pending := c.pending
 	c.pending = nil
 	c.applyLocked(pending, time.Now())
@@ -251,13 +254,8 @@ func (c *cache) applyLocked(events []*kine.Event, now time.Time) {
 			}
 			e.prev = prev
 		} else {
-			raw, stale, err := c.s.open(context.Background(), ke.KV.Key, ke.KV.Value)
-			if err != nil {
-				c.feed.log.Error("stored object cannot be read", "key", ke.KV.Key, "err", err)
-				raw = ke.KV.Value
-			}
-			e.cur = c.s.newItem(ke.KV.Key, rev, raw)
-			e.cur.stale = stale
+			e.cur = c.item(context.Background(), &ke.KV)
+			c.unread = c.unread || e.cur.unread != nil
 			if prev, ok := c.items.ReplaceOrInsert(e.cur); ok {
 				e.prev = prev
 			}

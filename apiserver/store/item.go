@@ -28,6 +28,8 @@ type Item struct {
 	codec  *Codec
 	// stale: the transformer wants the value written anew.
 	stale bool
+	// unread is why Raw is still as it was stored, and cannot be read yet.
+	unread error
 	// proto is the part of Raw that is the object's protobuf form but for its
 	// resourceVersion; nil where Raw is none, or lacks defaults.
 	proto []byte
@@ -88,7 +90,7 @@ func (it *Item) Warm() (*Warm, error) {
 	if w := it.warm.Value(); w != nil {
 		return w, nil
 	}
-	obj, err := it.codec.Decode(it.Raw, it.Rev)
+	obj, err := it.Copy()
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +109,12 @@ func (it *Item) Object() (runtime.Object, error) {
 }
 
 // Copy decodes an object for the caller alone.
-func (it *Item) Copy() (runtime.Object, error) { return it.codec.Decode(it.Raw, it.Rev) }
+func (it *Item) Copy() (runtime.Object, error) {
+	if it.unread != nil {
+		return nil, it.unread
+	}
+	return it.codec.Decode(it.Raw, it.Rev)
+}
 
 // Labels and Fields are what selectors match.
 func (it *Item) Labels() labels.Set { return it.labels }
@@ -176,7 +183,7 @@ func (it *Item) AppendProto(buf []byte) []byte {
 
 // at is the same object under another revision: what a delete event shows.
 func (it *Item) at(rev int64) *Item {
-	return &Item{Key: it.Key, Rev: rev, Raw: it.Raw, labels: it.labels, fields: it.fields, codec: it.codec, proto: it.proto}
+	return &Item{Key: it.Key, Rev: rev, Raw: it.Raw, labels: it.labels, fields: it.fields, codec: it.codec, proto: it.proto, unread: it.unread}
 }
 
 // field reads a selectable field; names are read off the key.

@@ -54,6 +54,12 @@ func (s *Store) matches(p *Predicate, it *Item) bool {
 
 // matchesFast leaves Slow out.
 func (s *Store) matchesFast(p *Predicate, it *Item) bool {
+	if it.unread != nil {
+		// It may have any labels: whoever lists is told that it cannot be read, and
+		// does not take the rest for all there is.
+		name, one := p.exactName()
+		return !one || name == s.field(it, "metadata.name")
+	}
 	if p.Labels != nil && !p.Labels.Matches(it.labels) {
 		return false
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -56,6 +55,7 @@ type apiserverFlags struct {
 	oidcUserPrefix, oidcGroups            string
 	oidcGroupsPrefix                      string
 	oidcRequired                          map[string]string
+	oidcAlgs                              []string
 	gates                                 featuregates.Gates
 	keep                                  history.Retention
 	quota                                 int64
@@ -151,6 +151,7 @@ func (o *apiserverFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&o.oidcUserPrefix, "oidc-username-prefix", "", "what is put before the name; - is nothing")
 	f.StringVar(&o.oidcGroups, "oidc-groups-claim", "", "the claim that lists the groups")
 	f.StringVar(&o.oidcGroupsPrefix, "oidc-groups-prefix", "", "what is put before each group")
+	f.StringSliceVar(&o.oidcAlgs, "oidc-signing-algs", []string{"RS256"}, "the algorithms that it signs with")
 	addGates(f, &o.gates)
 	o.keep = keepByDefault()
 	addKeep(f, &o.keep, &o.quota)
@@ -212,6 +213,7 @@ func (o *apiserverFlags) apply(c *apiserver.Config) error {
 	if c.OIDC, err = o.oidc(); err != nil {
 		return err
 	}
+	c.OIDCSigningAlgs = o.oidcAlgs
 	if c.ServiceAccountKeys, err = publicKeys(o.keyFiles); err != nil {
 		return fmt.Errorf("--service-account-key-file: %w", err)
 	}
@@ -281,7 +283,7 @@ func (o *apiserverFlags) oidc() (*apiserverapi.JWTAuthenticator, error) {
 		prefix = ""
 	case prefix == "" && o.oidcUser != "email":
 		// Names of two issuers must not meet.
-		prefix = strings.TrimSuffix(o.oidcURL, "/") + "#"
+		prefix = o.oidcURL + "#"
 	}
 	j.ClaimMappings.Username = apiserverapi.PrefixedClaimOrExpression{Claim: o.oidcUser, Prefix: &prefix}
 	if o.oidcGroups != "" {

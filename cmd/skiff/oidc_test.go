@@ -39,7 +39,7 @@ func TestOIDCFlags(t *testing.T) {
 		if err := o.apply(&given); err != nil {
 			t.Fatal(err)
 		}
-		return apiservertest.Start(t, func(c *apiserver.Config) { c.OIDC = given.OIDC })
+		return apiservertest.Start(t, func(c *apiserver.Config) { c.OIDC, c.OIDCSigningAlgs = given.OIDC, given.OIDCSigningAlgs })
 	}
 	who := func(t *testing.T, s *apiservertest.Server, claims map[string]any) (authenticationv1.UserInfo, error) {
 		c, err := kubernetes.NewForConfig(s.WithToken(issuer.Token(t, claims)))
@@ -90,5 +90,26 @@ func TestOIDCFlags(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The default prefix is the issuer as it is given: bindings that were written for
+// another Kubernetes name the same users.
+func TestOIDCFlagsDefaults(t *testing.T) {
+	for _, tc := range []struct{ url, claim, prefix, want string }{
+		{"https://issuer.example.com", "sub", "", "https://issuer.example.com#"},
+		{"https://issuer.example.com/", "sub", "", "https://issuer.example.com/#"},
+		{"https://issuer.example.com", "email", "", ""},
+		{"https://issuer.example.com", "sub", "-", ""},
+		{"https://issuer.example.com", "sub", "u:", "u:"},
+	} {
+		o := apiserverFlags{oidcURL: tc.url, oidcClient: "skiff", oidcUser: tc.claim, oidcUserPrefix: tc.prefix}
+		j, err := o.oidc()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := *j.ClaimMappings.Username.Prefix; got != tc.want {
+			t.Errorf("%+v: prefix %q", tc, got)
+		}
 	}
 }
