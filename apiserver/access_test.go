@@ -155,7 +155,7 @@ func TestAccess(t *testing.T) {
 		cfg = rest.CopyConfig(s.Plain)
 		cfg.Impersonate = rest.ImpersonationConfig{UserName: "someone"}
 		_, err = kubernetes.NewForConfigOrDie(cfg).CoreV1().Pods(ns).List(ctx, metav1.ListOptions{})
-		if err == nil || err.Error() != `users "someone" is forbidden: User "plain" cannot impersonate resource "users" in API group "" at the cluster scope` {
+		if err == nil || err.Error() != `pods is forbidden: User "plain" cannot impersonate-on:user-info:list resource "pods" in API group "" in the namespace "`+ns+`"` {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -203,7 +203,9 @@ func TestUseOfTokensInSecretsIsWrittenDown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := apiservertest.Start(t, func(c *apiserver.Config) { c.ServiceAccountKey, c.ServiceAccountIssuer = key, "https://skiff.example.com" })
+	s := apiservertest.Start(t, func(c *apiserver.Config) {
+		c.ServiceAccountKey, c.ServiceAccountIssuer = key, "https://skiff.example.com"
+	})
 	signer, err := serviceaccount.NewSigner(key, "https://skiff.example.com")
 	if err != nil {
 		t.Fatal(err)

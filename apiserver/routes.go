@@ -68,6 +68,11 @@ func (s *Server) routes() http.Handler {
 	r.HandleFunc("/debug/pprof/{name}", func(w http.ResponseWriter, req *http.Request) {
 		pprof.Handler(chi.URLParam(req, "name")).ServeHTTP(w, req)
 	})
+	if s.flow != nil {
+		for name, page := range s.flow.Dumps() {
+			r.Get("/debug/api_priority_and_fairness/"+name, page)
+		}
+	}
 	return r
 }
 

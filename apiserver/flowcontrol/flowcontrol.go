@@ -137,7 +137,7 @@ func (c *Controller) reload() error {
 	for _, o := range levels {
 		l := c.known[o.Name]
 		if l == nil {
-			l = &level{}
+			l = newLevel()
 			c.known[o.Name] = l
 		}
 		l.configure(o, c.cfg.Total, shares)
@@ -203,13 +203,14 @@ func (c *Controller) Wrap(next http.Handler) http.Handler {
 		w.Header().Set(LevelHeader, l.uid)
 		level := l.name // it is only read under the lock
 		if l.exempt || info.LongRunning(r) {
+			l.dispatched++
 			c.mu.Unlock()
 			c.observe(schema.Name, level, "")
 			next.ServeHTTP(w, r)
 			return
 		}
-		flow := schema.Name + "\x00" + distinguish(schema, request.UserFrom(r.Context()), info)
-		t, reason := c.enter(l, flow)
+		u := request.UserFrom(r.Context())
+		t, reason := c.enter(l, flow{schema.Name, distinguish(schema, u, info), u, info})
 		c.mu.Unlock()
 		if reason == "" {
 			reason = c.waitObserved(r.Context(), t, schema.Name, level)
@@ -259,21 +260,23 @@ func (c *Controller) waitObserved(ctx context.Context, t *ticket, schema, level 
 }
 
 // enter seats the request, or queues it, or rejects it. The caller holds mu.
-func (c *Controller) enter(l *level, flow string) (*ticket, string) {
-	t := &ticket{level: l, granted: make(chan struct{})}
+func (c *Controller) enter(l *level, f flow) (*ticket, string) {
+	t := &ticket{level: l, granted: make(chan struct{}), flow: f, arrived: time.Now()}
 	if l.handSize == 0 || len(l.queues) == 0 {
 		if !c.seatFor(l) {
+			l.rejected[reasonLimit]++
 			return nil, reasonLimit
 		}
 		c.grant(t)
 		return t, ""
 	}
-	t.queue = l.choose(flow)
+	t.queue = l.choose(f.key())
 	if c.seatFor(l) && l.waiting() == 0 {
 		c.grant(t)
 		return t, ""
 	}
 	if t.queue.waiting.Len() >= l.lengthLimit {
+		l.rejected[reasonFull]++
 		return nil, reasonFull
 	}
 	t.elem = t.queue.waiting.PushBack(t)
@@ -305,6 +308,9 @@ func (c *Controller) seatFor(l *level) bool {
 
 func (c *Controller) grant(t *ticket) {
 	t.level.executing++
+	t.level.dispatched++
+	t.level.running[t] = struct{}{}
+	t.runs = time.Now()
 	if t.queue != nil {
 		t.queue.executing++
 	}
@@ -344,6 +350,7 @@ func (c *Controller) wait(ctx context.Context, t *ticket) string {
 	if t.elem != nil {
 		t.queue.waiting.Remove(t.elem)
 		t.elem = nil
+		t.level.rejected[reason]++
 		return reason
 	}
 	// It was granted meanwhile.
@@ -362,6 +369,7 @@ func (c *Controller) leave(t *ticket) {
 
 func (c *Controller) leaveLocked(t *ticket) {
 	t.level.executing--
+	delete(t.level.running, t)
 	if t.queue != nil {
 		t.queue.executing--
 	}

@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/authentication/user"
@@ -22,7 +25,7 @@ import (
 // controllerOf has one level of the given size and a schema for everyone.
 func controllerOf(total int, response flowcontrolv1.LimitResponse) *Controller {
 	c := &Controller{cfg: Config{Total: total, MaxWait: 15e9}, known: map[string]*level{}}
-	l := &level{}
+	l := newLevel()
 	l.configure(&flowcontrolv1.PriorityLevelConfiguration{
 		ObjectMeta: metav1.ObjectMeta{Name: "l", UID: "level-uid"},
 		Spec: flowcontrolv1.PriorityLevelConfigurationSpec{Type: flowcontrolv1.PriorityLevelEnablementLimited,
@@ -147,6 +150,48 @@ func TestGivesUpWaiting(t *testing.T) {
 		wg.Wait()
 		if codes[0] != 200 || c.known["l"].executing != 0 || c.known["l"].waiting() != 0 {
 			t.Errorf("the first: %d, %d at work, %d waiting", codes[0], c.known["l"].executing, c.known["l"].waiting())
+		}
+	})
+}
+
+// The pages for people say who has a seat, who waits and what became of the others.
+//
+// Covers: api.flow-control
+func TestDumps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := controllerOf(1, flowcontrolv1.LimitResponse{Type: flowcontrolv1.LimitResponseTypeQueue,
+			Queuing: &flowcontrolv1.QueuingConfiguration{Queues: 1, HandSize: 1, QueueLengthLimit: 1}})
+		release := make(chan struct{})
+		h := c.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+		var wg sync.WaitGroup
+		for _, name := range []string{"runs", "waits", "is refused"} {
+			wg.Go(func() { h.ServeHTTP(httptest.NewRecorder(), get(name)) })
+			synctest.Wait()
+			time.Sleep(time.Second)
+		}
+		dump := func(name, query string) string {
+			w := httptest.NewRecorder()
+			c.Dumps()[name](w, httptest.NewRequest("GET", "/debug/api_priority_and_fairness/"+name+query, nil))
+			return regexp.MustCompile(" +").ReplaceAllString(w.Body.String(), " ")
+		}
+		for _, tc := range []struct{ name, query, want string }{
+			{"dump_priority_levels", "", "PriorityLevelName, ActiveQueues, IsIdle, IsQuiescing, WaitingRequests, ExecutingRequests, DispatchedRequests, RejectedRequests, TimedoutRequests, CancelledRequests\n" +
+				"l, 1, false, false, 1, 1, 1, 1, 0, 0\n"},
+			{"dump_queues", "", "PriorityLevelName, Index, PendingRequests, ExecutingRequests, SeatsInUse\nl, 0, 1, 1, 1\n"},
+			{"dump_requests", "", "PriorityLevelName, FlowSchemaName, QueueIndex, RequestIndexInQueue, FlowDistingsher, ArriveTime, StartTime\n" +
+				"l, s, 0, 0, waits, 2000-01-01T00:00:01Z, \nl, s, 0, -1, runs, 2000-01-01T00:00:00Z, 2000-01-01T00:00:00Z\n"},
+			{"dump_requests", "?includeRequestDetails=1", "PriorityLevelName, FlowSchemaName, QueueIndex, RequestIndexInQueue, FlowDistingsher, ArriveTime, StartTime, UserName, Verb, APIPath, Namespace, Name, APIVersion, Resource, SubResource\n" +
+				"l, s, 0, 0, waits, 2000-01-01T00:00:01Z, , waits, list, /api/v1/namespaces/a/pods, a, , v1, pods, \n" +
+				"l, s, 0, -1, runs, 2000-01-01T00:00:00Z, 2000-01-01T00:00:00Z, runs, list, /api/v1/namespaces/a/pods, a, , v1, pods, \n"},
+		} {
+			if d := cmp.Diff(tc.want, dump(tc.name, tc.query)); d != "" {
+				t.Errorf("%s%s (-want +got):\n%s", tc.name, tc.query, d)
+			}
+		}
+		close(release)
+		wg.Wait()
+		if got := dump("dump_requests", ""); strings.Count(got, "\n") != 1 {
+			t.Errorf("requests that ended are shown:\n%s", got)
 		}
 	})
 }

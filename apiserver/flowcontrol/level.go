@@ -4,8 +4,12 @@ import (
 	"container/list"
 	"hash/fnv"
 	"math"
+	"time"
 
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
+	"k8s.io/apiserver/pkg/authentication/user"
+
+	"skiff/apiserver/request"
 )
 
 // level is the state of one priority level. The controller's lock guards it.
@@ -19,9 +23,17 @@ type level struct {
 	handSize, lengthLimit         int
 
 	executing int
+	// running are the tickets that have a seat.
+	running map[*ticket]struct{}
+	// dispatched and rejected count requests since the level is known, the latter by
+	// why they were.
+	dispatched int
+	rejected   map[string]int
 	// turn is where the search for the next queue begins.
 	turn int
 }
+
+func newLevel() *level { return &level{running: map[*ticket]struct{}{}, rejected: map[string]int{}} }
 
 // queue holds the waiting requests of the flows that were dealt to it.
 type queue struct {
@@ -36,7 +48,20 @@ type ticket struct {
 	elem  *list.Element
 	// granted is closed when the request may run.
 	granted chan struct{}
+
+	// What the request is, and when it came and was let run.
+	flow          flow
+	arrived, runs time.Time
 }
+
+// flow is what requests share a queue by, with the request that is of it.
+type flow struct {
+	schema, distinguisher string
+	user                  user.Info
+	info                  *request.Info
+}
+
+func (f flow) key() string { return f.schema + "\x00" + f.distinguisher }
 
 // configure sets a level to its object; what waits or runs stays.
 func (l *level) configure(o *flowcontrolv1.PriorityLevelConfiguration, total, shares int) {

@@ -11,6 +11,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -93,6 +94,9 @@ func (s *Store) gr() schema.GroupResource { return s.res.GroupResource() }
 // at the next update, even one that changes nothing.
 func (s *Store) open(ctx context.Context, key string, stored []byte) (plain []byte, stale bool, err error) {
 	if s.trans == nil {
+		if bytes.HasPrefix(stored, []byte("k8s:enc:")) {
+			return nil, false, fmt.Errorf("value of %s is encrypted: give the encryption configuration that it was written with", key)
+		}
 		return stored, false, nil
 	}
 	if plain, stale, err = s.trans.FromStorage(ctx, key, stored); err != nil {
