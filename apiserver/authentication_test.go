@@ -196,7 +196,7 @@ func TestAuthenticationIsReadAgain(t *testing.T) {
 // The cleaner takes away tokens in Secrets that nobody uses, so their use is written
 // down.
 //
-// Covers: api.authn-serviceaccount
+// Covers: api.authn-tokens
 func TestUseOfTokensInSecretsIsWrittenDown(t *testing.T) {
 	t.Parallel()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -27,17 +27,8 @@ func (a *Allocator) addresses(ctx context.Context, at *admission.Attributes, svc
 		}
 		return nil
 	}
-	families := a.families(svc)
-	if len(families) == 0 {
-		return invalid(svc, field.Invalid(field.NewPath("spec", "ipFamilies").Index(0), svc.Spec.IPFamilies, "not configured on this cluster"))
-	}
-	svc.Spec.IPFamilies = families
-	if svc.Spec.IPFamilyPolicy == nil {
-		p := corev1.IPFamilyPolicySingleStack
-		if len(families) > 1 {
-			p = corev1.IPFamilyPolicyRequireDualStack
-		}
-		svc.Spec.IPFamilyPolicy = &p
+	if errs := a.families(svc, old); len(errs) > 0 {
+		return invalid(svc, errs...)
 	}
 	if !needsIP(svc) {
 		svc.Spec.ClusterIPs = []string{corev1.ClusterIPNone}
@@ -46,7 +37,7 @@ func (a *Allocator) addresses(ctx context.Context, at *admission.Attributes, svc
 	if svc.Spec.ClusterIP != "" && len(svc.Spec.ClusterIPs) == 0 {
 		svc.Spec.ClusterIPs = []string{svc.Spec.ClusterIP}
 	}
-	for i, family := range families {
+	for i, family := range svc.Spec.IPFamilies {
 		if i < len(svc.Spec.ClusterIPs) && svc.Spec.ClusterIPs[i] != "" {
 			wanted := svc.Spec.ClusterIPs[i]
 			if old != nil && i < len(old.Spec.ClusterIPs) && old.Spec.ClusterIPs[i] == wanted {
@@ -67,57 +58,9 @@ func (a *Allocator) addresses(ctx context.Context, at *admission.Attributes, svc
 			svc.Spec.ClusterIPs = append(svc.Spec.ClusterIPs, ip)
 		}
 	}
-	svc.Spec.ClusterIPs = svc.Spec.ClusterIPs[:min(len(svc.Spec.ClusterIPs), len(families))]
+	svc.Spec.ClusterIPs = svc.Spec.ClusterIPs[:min(len(svc.Spec.ClusterIPs), len(svc.Spec.IPFamilies))]
 	svc.Spec.ClusterIP = svc.Spec.ClusterIPs[0]
 	return nil
-}
-
-// families are the families that the Service gets an address of.
-func (a *Allocator) families(svc *corev1.Service) []corev1.IPFamily {
-	have := make([]corev1.IPFamily, len(a.cfg.CIDRs))
-	for i, p := range a.cfg.CIDRs {
-		have[i] = familyOf(p.Addr())
-	}
-	wanted := svc.Spec.IPFamilies
-	if len(wanted) == 0 && len(svc.Spec.ClusterIPs) > 0 && svc.Spec.ClusterIPs[0] != corev1.ClusterIPNone {
-		if addr, err := netip.ParseAddr(svc.Spec.ClusterIPs[0]); err == nil {
-			wanted = []corev1.IPFamily{familyOf(addr)}
-		}
-	}
-	both := false
-	if p := svc.Spec.IPFamilyPolicy; p != nil {
-		both = *p == corev1.IPFamilyPolicyRequireDualStack || *p == corev1.IPFamilyPolicyPreferDualStack
-		if *p == corev1.IPFamilyPolicyRequireDualStack && len(have) < 2 {
-			return nil
-		}
-	}
-	var out []corev1.IPFamily
-	for _, f := range wanted {
-		for _, h := range have {
-			if f == h {
-				out = append(out, f)
-			}
-		}
-	}
-	if len(wanted) > 0 && len(out) == 0 {
-		return nil
-	}
-	if len(out) == 0 {
-		out = have[:1:1]
-	}
-	if both && len(out) == 1 && len(have) == 2 {
-		other := have[0]
-		if other == out[0] {
-			other = have[1]
-		}
-		out = append(out, other)
-	}
-	if !both && len(out) > 1 {
-		if svc.Spec.IPFamilyPolicy != nil {
-			out = out[:1]
-		}
-	}
-	return out
 }
 
 func familyOf(a netip.Addr) corev1.IPFamily {

@@ -93,6 +93,20 @@ func (a *Allocator) Run(ctx context.Context) error {
 		return fmt.Errorf("service IPs: %w", err)
 	}
 	defer func() { _ = informer.RemoveEventHandler(reg) }() // it ends with the informer at the latest
+	lost := make(chan struct{}, 1)
+	addresses := a.cfg.Informers.Networking().V1().IPAddresses().Informer()
+	held, err := addresses.AddEventHandler(cache.ResourceEventHandlerFuncs{DeleteFunc: func(obj any) {
+		if a.missed(obj) {
+			select {
+			case lost <- struct{}{}:
+			default: // the repair that is due sees to this one too
+			}
+		}
+	}})
+	if err != nil {
+		return fmt.Errorf("service IPs: %w", err)
+	}
+	defer func() { _ = addresses.RemoveEventHandler(held) }() // as above
 	tick := time.NewTicker(repairEvery)
 	defer tick.Stop()
 	for {
@@ -101,10 +115,26 @@ func (a *Allocator) Run(ctx context.Context) error {
 			return nil
 		case r := <-gone:
 			a.releaseAll(ctx, r, gone)
+		case <-lost:
+			a.repair(ctx)
 		case <-tick.C:
 			a.repair(ctx)
 		}
 	}
+}
+
+// missed tells whether a Service still has the address whose object went: until it
+// is booked again another Service could take it.
+func (a *Allocator) missed(obj any) bool {
+	if t, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+		obj = t.Obj
+	}
+	ip, ok := obj.(*networkingv1.IPAddress)
+	if !ok || ip.Spec.ParentRef == nil {
+		return false
+	}
+	svc, err := a.services.Services(ip.Spec.ParentRef.Namespace).Get(ip.Spec.ParentRef.Name)
+	return err == nil && slices.Contains(svc.Spec.ClusterIPs, ip.Name)
 }
 
 // releaseQueue bounds the releases that wait; what does not fit is left to the repair.
@@ -291,8 +321,8 @@ func keepAllocated(svc, old *corev1.Service) {
 	}
 }
 
-func invalid(svc *corev1.Service, err *field.Error) error {
-	return apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("Service").GroupKind(), svc.Name, field.ErrorList{err})
+func invalid(svc *corev1.Service, errs ...*field.Error) error {
+	return apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("Service").GroupKind(), svc.Name, errs)
 }
 
 // needsIP: ExternalName has no address, headless has none of its own.

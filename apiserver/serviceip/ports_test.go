@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 
@@ -268,5 +269,53 @@ func TestRangesOfObjects(t *testing.T) {
 	asked := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "asked", Namespace: "ns"}, Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeClusterIP, ClusterIP: "10.98.0.9"}}
 	if _, err := admit(t, a, asked, nil); err == nil || !strings.Contains(err.Error(), "the provided network does not match the current range") {
 		t.Errorf("an address of a range that goes: %v", err)
+	}
+}
+
+// An address is booked again at once when its object is deleted and its Service is
+// not: another Service could take it meanwhile.
+//
+// Covers: api.service-ips
+func TestDeletedAddressIsBookedAgain(t *testing.T) {
+	c := newCluster(t)
+	a := c.server(t, 30000, 32767)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- a.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "s", Namespace: "ns"}, Spec: corev1.ServiceSpec{Type: corev1.ServiceTypeClusterIP}}
+	if _, err := admit(t, a, svc, nil); err != nil {
+		t.Fatal(err)
+	}
+	c.write(t, svc)
+	ips := c.client.NetworkingV1().IPAddresses()
+	seen := func(want bool) func(context.Context) (bool, error) {
+		return func(context.Context) (bool, error) {
+			_, err := a.ips.Get(svc.Spec.ClusterIP)
+			_, svcErr := a.services.Services("ns").Get("s")
+			return (err == nil) == want && svcErr == nil, nil
+		}
+	}
+	if err := wait.PollUntilContextTimeout(ctx, time.Millisecond, 20*time.Second, true, seen(true)); err != nil {
+		t.Fatal(err)
+	}
+	was, err := ips.Get(ctx, svc.Spec.ClusterIP, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ips.Delete(ctx, was.Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	err = wait.PollUntilContextTimeout(ctx, time.Millisecond, 20*time.Second, true, func(ctx context.Context) (bool, error) {
+		_, err := ips.Get(ctx, was.Name, metav1.GetOptions{})
+		return err == nil, nil
+	})
+	if err != nil {
+		t.Errorf("the address %s is free while its Service has it: %v", was.Name, err)
 	}
 }
