@@ -13,7 +13,11 @@ import (
 )
 
 // locked is a transformer whose key service may be away.
-type locked struct{ away atomic.Bool }
+type locked struct {
+	away atomic.Bool
+	// old: values are of a key that is no longer the first.
+	old atomic.Bool
+}
 
 func (*locked) ToStorage(_ context.Context, _ string, plain []byte) ([]byte, error) {
 	return append([]byte("sealed:"), plain...), nil
@@ -23,7 +27,38 @@ func (l *locked) FromStorage(_ context.Context, _ string, stored []byte) ([]byte
 	if l.away.Load() {
 		return nil, false, errors.New("the key service does not answer")
 	}
-	return bytes.TrimPrefix(stored, []byte("sealed:")), false, nil
+	return bytes.TrimPrefix(stored, []byte("sealed:")), l.old.Load(), nil
+}
+
+// Writing all objects anew encrypts them with the key that is the first by now, also
+// those that the cache met under another.
+//
+// Covers: api.encryption
+func TestUnchangedValuesAreWrittenWithANewKey(t *testing.T) {
+	keys := &locked{}
+	s, _ := newStore(t, func(c *Config) { c.Transformer = keys })
+	if _, err := s.Create(t.Context(), "ns", "a", object("a", "1")); err != nil {
+		t.Fatal(err)
+	}
+	rewrite := func() int64 {
+		t.Helper()
+		it, _, err := s.Update(t.Context(), "ns", "a", false, set("1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return it.Rev
+	}
+	first := rewrite() // with its defaults
+	if rev := rewrite(); rev != first {
+		t.Errorf("revision %d, want %d: nothing changed", rev, first)
+	}
+	if _, err := s.Get(t.Context(), "ns", "a", ""); err != nil { // so that the cache has met it
+		t.Fatal(err)
+	}
+	keys.old.Store(true)
+	if rev := rewrite(); rev <= first {
+		t.Errorf("revision %d: the value is still encrypted with the key before", rev)
+	}
 }
 
 // Values that were met while their key service was away are read once it is back, and

@@ -161,8 +161,10 @@ func (s *Store) tryUpdate(ctx context.Context, key string, cur *Item, change Mut
 	if err != nil {
 		return nil, false, err
 	}
-	if cur != nil && !cur.stale && string(raw) == string(cur.Raw) {
-		return cur, false, nil
+	if cur != nil && string(raw) == string(cur.Raw) {
+		if stale, err := s.stale(ctx, key, cur); err != nil || !stale {
+			return cur, false, err
+		}
 	}
 	value, err := s.seal(ctx, key, raw)
 	if err != nil {
@@ -257,6 +259,20 @@ func (s *Store) read(ctx context.Context, key string) (*Item, error) {
 		return nil, err
 	}
 	return s.itemOf(ctx, key, &res.KVs[0])
+}
+
+// stale tells whether a value that does not change is to be written all the same. The
+// cache knows only what held when it met the value: keys are changed since.
+func (s *Store) stale(ctx context.Context, key string, cur *Item) (bool, error) {
+	if s.trans == nil || cur.stale {
+		return cur.stale, nil
+	}
+	it, err := s.read(ctx, key)
+	if err != nil {
+		return false, err
+	}
+	// Where another write came first, this one finds out when it is done.
+	return it == nil || it.stale || it.Rev != cur.Rev, nil
 }
 
 func (s *Store) itemOf(ctx context.Context, key string, kv *kine.KeyValue) (*Item, error) {
