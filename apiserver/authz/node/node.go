@@ -31,6 +31,8 @@ type Authorizer struct {
 	pods    cache.Indexer
 	volumes cache.Store
 	slices  cache.Store
+	// attachments are VolumeAttachments.
+	attachments cache.Store
 }
 
 // New wires the authorizer to the factory's informers.
@@ -48,6 +50,8 @@ func New(f informers.SharedInformerFactory) (*Authorizer, error) {
 		pods:    pods.GetIndexer(),
 		volumes: f.Core().V1().PersistentVolumes().Informer().GetStore(),
 		slices:  f.Resource().V1().ResourceSlices().Informer().GetStore(),
+
+		attachments: f.Storage().V1().VolumeAttachments().Informer().GetStore(),
 	}
 	a.AuthorizerFunc = a.Authorize
 	return a, nil
@@ -117,29 +121,9 @@ func (a *Authorizer) Authorize(ctx context.Context, attrs authorizer.Attributes)
 			return no(fmt.Sprintf("no relationship found between node '%s' and this object", node))
 		}
 	case "/nodes":
-		if sub == "" || sub == "status" {
-			// NodeRestriction keeps a node to its own object.
-			if attrs.GetName() == "" || attrs.GetName() == node || read {
-				if verb == "create" || verb == "update" || verb == "patch" || read || verb == "delete" && attrs.GetName() == node {
-					return yes()
-				}
-			}
-		}
+		return ownNode(node, attrs)
 	case "/pods":
-		switch sub {
-		case "":
-			if read || verb == "create" || verb == "delete" {
-				return yes()
-			}
-		case "status":
-			if verb == "update" || verb == "patch" {
-				return yes()
-			}
-		case "eviction":
-			if verb == "create" {
-				return yes()
-			}
-		}
+		return a.pod(ctx, node, attrs)
 	case "/services":
 		if read {
 			return yes()
@@ -177,9 +161,13 @@ func (a *Authorizer) Authorize(ctx context.Context, attrs authorizer.Attributes)
 	case "resource.k8s.io/resourceslices":
 		return a.resourceSlice(node, attrs)
 	case "storage.k8s.io/volumeattachments":
-		if verb == "get" {
+		if verb != "get" || sub != "" {
+			return no("can only get individual resources of this type")
+		}
+		if soon(ctx, func() bool { return a.isAttachedTo(node, attrs.GetName()) }) {
 			return yes()
 		}
+		return no(fmt.Sprintf("no relationship found between node '%s' and this object", node))
 	case "certificates.k8s.io/certificatesigningrequests":
 		if sub == "" && (verb == "create" || read) {
 			return yes()

@@ -7,7 +7,9 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/client-go/informers"
@@ -103,6 +105,59 @@ func TestAuthorizeSoon(t *testing.T) {
 		begin = time.Now()
 		if got, _, _ := a.Authorize(ctx, request("mine", "get", "secrets", "", "other")); got == authorizer.DecisionAllow || time.Since(begin) != 0 {
 			t.Errorf("a request that is over is waited for, %v", time.Since(begin))
+		}
+	})
+}
+
+// What a node may read beside what its pods need is its own, too.
+//
+// Covers: api.node-authorizer
+func TestOwnObjects(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAuthorizer(t)
+		if err := a.pods.Add(pod("mine")); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.attachments.Add(&storagev1.VolumeAttachment{ObjectMeta: metav1.ObjectMeta{Name: "att"}, Spec: storagev1.VolumeAttachmentSpec{NodeName: "mine"}}); err != nil {
+			t.Fatal(err)
+		}
+		selecting := func(r authorizer.AttributesRecord, node string) authorizer.AttributesRecord {
+			r.FieldSelectorRequirements = fields.OneTermEqualSelector("spec.nodeName", node).Requirements()
+			return r
+		}
+		name := pod("mine").Name
+		for _, tt := range []struct {
+			request authorizer.AttributesRecord
+			want    string // the reason of a refusal; "yes"
+		}{
+			{request("mine", "get", "nodes", "", "mine"), "yes"},
+			{request("mine", "get", "nodes", "", "other"), "node 'mine' cannot read 'other', only its own Node object"},
+			{request("mine", "list", "nodes", "", ""), "node 'mine' cannot read all nodes, only its own Node object"},
+			{request("mine", "create", "nodes", "", ""), "yes"},
+			{request("mine", "patch", "nodes", "status", "mine"), "yes"},
+			{request("mine", "delete", "nodes", "", "mine"), ""},
+			{request("mine", "get", "pods", "", name), "yes"},
+			{request("other", "get", "pods", "", name), "no relationship found between node 'other' and this object"},
+			{request("mine", "list", "pods", "", ""), "can only list/watch pods with spec.nodeName field selector"},
+			{selecting(request("mine", "watch", "pods", "", ""), "mine"), "yes"},
+			{selecting(request("mine", "watch", "pods", "", ""), "other"), "can only list/watch pods with spec.nodeName field selector"},
+			{request("mine", "update", "pods", "status", name), "yes"},
+			{request("mine", "patch", "pods", "", name), ""},
+			{request("mine", "get", "volumeattachments", "", "att"), "yes"},
+			{request("other", "get", "volumeattachments", "", "att"), "no relationship found between node 'other' and this object"},
+			{request("mine", "list", "volumeattachments", "", ""), "can only get individual resources of this type"},
+		} {
+			r := tt.request
+			if r.Resource == "volumeattachments" {
+				r.APIGroup = "storage.k8s.io"
+			}
+			got, reason, err := a.Authorize(t.Context(), r)
+			if got == authorizer.DecisionAllow {
+				reason = "yes"
+			}
+			if err != nil || reason != tt.want {
+				t.Errorf("%s %s %s/%s %q: %q, %v, want %q", r.User.GetName(), r.Verb, r.Resource, r.Subresource, r.Name, reason, err, tt.want)
+			}
 		}
 	})
 }
