@@ -76,13 +76,22 @@ func TestMirrorPods(t *testing.T) {
 		"token": {Volumes: []v1.Volume{{VolumeSource: v1.VolumeSource{Projected: &v1.ProjectedVolumeSource{
 			Sources: []v1.VolumeProjection{{ServiceAccountToken: &v1.ServiceAccountTokenProjection{}}}}}}}},
 	} {
-		if err := mirrorPod(&v1.Pod{Spec: spec}); err == nil || !strings.HasPrefix(err.Error(), "a mirror pod may not") {
+		if err := admitMirror(t, spec); err == nil || !strings.HasPrefix(err.Error(), `pods "p" is forbidden: a mirror pod may not`) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
-	if err := mirrorPod(&v1.Pod{}); err != nil {
+	if err := admitMirror(t, v1.PodSpec{}); err != nil {
 		t.Errorf("a plain one is refused: %v", err)
 	}
+}
+
+// admitMirror sends a mirror pod through the plugin, as a node would.
+func admitMirror(t *testing.T, spec v1.PodSpec) error {
+	t.Helper()
+	pod := &v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", Annotations: map[string]string{v1.MirrorPodAnnotationKey: "x"}}, Spec: spec}
+	a := &admission.Attributes{Operation: admission.Create, Kind: v1.SchemeGroupVersion.WithKind("Pod"), Resource: v1.SchemeGroupVersion.WithResource("pods"),
+		Namespace: "ns", Name: "p", Object: pod}
+	return (&Plugin{}).Admit(t.Context(), a)
 }
 
 func errText(err error) string {
