@@ -16,6 +16,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/utils/ptr"
 )
 
@@ -172,16 +173,53 @@ func TestSplitProxyPath(t *testing.T) {
 	}
 }
 
-func TestEndpointHosts(t *testing.T) {
-	slices := []discoveryv1.EndpointSlice{{
-		Ports: []discoveryv1.EndpointPort{{Name: ptr.To("web"), Port: ptr.To[int32](80)}, {Name: ptr.To("other"), Port: ptr.To[int32](81)}},
-		Endpoints: []discoveryv1.Endpoint{
-			{Addresses: []string{"10.0.0.1"}}, {Addresses: []string{"10.0.0.2"}, Conditions: discoveryv1.EndpointConditions{Ready: ptr.To(false)}},
-			{Addresses: []string{"127.0.0.1"}}, {Addresses: []string{"169.254.169.254"}},
-		},
-	}}
-	if d := cmp.Diff([]string{"10.0.0.1:80"}, endpointHosts(slices, "web")); d != "" {
-		t.Errorf("hosts (-want +got):\n%s", d)
+// Only pods of the service's namespace are proxied to: who may write EndpointSlices
+// would send the API server anywhere else.
+//
+// Covers: api.logs-proxy
+func TestServicePlaces(t *testing.T) {
+	ref := func(namespace, kind, name string) *corev1.ObjectReference {
+		return &corev1.ObjectReference{Namespace: namespace, Kind: kind, Name: name}
+	}
+	for name, tc := range map[string]struct {
+		endpoint discoveryv1.Endpoint
+		want     string
+	}{
+		"pod":                   {discoveryv1.Endpoint{Addresses: []string{"10.0.0.1"}, TargetRef: ref("a", "Pod", "p")}, "10.0.0.1:80"},
+		"pod's second family":   {discoveryv1.Endpoint{Addresses: []string{"fd00::1"}, TargetRef: ref("a", "Pod", "p")}, "[fd00::1]:80"},
+		"not ready":             {discoveryv1.Endpoint{Addresses: []string{"10.0.0.1"}, TargetRef: ref("a", "Pod", "p"), Conditions: discoveryv1.EndpointConditions{Ready: ptr.To(false)}}, ""},
+		"loopback":              {discoveryv1.Endpoint{Addresses: []string{"127.0.0.1"}, TargetRef: ref("a", "Pod", "p")}, ""},
+		"link":                  {discoveryv1.Endpoint{Addresses: []string{"169.254.169.254"}, TargetRef: ref("a", "Pod", "p")}, ""},
+		"no pod":                {discoveryv1.Endpoint{Addresses: []string{"10.0.0.1"}}, ""},
+		"another address":       {discoveryv1.Endpoint{Addresses: []string{"10.0.0.9"}, TargetRef: ref("a", "Pod", "p")}, ""},
+		"another namespace":     {discoveryv1.Endpoint{Addresses: []string{"10.0.0.1"}, TargetRef: ref("b", "Pod", "p")}, ""},
+		"another kind":          {discoveryv1.Endpoint{Addresses: []string{"10.0.0.1"}, TargetRef: ref("a", "Node", "p")}, ""},
+		"a pod that is not":     {discoveryv1.Endpoint{Addresses: []string{"10.0.0.1"}, TargetRef: ref("a", "Pod", "q")}, ""},
+		"a pod with no address": {discoveryv1.Endpoint{Addresses: []string{"10.0.0.1"}, TargetRef: ref("a", "Pod", "new")}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			meta := func(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Namespace: "a", Name: name} }
+			slice := &discoveryv1.EndpointSlice{
+				ObjectMeta: meta("s"), Ports: []discoveryv1.EndpointPort{{Name: ptr.To("web"), Port: ptr.To[int32](80)}, {Name: ptr.To("other"), Port: ptr.To[int32](81)}},
+				Endpoints: []discoveryv1.Endpoint{tc.endpoint},
+			}
+			slice.Labels = map[string]string{discoveryv1.LabelServiceName: "s"}
+			client := fake.NewClientset(slice,
+				&corev1.Service{ObjectMeta: meta("s"), Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "web", Port: 8080}}}},
+				&corev1.Pod{ObjectMeta: meta("p"), Status: corev1.PodStatus{PodIPs: []corev1.PodIP{{IP: "10.0.0.1"}, {IP: "fd00::1"}}}},
+				&corev1.Pod{ObjectMeta: meta("new")})
+			c := &connectors{Config{Dialer: &Dialer{}, Client: client}}
+			u, _, err := c.serviceBackend(t.Context(), "a", "", "s", "8080")
+			got := ""
+			if err == nil {
+				got = u.Host
+			} else if want := `no endpoints available for service "s"`; err.Error() != want {
+				t.Errorf("%v, want %s", err, want)
+			}
+			if got != tc.want {
+				t.Errorf("leads to %q, want %q", got, tc.want)
+			}
+		})
 	}
 }
 
@@ -216,5 +254,41 @@ func TestAssign(t *testing.T) {
 	assign(pod, &corev1.Binding{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"mine": "2", "topology.kubernetes.io/zone": "z"}}, Target: corev1.ObjectReference{Name: "n"}})
 	if pod.Spec.NodeName != "n" || pod.Labels["mine"] != "1" || pod.Labels["topology.kubernetes.io/zone"] != "z" || pod.Status.Conditions[0].Type != corev1.PodScheduled {
 		t.Errorf("pod %+v", pod)
+	}
+}
+
+// Covers: api.logs-proxy
+func TestLogQuery(t *testing.T) {
+	const invalid = `PodLogOptions "p" is invalid: `
+	for query, want := range map[string]string{
+		"follow=true&previous=1&timestamps=":            "follow=true&previous=true&timestamps=true",
+		"follow=maybe&previous=False&timestamps=0":      "follow=true",
+		"sinceSeconds=1&tailLines=0&limitBytes=1":       "limitBytes=1&sinceSeconds=1&tailLines=0",
+		"sinceTime=2026-01-02T03:04:05Z":                "sinceTime=2026-01-02T03%3A04%3A05Z",
+		"stream=All&tailLines=2":                        "tailLines=2",
+		"stream=Stderr":                                 "stream=Stderr",
+		"tailLines=-1":                                  invalid + "tailLines: Invalid value: -1: must be greater than or equal to 0",
+		"sinceSeconds=0":                                invalid + "sinceSeconds: Invalid value: 0: must be greater than 0",
+		"limitBytes=0":                                  invalid + "limitBytes: Invalid value: 0: must be greater than 0",
+		"tailLines=many":                                `strconv.ParseInt: parsing "many": invalid syntax`,
+		"tailLines=":                                    `strconv.ParseInt: parsing "": invalid syntax`,
+		"sinceTime=now":                                 `parsing time "now" as "2006-01-02T15:04:05Z07:00": cannot parse "now" as "2006"`,
+		"sinceTime=2026-01-02T03:04:05Z&sinceSeconds=1": invalid + "[]: Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified",
+		"stream=Stdout&tailLines=1":                     invalid + "[]: Forbidden: `tailLines` and specific `stream` are mutually exclusive for now",
+	} {
+		t.Run(query, func(t *testing.T) {
+			in, err := url.ParseQuery(query)
+			if err != nil {
+				t.Fatal(err)
+			}
+			q, err := logQuery("p", in)
+			got := q.Encode()
+			if err != nil {
+				got = err.Error()
+			}
+			if got != want {
+				t.Errorf("got %s, want %s", got, want)
+			}
+		})
 	}
 }

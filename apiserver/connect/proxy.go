@@ -2,11 +2,13 @@ package connect
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -22,16 +24,6 @@ import (
 // proxy hands a request on to a node, a pod or a service.
 func (c *connectors) proxy(w http.ResponseWriter, r *http.Request, t *handlers.Target) {
 	prefix, rest := splitProxyPath(r.URL.EscapedPath())
-	if rest == "" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
-		// Without the slash, relative links of the page would lead elsewhere.
-		to := r.URL.Path + "/"
-		if r.URL.RawQuery != "" {
-			to += "?" + r.URL.RawQuery
-		}
-		w.Header().Set("Location", to)
-		w.WriteHeader(http.StatusMovedPermanently)
-		return
-	}
 	scheme, name, port, ok := utilnet.SplitSchemeNamePort(t.Name)
 	if !ok {
 		handlers.WriteError(w, r, apierrors.NewBadRequest(fmt.Sprintf("invalid %s request %q", strings.ToLower(t.Resource.Kind), t.Name)))
@@ -43,6 +35,16 @@ func (c *connectors) proxy(w http.ResponseWriter, r *http.Request, t *handlers.T
 	}
 	if err != nil {
 		handlers.WriteError(w, r, err)
+		return
+	}
+	if rest == "" && (r.Method == http.MethodGet || r.Method == http.MethodHead) && r.Header.Get("Upgrade") == "" {
+		// Without the slash, relative links of the page would lead elsewhere.
+		to := r.URL.Path + "/"
+		if r.URL.RawQuery != "" {
+			to += "?" + r.URL.RawQuery
+		}
+		w.Header().Set("Location", to)
+		w.WriteHeader(http.StatusMovedPermanently)
 		return
 	}
 	to, err := below(u, rest, r.URL.RawQuery)
@@ -142,14 +144,13 @@ func hostPort(ip, port string) string {
 // would let a pod's writer reach what listens here only for itself.
 func proxyable(ip string) error {
 	addr := net.ParseIP(ip)
-	if addr == nil {
-		return fmt.Errorf("address %q is not allowed: it is no IP address", ip)
-	}
-	if addr.IsLoopback() || addr.IsLinkLocalUnicast() || addr.IsLinkLocalMulticast() || addr.IsInterfaceLocalMulticast() || addr.IsUnspecified() {
-		return fmt.Errorf("address not allowed: %s", ip)
+	if addr == nil || !addr.IsGlobalUnicast() {
+		return errAddress
 	}
 	return nil
 }
+
+var errAddress = errors.New("address not allowed")
 
 func (c *connectors) nodeBackend(ctx context.Context, scheme, name, port string) (*url.URL, http.RoundTripper, error) {
 	n, err := c.Dialer.node(ctx, name)
@@ -194,16 +195,35 @@ func (c *connectors) serviceBackend(ctx context.Context, namespace, scheme, name
 	if err != nil {
 		return nil, nil, err
 	}
-	hosts := endpointHosts(list.Items, port)
-	if len(hosts) == 0 {
-		return nil, nil, apierrors.NewServiceUnavailable(fmt.Sprintf("no endpoints available for service %q", name))
+	places := endpointPlaces(list.Items, port)
+	for _, n := range rand.Perm(len(places)) {
+		if c.isPod(ctx, namespace, places[n]) {
+			return &url.URL{Scheme: schemeOr(scheme), Host: places[n].host}, c.Dialer.plainTransport(), nil
+		}
 	}
-	return &url.URL{Scheme: schemeOr(scheme), Host: hosts[rand.IntN(len(hosts))]}, c.Dialer.plainTransport(), nil
+	return nil, nil, apierrors.NewServiceUnavailable(fmt.Sprintf("no endpoints available for service %q", name))
 }
 
-func endpointHosts(slices []discoveryv1.EndpointSlice, port string) []string {
-	var hosts []string
-	for _, s := range slices {
+// place is where a service answers, as an EndpointSlice has it.
+type place struct {
+	// host is ip with the port.
+	host, ip string
+	pod      *corev1.ObjectReference
+}
+
+// isPod tells whether a place is that of a pod of the namespace: who may write
+// EndpointSlices must not choose where this server connects to.
+func (c *connectors) isPod(ctx context.Context, namespace string, p place) bool {
+	if p.pod == nil || p.pod.Namespace != namespace || p.pod.Kind != "Pod" {
+		return false
+	}
+	pod, err := c.Client.CoreV1().Pods(namespace).Get(ctx, p.pod.Name, metav1.GetOptions{})
+	return err == nil && slices.ContainsFunc(pod.Status.PodIPs, func(ip corev1.PodIP) bool { return ip.IP == p.ip })
+}
+
+func endpointPlaces(list []discoveryv1.EndpointSlice, port string) []place {
+	var out []place
+	for _, s := range list {
 		for _, p := range s.Ports {
 			if p.Port == nil || p.Name == nil && port != "" || p.Name != nil && *p.Name != port {
 				continue
@@ -214,11 +234,11 @@ func endpointHosts(slices []discoveryv1.EndpointSlice, port string) []string {
 				}
 				for _, a := range e.Addresses {
 					if proxyable(a) == nil {
-						hosts = append(hosts, net.JoinHostPort(a, strconv.Itoa(int(*p.Port))))
+						out = append(out, place{host: net.JoinHostPort(a, strconv.Itoa(int(*p.Port))), ip: a, pod: e.TargetRef})
 					}
 				}
 			}
 		}
 	}
-	return hosts
+	return out
 }

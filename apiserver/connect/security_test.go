@@ -167,8 +167,8 @@ func TestProxyDialsWhatWasChecked(t *testing.T) {
 			if err == nil && to.Hostname() != tc.address {
 				t.Errorf("dials %s, checked %s", to.Host, tc.address)
 			}
-			if (proxyable(tc.address) == nil) != tc.allowed {
-				t.Errorf("of a pod: %v", proxyable(tc.address))
+			if err := proxyable(tc.address); (err == nil) != tc.allowed || err != nil && err.Error() != "address not allowed" {
+				t.Errorf("of a pod: %v", err)
 			}
 		})
 	}

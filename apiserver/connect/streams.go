@@ -85,14 +85,12 @@ func (c *connectors) toKubelet(ctx context.Context, pod *corev1.Pod, query url.V
 	return u, nil
 }
 
-// flag reads a boolean parameter: absent is def, and the empty value is true.
+// flag reads a boolean parameter as the codec of parameters does: what is neither
+// absent nor false is true.
 func flag(q url.Values, name string) bool {
-	v, ok := q[name]
-	if !ok || len(v) == 0 {
-		return false
-	}
-	b, err := strconv.ParseBool(v[0])
-	return v[0] == "" || err == nil && b
+	v := q[name]
+	var on bool
+	return runtime.Convert_Slice_string_To_bool(&v, &on, nil) == nil && on
 }
 
 // streamQuery is how kubelets name the streams.
@@ -201,12 +199,11 @@ func (c *connectors) portForward(w http.ResponseWriter, r *http.Request, t *hand
 // log streams what a container wrote.
 func (c *connectors) log(w http.ResponseWriter, r *http.Request, t *handlers.Target) {
 	in := r.URL.Query()
-	q, errs := logQuery(in)
-	if len(errs) > 0 {
-		handlers.WriteError(w, r, apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("PodLogOptions").GroupKind(), t.Name, errs))
-		return
+	q, err := logQuery(t.Name, in)
+	var pod *corev1.Pod
+	if err == nil {
+		pod, err = c.pod(r.Context(), t)
 	}
-	pod, err := c.pod(r.Context(), t)
 	var name string
 	if err == nil {
 		name, err = container(pod, in.Get("container"))
@@ -240,7 +237,9 @@ func (c *connectors) log(w http.ResponseWriter, r *http.Request, t *handlers.Tar
 	c.pass(w, out, p)
 }
 
-func logQuery(in url.Values) (url.Values, field.ErrorList) {
+// logQuery is what the kubelet is asked for. What cannot be read at all is a bad
+// request, what cannot be meant is invalid.
+func logQuery(name string, in url.Values) (url.Values, error) {
 	var errs field.ErrorList
 	q := url.Values{}
 	for _, name := range []string{"follow", "previous", "timestamps"} {
@@ -255,20 +254,22 @@ func logQuery(in url.Values) (url.Values, field.ErrorList) {
 	}{
 		{"sinceSeconds", 1, "must be greater than 0"}, {"tailLines", 0, "must be greater than or equal to 0"}, {"limitBytes", 1, "must be greater than 0"},
 	} {
-		text := in.Get(b.name)
-		if text == "" {
+		values, ok := in[b.name]
+		if !ok {
 			continue
 		}
-		n, err := strconv.ParseInt(text, 10, 64)
-		if err != nil || n < b.min {
-			errs = append(errs, field.Invalid(field.NewPath(b.name), text, b.text))
-			continue
+		n, err := strconv.ParseInt(values[0], 10, 64)
+		if err != nil {
+			return nil, apierrors.NewBadRequest(err.Error())
 		}
-		q.Set(b.name, text)
+		if n < b.min {
+			errs = append(errs, field.Invalid(field.NewPath(b.name), n, b.text))
+		}
+		q.Set(b.name, values[0])
 	}
 	if text := in.Get("sinceTime"); text != "" {
 		if _, err := time.Parse(time.RFC3339, text); err != nil {
-			errs = append(errs, field.Invalid(field.NewPath("sinceTime"), text, "must be a time as in RFC 3339"))
+			return nil, apierrors.NewBadRequest(err.Error())
 		}
 		q.Set("sinceTime", text)
 		if in.Get("sinceSeconds") != "" {
@@ -285,7 +286,10 @@ func logQuery(in url.Values) (url.Values, field.ErrorList) {
 	default:
 		errs = append(errs, field.NotSupported(field.NewPath("stream"), s, []string{corev1.LogStreamAll, corev1.LogStreamStderr, corev1.LogStreamStdout}))
 	}
-	return q, errs
+	if len(errs) > 0 {
+		return nil, apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("PodLogOptions").GroupKind(), name, errs)
+	}
+	return q, nil
 }
 
 var podsResource = schema.GroupResource{Resource: "pods"}
