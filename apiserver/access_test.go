@@ -195,10 +195,18 @@ func TestAccess(t *testing.T) {
 	t.Run("health", func(t *testing.T) {
 		for path, want := range map[string]string{
 			"/readyz": "ok", "/livez": "ok", "/healthz": "ok", "/readyz/ping": "ok", "/readyz?verbose": "readyz check passed", "/livez?verbose": "livez check passed",
-			"/metrics": "apiserver_request_total{", "/version": `"gitVersion": "v1.37.2+skiff`, "/openid/v1/jwks": `"keys"`, "/.well-known/openid-configuration": `"issuer"`,
+			"/readyz/poststarthook/start-apiserver": "ok", "/healthz/etcd": "ok",
+			"/readyz?verbose&exclude=etcd&exclude=none&exclude=a": "[+]etcd excluded: ok\n[+]etcd-readiness ok\nwarn: some health checks cannot be excluded: no matches for \"a\", \"none\"\nreadyz check passed",
+			"/metrics/slis": `kubernetes_healthcheck{name="etcd",type="readyz"} 1`,
+			"/metrics":      "apiserver_request_total{", "/version": `"gitVersion": "v1.37.2+skiff`, "/openid/v1/jwks": `"keys"`, "/.well-known/openid-configuration": `"issuer"`,
 		} {
 			if a := s.Call(t, "GET", path, ""); a.Code != 200 || !contains(string(a.Body), want) {
 				t.Errorf("%s: %d %.300s", path, a.Code, a.Body)
+			}
+		}
+		for path, code := range map[string]int{"/livez": 200, "/readyz/ping": 200, "/readyz/none": 404, "/livez/": 404} {
+			if a := s.Call(t, "HEAD", path, ""); a.Code != code {
+				t.Errorf("HEAD %s: %d, want %d", path, a.Code, code)
 			}
 		}
 		a := s.Call(t, "GET", "/", "")

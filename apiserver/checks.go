@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 )
@@ -65,11 +67,15 @@ func (c *checks) list(kind string) []check {
 }
 
 func (c *checks) serve(w http.ResponseWriter, r *http.Request, kind string) {
-	exclude := r.URL.Query()["exclude"]
+	exclude := map[string]bool{}
+	for _, name := range r.URL.Query()["exclude"] {
+		exclude[name] = true
+	}
 	var b strings.Builder
 	failed := false
 	for _, ch := range c.list(kind) {
-		if slices.Contains(exclude, ch.name) {
+		if exclude[ch.name] {
+			delete(exclude, ch.name)
 			fmt.Fprintf(&b, "[+]%s excluded: ok\n", ch.name)
 			continue
 		}
@@ -81,6 +87,9 @@ func (c *checks) serve(w http.ResponseWriter, r *http.Request, kind string) {
 			continue
 		}
 		fmt.Fprintf(&b, "[+]%s ok\n", ch.name)
+	}
+	if len(exclude) > 0 {
+		fmt.Fprintf(&b, "warn: some health checks cannot be excluded: no matches for %s\n", quoted(exclude))
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
@@ -94,6 +103,14 @@ func (c *checks) serve(w http.ResponseWriter, r *http.Request, kind string) {
 		return
 	}
 	fmt.Fprint(w, "ok")
+}
+
+func quoted(names map[string]bool) string {
+	out := make([]string, 0, len(names))
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		out = append(out, strconv.Quote(name))
+	}
+	return strings.Join(out, ", ")
 }
 
 func (c *checks) serveOne(w http.ResponseWriter, r *http.Request, kind, name string) {

@@ -27,6 +27,7 @@ func TestIntrospection(t *testing.T) {
 		"flags":   {"/flagz", 200, "bind-address=0.0.0.0"},
 		"config":  {"/configz", 403, `{"authorization":{"kind":"AuthorizationConfiguration","apiVersion":"apiserver.config.k8s.io/v1","authorizers":[{"type":"Node","name":"node"},{"type":"RBAC","name":"rbac"}]}}`},
 		"profile": {"/debug/pprof/", 403, "goroutine"},
+		"command": {"/debug/pprof/cmdline", 403, "apiserver.test"},
 		"metrics": {"/metrics", 200, "apiserver_request_total"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -89,6 +89,14 @@ func (m *metrics) handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
+// healthHandler serves what the health checks said, and nothing else: it is asked
+// for often.
+func (m *metrics) healthHandler() http.Handler {
+	own := prometheus.NewRegistry()
+	own.MustRegister(m.health, m.healthChecks)
+	return promhttp.HandlerFor(own, promhttp.HandlerOpts{})
+}
+
 // deprecate notes that somebody uses a deprecated version. No release that removes
 // one is known.
 func (m *metrics) deprecate(gvr schema.GroupVersionResource, subresource string) {

@@ -42,12 +42,14 @@ func (s *Server) routes() http.Handler {
 	r.Get("/version", s.version)
 	r.Get("/version/", s.version)
 	for _, name := range []string{"livez", "readyz", "healthz"} {
-		r.Get("/"+name, func(w http.ResponseWriter, req *http.Request) { s.checks.serve(w, req, name) })
-		r.Get("/"+name+"/{check}", func(w http.ResponseWriter, req *http.Request) {
-			s.checks.serveOne(w, req, name, chi.URLParam(req, "check"))
+		r.HandleFunc("/"+name, func(w http.ResponseWriter, req *http.Request) { s.checks.serve(w, req, name) })
+		// Names of checks have slashes.
+		r.HandleFunc("/"+name+"/*", func(w http.ResponseWriter, req *http.Request) {
+			s.checks.serveOne(w, req, name, chi.URLParam(req, "*"))
 		})
 	}
 	r.Handle("/metrics", s.checks.metrics.handler())
+	r.Handle("/metrics/slis", s.checks.metrics.healthHandler())
 	if s.keys != nil {
 		r.Get("/openid/v1/jwks", s.keys.ServeJWKS)
 		r.Get("/.well-known/openid-configuration", s.keys.ServeConfig)
@@ -61,7 +63,9 @@ func (s *Server) routes() http.Handler {
 	r.Get("/openapi/v3", s.openapi.ServeV3Index)
 	r.Get("/openapi/v3/*", s.openapi.ServeV3)
 	r.Get("/openapi/v2", s.openapi.ServeV2)
+	r.Handle("/debug/pprof", http.RedirectHandler("/debug/pprof/", http.StatusFound))
 	r.HandleFunc("/debug/pprof/", pprof.Index)
+	r.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
 	r.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	r.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	r.HandleFunc("/debug/pprof/trace", pprof.Trace)
@@ -91,7 +95,7 @@ func (s *Server) pages() *introspection.Pages {
 
 // paths are those that are served, in order.
 func (s *Server) paths() []string {
-	paths := append(s.discovery.Paths(), "/configz", "/flagz", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/statusz", "/version")
+	paths := append(s.discovery.Paths(), "/configz", "/flagz", "/healthz", "/livez", "/metrics", "/metrics/slis", "/openapi/v2", "/openapi/v3", "/readyz", "/statusz", "/version")
 	for _, kind := range []string{"healthz", "livez", "readyz"} {
 		for _, c := range s.checks.list(kind) {
 			paths = append(paths, "/"+kind+"/"+c.name)
