@@ -148,7 +148,7 @@ func (r *Runtime) execTerminal(ctx context.Context, c *container, cmd []string, 
 	defer close(done)
 	go followSize(done, resize, func(w, h uint16) { setWindow(console, w, h) })
 	if out != nil {
-		p.outputs = append(p.outputs, func() { copyQuietly(out, console) })
+		p.outputs = append(p.outputs, &output{from: console, to: out})
 	}
 	if in != nil {
 		p.input = func() { copyQuietly(console, in) }

@@ -4,8 +4,11 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // plumbing are the pipes between a client's streams and a process.
@@ -13,9 +16,39 @@ type plumbing struct {
 	ours    []*os.File // our ends
 	theirs  []*os.File // the process's ends
 	input   func()     // copies stdin; nil without
-	outputs []func()   // copy output
+	outputs []*output
 
 	copying sync.WaitGroup
+}
+
+// output is one of a process's, on its way to the client.
+type output struct {
+	from *os.File
+	to   io.Writer
+	read atomic.Int64
+}
+
+// copyBuffer bounds one read of an output.
+const copyBuffer = 32 << 10
+
+// Read implements io.Reader.
+func (o *output) Read(b []byte) (int, error) {
+	n, err := o.from.Read(b[:min(len(b), copyBuffer)])
+	o.read.Add(int64(n))
+	return n, err
+}
+
+// unread is what waits to be read.
+func (o *output) unread() int64 {
+	rc, err := o.from.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	n := 0
+	if cerr := rc.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) }); cerr != nil || err != nil {
+		return 0
+	}
+	return int64(n)
 }
 
 func newPlumbing() *plumbing { return &plumbing{} }
@@ -52,7 +85,7 @@ func (p *plumbing) connect(in io.Reader, out, errOut io.Writer) error {
 			return err
 		}
 		p.ours, p.theirs = append(p.ours, r), append(p.theirs, w)
-		p.outputs = append(p.outputs, func() { copyQuietly(dst, r) })
+		p.outputs = append(p.outputs, &output{from: r, to: dst})
 	}
 	return nil
 }
@@ -67,27 +100,39 @@ func (p *plumbing) start() {
 	if p.input != nil {
 		go p.input()
 	}
-	for _, f := range p.outputs {
-		p.copying.Go(f)
+	for _, o := range p.outputs {
+		p.copying.Go(func() { copyQuietly(o.to, o) })
 	}
 }
 
-// drain waits until all output is copied, and no longer than limit.
+// drain waits, after the process's end, until all output is copied. What the
+// process wrote is copied however slow the client is; what others write to streams
+// that it has left them, no longer than limit.
 func (p *plumbing) drain(limit time.Duration) {
+	owed := make([]int64, len(p.outputs))
+	for i, o := range p.outputs {
+		// No less than it is: a read that goes on has not been counted.
+		owed[i] = o.read.Load() + copyBuffer
+		owed[i] += o.unread()
+	}
 	done := make(chan struct{})
 	go func() {
 		p.copying.Wait()
 		close(done)
 	}()
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	select {
-	case <-done:
-	case <-timer.C:
-		for _, f := range p.ours {
-			f.SetReadDeadline(pastDeadline)
+	tick := time.NewTicker(limit)
+	defer tick.Stop()
+	for {
+		select {
+		case <-done:
+			return
+		case <-tick.C:
+			for i, o := range p.outputs {
+				if o.unread() == 0 || o.read.Load() >= owed[i] {
+					_ = o.from.SetReadDeadline(pastDeadline) // a file that is closed is read no more
+				}
+			}
 		}
-		<-done
 	}
 }
 
