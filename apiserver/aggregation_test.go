@@ -61,6 +61,8 @@ func TestAggregation(t *testing.T) {
 			_, _ = io.WriteString(w, `{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"other.example.com/v1","resources":[{"name":"things","singularName":"thing","namespaced":true,"kind":"Thing","verbs":["get","list"]},{"name":"things/status","namespaced":true,"kind":"Thing","verbs":["get"]}]}`)
 		case "/openapi/v3/apis/other.example.com/v1":
 			_, _ = io.WriteString(w, `{"openapi":"3.0.0","info":{"title":"other","version":"1"},"paths":{}}`)
+		case "/openapi/v2":
+			_, _ = io.WriteString(w, `{"swagger":"2.0","info":{"title":"other","version":"1"},"paths":{"/apis/other.example.com/v1/things":{"get":{"responses":{"200":{"description":"OK","schema":{"$ref":"#/definitions/com.example.Thing"}}}}}},"definitions":{"com.example.Thing":{"type":"object"}}}`)
 		case "/apis/other.example.com/v1/namespaces/default/things/redirect":
 			http.Redirect(w, r, "https://example.com/", http.StatusFound)
 		default:
@@ -149,6 +151,10 @@ func TestAggregation(t *testing.T) {
 		b, _ := e.raw(t, "/openapi/v3/apis/other.example.com/v1", "application/json")
 		if !strings.Contains(string(b), `"title":"other"`) {
 			t.Errorf("openapi %s", b)
+		}
+		b, _ = e.raw(t, "/openapi/v2", "application/json")
+		if !strings.Contains(string(b), `"com.example.Thing":{"type":"object"}`) || !strings.Contains(string(b), `"/apis/other.example.com/v1/things":{`) {
+			t.Errorf("openapi v2 of %d bytes lacks the other server's part", len(b))
 		}
 	})
 	t.Run("end", func(t *testing.T) {

@@ -47,6 +47,11 @@ func (s *Server) extend(loopback *rest.Config) error {
 	s.extensions.aggregate, err = aggregate.New(aggregate.Config{
 		Client: others, Informers: s.core.Informers, ClientCertificate: s.cfg.ProxyClientCertificate,
 		OnChange: s.publish, OnDocument: s.openapi.SetExtra, Log: s.cfg.Log,
+		OnDocumentV2: func(path string, doc []byte) {
+			if err := s.openapi.SetExtraV2(path, doc); err != nil {
+				s.cfg.Log.Warn("the OpenAPI v2 document of another server is left out", "err", err)
+			}
+		},
 	})
 	if err != nil {
 		return err

@@ -50,7 +50,10 @@ type Config struct {
 	// OnDocument gets the OpenAPI v3 document of a group version of another server;
 	// nil when it has gone.
 	OnDocument func(path string, doc []byte)
-	Log        *slog.Logger
+	// OnDocumentV2 gets the OpenAPI v2 document of the server of a group version,
+	// which may describe others too; nil when it has gone.
+	OnDocumentV2 func(path string, doc []byte)
+	Log          *slog.Logger
 }
 
 // Aggregator makes servers of others part of this one.
@@ -75,8 +78,8 @@ type Aggregator struct {
 
 // New checks the configuration.
 func New(c Config) (*Aggregator, error) {
-	if c.Client == nil || c.Informers == nil || c.OnChange == nil || c.OnDocument == nil {
-		return nil, errors.New("aggregate: Client, Informers, OnChange and OnDocument are required")
+	if c.Client == nil || c.Informers == nil || c.OnChange == nil || c.OnDocument == nil || c.OnDocumentV2 == nil {
+		return nil, errors.New("aggregate: Client, Informers, OnChange, OnDocument and OnDocumentV2 are required")
 	}
 	if c.Log == nil {
 		c.Log = slog.Default()

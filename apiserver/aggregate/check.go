@@ -3,6 +3,7 @@ package aggregate
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -84,10 +85,11 @@ func (a *Aggregator) ask(ctx context.Context, gv schema.GroupVersion, r *route) 
 	}
 	var last error
 	for range attempts {
-		body, err := r.get(ctx, "/"+docPath(gv), "application/json")
+		body, _, err := r.get(ctx, "/"+docPath(gv), "")
 		if err == nil {
 			a.learn(gv, body)
-			a.document(ctx, gv, r)
+			a.document(ctx, gv, r, "/openapi/v3/"+docPath(gv), func(f *found) *seen { return &f.v3 }, a.cfg.OnDocument)
+			a.document(ctx, gv, r, "/openapi/v2", func(f *found) *seen { return &f.v2 }, a.cfg.OnDocumentV2)
 			return nil
 		}
 		last = err
@@ -99,30 +101,36 @@ func (a *Aggregator) ask(ctx context.Context, gv schema.GroupVersion, r *route) 
 	return last
 }
 
-// get reads a document with every right.
-func (r *route) get(ctx context.Context, path, accept string) ([]byte, error) {
+// get reads a document with every right. Where it is still the one that had tag,
+// there is no body.
+func (r *route) get(ctx context.Context, path, tag string) (body []byte, newTag string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	u := url.URL{Scheme: "https", Host: net.JoinHostPort(r.host(), strconv.Itoa(int(ptr.Deref(r.service.Port, 443)))), Path: path}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	req.Header.Set("Accept", accept)
+	req.Header.Set("Accept", "application/json")
+	if tag != "" {
+		req.Header.Set("If-None-Match", tag)
+	}
 	transport.SetAuthProxyHeaders(req, "system:kube-aggregator", "", []string{"system:masters"}, nil)
 	resp, err := r.transport.RoundTrip(req)
 	if err != nil {
-		return nil, fmt.Errorf("failing or missing response from %v: %w", &u, err)
+		return nil, "", fmt.Errorf("failing or missing response from %v: %w", &u, err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxDocument))
-	if err != nil {
-		return nil, fmt.Errorf("failing or missing response from %v: %w", &u, err)
+	if tag != "" && resp.StatusCode == http.StatusNotModified {
+		return nil, tag, nil
+	}
+	if body, err = io.ReadAll(io.LimitReader(resp.Body, maxDocument)); err != nil {
+		return nil, "", fmt.Errorf("failing or missing response from %v: %w", &u, err)
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		return nil, fmt.Errorf("failing or missing response from %v: bad status from %v: %d", &u, &u, resp.StatusCode)
+		return nil, "", fmt.Errorf("failing or missing response from %v: bad status from %v: %d", &u, &u, resp.StatusCode)
 	}
-	return body, nil
+	return body, resp.Header.Get("ETag"), nil
 }
 
 // learn takes over what a server says it serves.
@@ -138,7 +146,7 @@ func (a *Aggregator) learn(gv schema.GroupVersion, body []byte) {
 	if !same {
 		f := &found{list: body, version: versionDiscovery(gv, &list)}
 		if old != nil {
-			f.doc = old.doc
+			f.v3, f.v2 = old.v3, old.v2
 		}
 		a.found[gv] = f
 	}
@@ -148,20 +156,31 @@ func (a *Aggregator) learn(gv schema.GroupVersion, body []byte) {
 	}
 }
 
-// document takes over the schemas. Old servers have none in this form.
-func (a *Aggregator) document(ctx context.Context, gv schema.GroupVersion, r *route) {
-	body, err := r.get(ctx, "/openapi/v3/"+docPath(gv), "application/json")
+// seen is a document as it was read last. The document itself is with those who
+// serve it.
+type seen struct {
+	tag string
+	sum [sha256.Size]byte
+}
+
+// document takes over the schemas in one of their forms. Old servers may not have it.
+func (a *Aggregator) document(ctx context.Context, gv schema.GroupVersion, r *route, path string, in func(*found) *seen, tell func(path string, doc []byte)) {
+	a.mu.Lock()
+	f := a.found[gv]
+	a.mu.Unlock()
+	if f == nil {
+		return
+	}
+	// Each group version is checked by one worker at a time: only it writes here.
+	last := in(f)
+	body, tag, err := r.get(ctx, path, last.tag)
 	if err != nil || !json.Valid(body) {
 		return
 	}
-	a.mu.Lock()
-	f := a.found[gv]
-	same := f == nil || bytes.Equal(f.doc, body)
-	if f != nil {
-		f.doc = body
-	}
-	a.mu.Unlock()
+	now := seen{tag, sha256.Sum256(body)}
+	same := now.sum == last.sum
+	*last = now
 	if !same {
-		a.cfg.OnDocument(docPath(gv), body)
+		tell(docPath(gv), body)
 	}
 }

@@ -14,8 +14,10 @@ import (
 
 // found is what a server says of a group version.
 type found struct {
-	list, doc []byte
-	version   apidiscovery.APIVersionDiscovery
+	list    []byte
+	version apidiscovery.APIVersionDiscovery
+	// v3 and v2 are the OpenAPI documents as they were read last.
+	v3, v2 seen
 }
 
 // versionDiscovery is a resource list in the form of aggregated discovery.

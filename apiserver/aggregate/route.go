@@ -101,6 +101,7 @@ func (a *Aggregator) reroute(name string) {
 	}
 	if next == nil {
 		a.cfg.OnDocument(docPath(gv), nil)
+		a.cfg.OnDocumentV2(docPath(gv), nil)
 	}
 	if next == nil || old == nil || old.available != next.available {
 		a.cfg.OnChange()

@@ -6,6 +6,7 @@
 package openapi
 
 import (
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -33,10 +34,12 @@ type view struct {
 	version string
 	served  []Served
 	// extra are documents of other servers, by path.
-	extra  map[string]*document
-	custom []Custom
-	base   *base
-	pieces *pieces
+	extra map[string]*document
+	// remotes are what their v2 documents say of the same paths.
+	remotes map[string]*remote
+	custom  []Custom
+	base    *base
+	pieces  *pieces
 }
 
 // New serves documents that say version.
@@ -74,6 +77,27 @@ func (o *OpenAPI) SetExtra(path string, text []byte) {
 		extra[path] = newDocument(text)
 	}
 	o.current.extra = extra
+}
+
+// SetExtraV2 gives the v2 document of the server that serves the group version at
+// path, whatever else it describes; nil removes it.
+func (o *OpenAPI) SetExtraV2(path string, text []byte) error {
+	var next *remote
+	if text != nil {
+		var err error
+		if next, err = newRemote(path, text); err != nil {
+			return fmt.Errorf("openapi v2 of %s: %w", path, err)
+		}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	remotes := map[string]*remote{}
+	maps.Copy(remotes, o.current.remotes)
+	if remotes[path] = next; next == nil {
+		delete(remotes, path)
+	}
+	o.current.remotes = remotes
+	return nil
 }
 
 // SetCustom replaces the custom resources. What was made of those that stay as
@@ -128,7 +152,7 @@ type base struct {
 
 func newBase(v view) *base {
 	b := &base{paths: map[string]bool{}, v3: map[string]func() (*document, error){}}
-	v.base, v.custom, v.extra = b, nil, nil
+	v.base, v.custom, v.extra, v.remotes = b, nil, nil, nil
 	b.shared, b.proto = sync.OnceValues(v.share), sync.OnceValues(v.protoPieces)
 	for p := range plainDocuments {
 		b.paths[p] = true

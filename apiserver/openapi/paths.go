@@ -35,6 +35,8 @@ type builder struct {
 	// document that is closed.
 	made   map[parameter]object
 	closed bool
+	// err is why it could not be made.
+	err error
 }
 
 // subresourceTypes are the Go types of subresources that have a kind of their own.

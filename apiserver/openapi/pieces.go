@@ -39,6 +39,9 @@ func (p *piece) protoOf(known *shared, describe func(*builder)) (packed, error) 
 	defer p.mu.Unlock()
 	if p.proto == nil {
 		b := known.builder(describe)
+		if b.err != nil {
+			return packed{}, b.err
+		}
 		m, err := packProto(object{"paths": b.paths, "definitions": b.definitions()})
 		if err != nil {
 			return packed{}, err
@@ -68,6 +71,9 @@ func (b *builder) definitions() object {
 }
 
 func (b *builder) members() (members, error) {
+	if b.err != nil {
+		return members{}, b.err
+	}
 	paths, err := membersText(b.paths)
 	if err != nil {
 		return members{}, err
@@ -97,6 +103,8 @@ type shared struct {
 	// made are the parameters that have been made, by what they are made of.
 	made map[parameter]object
 	tag  [sha512.Size]byte
+	// defined are the hashes of the definitions, for those of other servers.
+	defined func() (map[string]sum, error)
 }
 
 // builder makes a part of a document that has all of this already.
@@ -144,6 +152,7 @@ func (v view) share() (*shared, error) {
 	}
 	s.known, s.parameters, s.made = b.s.known, b.parameters, b.made
 	hash.Sum(s.tag[:0])
+	s.defined = sync.OnceValues(s.sums)
 	return s, nil
 }
 

@@ -6,9 +6,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"net/http"
+	"slices"
 	"strings"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"skiff/apiserver/handlers"
 )
@@ -24,7 +28,11 @@ func (o *OpenAPI) ServeV2(w http.ResponseWriter, r *http.Request) {
 		handlers.WriteError(w, r, fmt.Errorf("openapi v2: %w", err))
 		return
 	}
-	added := v.additions()
+	added, err := v.additions(known)
+	if err != nil {
+		handlers.WriteError(w, r, fmt.Errorf("openapi v2: %w", err))
+		return
+	}
 	tag := v.tagV2(known, added)
 	if unchanged(w, r, tag) {
 		return
@@ -50,7 +58,7 @@ type addition struct {
 }
 
 // additions are the pieces beside what is built in.
-func (v view) additions() []addition {
+func (v view) additions(known *shared) ([]addition, error) {
 	var out []addition
 	for _, path := range v.paths() {
 		if !v.base.paths[path] {
@@ -64,7 +72,28 @@ func (v view) additions() []addition {
 			}
 		}})
 	}
-	return out
+	if len(v.remotes) == 0 {
+		return out, nil
+	}
+	defined, err := known.defined()
+	if err != nil {
+		return nil, err
+	}
+	taken := maps.Clone(defined)
+	for _, c := range v.custom {
+		for _, version := range c.Versions {
+			for _, kind := range []string{c.Resource.Kind, c.Resource.ListKind} {
+				taken[customModel(schema.GroupVersionKind{Group: c.Resource.Group, Version: version, Kind: kind})] = sum{}
+			}
+		}
+	}
+	for _, path := range slices.Sorted(maps.Keys(v.remotes)) {
+		// A custom resource would have the same paths.
+		if len(v.customAt(path)) == 0 {
+			out = append(out, v.remotes[path].addition(taken))
+		}
+	}
+	return out, nil
 }
 
 func (v view) tagV2(known *shared, added []addition) string {
