@@ -25,15 +25,12 @@ func (a *API) delete(w http.ResponseWriter, r *http.Request, t *Target) {
 		return
 	}
 	if ignore := o.IgnoreStoreReadErrorWithClusterBreakingPotential; ignore != nil && *ignore {
-		done, err := a.purge(r.Context(), t)
-		if err != nil {
+		if err := a.purge(r.Context(), t); err != nil {
 			a.WriteError(w, r, err)
 			return
 		}
-		if done {
-			WriteStatus(w, r, http.StatusOK, &metav1.Status{Status: metav1.StatusSuccess, Details: &metav1.StatusDetails{Name: t.Name, Group: t.Resource.Group, Kind: t.Resource.Plural}})
-			return
-		}
+		WriteStatus(w, r, http.StatusOK, &metav1.Status{Status: metav1.StatusSuccess, Details: &metav1.StatusDetails{Name: t.Name, Group: t.Resource.Group, Kind: t.Resource.Plural}})
+		return
 	}
 	it, gone, err := a.Delete(r.Context(), t, o)
 	if err != nil {

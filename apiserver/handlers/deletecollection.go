@@ -22,6 +22,11 @@ func (a *API) deleteCollection(w http.ResponseWriter, r *http.Request, t *Target
 		a.WriteError(w, r, err)
 		return
 	}
+	if ignore := o.IgnoreStoreReadErrorWithClusterBreakingPotential; ignore != nil && *ignore {
+		a.WriteError(w, r, unsafeDelete(metav1.SchemeGroupVersion.WithKind("DeleteOptions").GroupKind(), "",
+			"is not allowed with DELETECOLLECTION, try again after removing the option"))
+		return
+	}
 	lo, pred, err := listOptions(r, t)
 	if err != nil {
 		a.WriteError(w, r, err)

@@ -36,7 +36,13 @@ func TestUnreadableObjectIsPurged(t *testing.T) {
 		t.Errorf("code %d", code)
 	}
 	s.must(http.StatusNotFound, "GET", maps+"/broken", "")
-	if code := purge("a", "admin"); code != http.StatusOK {
+	// It is for nothing else, and never for many.
+	if code := purge("a", "admin"); code != http.StatusUnprocessableEntity {
 		t.Errorf("code %d for a good object", code)
 	}
+	if code := purge("none", "admin"); code != http.StatusNotFound {
+		t.Errorf("code %d for no object", code)
+	}
+	s.must(http.StatusUnprocessableEntity, "DELETE", maps+"?ignoreStoreReadErrorWithClusterBreakingPotential=true", "")
+	s.must(http.StatusOK, "GET", maps+"/a", "")
 }
