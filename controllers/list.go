@@ -47,6 +47,7 @@ import (
 	"skiff/controllers/serviceaccounttoken"
 	"skiff/controllers/servicecidr"
 	"skiff/controllers/statefulset"
+	"skiff/controllers/storageversionmigrator"
 	"skiff/controllers/tainteviction"
 	"skiff/controllers/tokencleaner"
 	"skiff/controllers/ttl"
@@ -148,6 +149,13 @@ func cluster() []entry {
 		}},
 		{name: "pod-garbage-collector-controller", alias: "podgc", identity: "pod-garbage-collector", source: "pod-garbage-collector", build: func(p parts) (runner, error) {
 			return of(podgc.New(podgc.Config{Parts: p.Parts, TerminatedPodThreshold: p.config.TerminatedPodGCThreshold}))
+		}},
+		{name: "storage-version-migrator-controller", alias: "svm", identity: "storage-version-migrator-controller", source: "storage-version-migrator-controller", build: func(p parts) (runner, error) {
+			client, err := p.metadata()
+			if err != nil {
+				return nil, err
+			}
+			return of(storageversionmigrator.New(storageversionmigrator.Config{Parts: p.Parts, Metadata: client}))
 		}},
 		{name: "ttl-after-finished-controller", alias: "ttl-after-finished", identity: "ttl-after-finished-controller", source: "ttl-after-finished-controller", build: func(p parts) (runner, error) {
 			return of(ttlafterfinished.New(ttlafterfinished.Config{Parts: p.Parts}))

@@ -68,6 +68,8 @@ func controllerRoles() []*rbacv1.ClusterRole {
 		c("storage-version-garbage-collector", rule(l("get"), l("coordination.k8s.io"), l("leases")), rule(l("list", "delete", "get", "watch"), l("internal.apiserver.k8s.io"), l("storageversions"))),
 		c("ttl-controller", rule(l("list", "patch", "update", "watch"), coreGroup, l("nodes"))),
 		c("ttl-after-finished-controller", rule(l("delete", "get", "list", "watch"), batch, l("jobs"))),
+		// Objects of every kind are written as they are.
+		c("storage-version-migrator-controller", rule(l("list", "create", "patch"), l("*"), l("*")), rule(read, l("storagemigration.k8s.io"), l("storageversionmigrations")), rule(l("update"), l("storagemigration.k8s.io"), l("storageversionmigrations/status"))),
 		c("validatingadmissionpolicy-status-controller", rule(read, l("admissionregistration.k8s.io"), l("validatingadmissionpolicies")), rule(l("get", "patch", "update"), l("admissionregistration.k8s.io"), l("validatingadmissionpolicies/status"))),
 		c("certificate-controller", rule(l("delete", "get", "list", "watch"), kubelets, l("certificatesigningrequests")), rule(l("update"), kubelets, l("certificatesigningrequests/approval", "certificatesigningrequests/status")),
 			rule(l("approve"), kubelets, l("signers"), "kubernetes.io/kube-apiserver-client-kubelet"),
