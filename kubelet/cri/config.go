@@ -152,14 +152,14 @@ func (r *Runtime) Images() *images.Store { return r.images }
 // PortForward return, so that a server of the same process can answer a stream
 // itself, without a second connection.
 func (r *Runtime) StreamingHandler() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+	return endingTaken(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		s := r.streamServer()
 		if s == nil {
 			http.Error(w, "the container runtime is not running", http.StatusServiceUnavailable)
 			return
 		}
 		s.ServeHTTP(w, req)
-	})
+	}), leftGrace)
 }
 
 func (r *Runtime) streamServer() streaming.Server {
