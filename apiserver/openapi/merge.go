@@ -8,6 +8,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"k8s.io/kube-openapi/pkg/openapiconv"
+	"k8s.io/kube-openapi/pkg/validation/spec"
 )
 
 // sum is the hash of a definition, without the kinds that it is for.
@@ -26,6 +29,9 @@ type remote struct {
 	text packed // of a part
 	// names are its definitions.
 	names map[string]sum
+	// v3 is the same for readers of v3, of servers that have none themselves; nil
+	// where what it says cannot be said there.
+	v3 *document
 
 	mu sync.Mutex
 	// piece was made with as and own, which rename tells.
@@ -61,7 +67,29 @@ func newRemote(path string, text []byte) (*remote, error) {
 		return nil, err
 	}
 	r.text, r.tag = pack(b), fmt.Sprintf("%X", sha256.Sum256(b))
+	if text, err := kept.asV3(); err == nil {
+		r.v3 = newDocument(text)
+	}
 	return r, nil
+}
+
+// asV3 is the part as a v3 document of its own.
+func (p *described) asV3() ([]byte, error) {
+	whole := p.object()
+	whole["swagger"], whole["info"] = "2.0", object{"title": "Kubernetes", "version": "unversioned"}
+	b, err := json.Marshal(whole)
+	if err != nil {
+		return nil, err
+	}
+	var v2 spec.Swagger
+	if err := json.Unmarshal(b, &v2); err != nil {
+		return nil, err
+	}
+	if b, err = json.Marshal(openapiconv.ConvertV2ToV3(&v2)); err != nil {
+		return nil, err
+	}
+	_, err = protoV3(b)
+	return b, err
 }
 
 func (p *described) object() object {

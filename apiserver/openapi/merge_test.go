@@ -2,6 +2,7 @@ package openapi
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -32,8 +33,8 @@ func otherDocument(t *testing.T, version, metaDescription string, here object) [
 			"/api/v1/pods":                             object{"get": object{"responses": object{"200": object{"description": "not theirs to say"}}}},
 			"/apis/other.example.com/" + version + "/things": object{
 				"parameters": []any{object{"$ref": "#/parameters/pretty-tJGM1-ng"}},
-				"get":        object{"responses": object{"200": object{"description": "OK", "schema": ref(thing)}}},
-				"post":       object{"parameters": []any{object{"$ref": "#/parameters/body"}}, "responses": object{"200": object{"description": "OK"}}},
+				"get":        object{"produces": []any{"application/json"}, "responses": object{"200": object{"description": "OK", "schema": ref(thing)}}},
+				"post":       object{"consumes": []any{"application/json"}, "parameters": []any{object{"$ref": "#/parameters/body"}}, "responses": object{"200": object{"description": "OK"}}},
 			},
 		},
 		"parameters": object{
@@ -179,5 +180,49 @@ func TestOtherServersBadDocuments(t *testing.T) {
 				t.Error("it was taken")
 			}
 		})
+	}
+}
+
+// A server that has no v3 document is described in v3 by what it says in v2, until it
+// has one.
+//
+// Covers: api.openapi, api.aggregation
+func TestOtherServersWithoutV3(t *testing.T) {
+	const path = "apis/other.example.com/v1"
+	o := everything()
+	here := part(decoded(t, served(t, o.ServeV2, "/openapi/v2", "application/json").Body.Bytes()), "definitions", versionInfo)
+	set := func(text []byte) {
+		t.Helper()
+		if err := o.SetExtraV2(path, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	get := func() (int, object) {
+		w := served(t, o.ServeV3, "/openapi/v3/"+path, "application/json")
+		return w.Code, decoded(t, w.Body.Bytes())
+	}
+	for _, form := range []string{"one form", "another form"} {
+		set(otherDocument(t, "v1", form, here))
+		code, doc := get()
+		if got := part(doc, "components", "schemas", objectMeta)["description"]; code != 200 || got != form {
+			t.Errorf("%d, ObjectMeta is described as %v, want %s", code, got, form)
+		}
+		ref := part(doc, "paths", "/apis/other.example.com/v1/things", "get", "responses", "200")
+		if text := fmt.Sprint(ref); !strings.Contains(text, "#/components/schemas/com.example.other.v1.Thing") {
+			t.Errorf("things are %s", text)
+		}
+		if w := served(t, o.ServeV3, "/openapi/v3/"+path, wantV3); w.Code != 200 {
+			t.Errorf("its protobuf form: %d %s", w.Code, w.Body)
+		}
+	}
+	o.SetExtra(path, []byte(`{"openapi":"3.0.0","info":{"title":"its own"}}`))
+	set(otherDocument(t, "v1", "a third form", here))
+	if _, doc := get(); part(doc, "info")["title"] != "its own" {
+		t.Errorf("its own document gives way to %v", doc["info"])
+	}
+	o.SetExtra(path, nil)
+	set(nil)
+	if code, _ := get(); code != 404 {
+		t.Errorf("code %d after its end", code)
 	}
 }

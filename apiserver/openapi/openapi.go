@@ -80,7 +80,8 @@ func (o *OpenAPI) SetExtra(path string, text []byte) {
 }
 
 // SetExtraV2 gives the v2 document of the server that serves the group version at
-// path, whatever else it describes; nil removes it.
+// path, whatever else it describes; nil removes it. It stands for the v3 document
+// too where the server has none.
 func (o *OpenAPI) SetExtraV2(path string, text []byte) error {
 	var next *remote
 	if text != nil {
@@ -91,12 +92,19 @@ func (o *OpenAPI) SetExtraV2(path string, text []byte) error {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	remotes := map[string]*remote{}
+	remotes, extra := map[string]*remote{}, map[string]*document{}
 	maps.Copy(remotes, o.current.remotes)
+	maps.Copy(extra, o.current.extra)
+	if old := remotes[path]; old != nil && old.v3 != nil && extra[path] == old.v3 {
+		delete(extra, path)
+	}
+	if next != nil && next.v3 != nil && extra[path] == nil {
+		extra[path] = next.v3
+	}
 	if remotes[path] = next; next == nil {
 		delete(remotes, path)
 	}
-	o.current.remotes = remotes
+	o.current.remotes, o.current.extra = remotes, extra
 	return nil
 }
 
