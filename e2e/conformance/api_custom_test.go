@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -96,6 +97,11 @@ func TestAPIDefinitionStatus(t *testing.T) {
 	_, err = c.Patch(s.ctx, d.Name, types.MergePatchType, b, metav1.PatchOptions{}, "status")
 	s.must(err)
 	has("StatusPatched")
+	read, err := s.dynamic.Resource(apiextensionsv1.SchemeGroupVersion.WithResource("customresourcedefinitions")).Get(s.ctx, d.Name, metav1.GetOptions{}, "status")
+	s.must(err)
+	if text := fmt.Sprint(at(read, "status", "conditions")); !strings.Contains(text, "StatusUpdate") || !strings.Contains(text, "StatusPatched") {
+		t.Errorf("the status read by itself has the conditions %s", text)
+	}
 }
 
 // Conformance: [sig-api-machinery] CustomResourceDefinition resources [Privileged:ClusterAdmin] custom resource defaulting for requests and from storage works
@@ -238,17 +244,20 @@ func TestAPICustomConversion(t *testing.T) {
 	s.must(err)
 	for version, c := range map[string]struct {
 		list func() (*unstructured.UnstructuredList, error)
-		want string
+		want [2]string
 	}{
-		"v2": {func() (*unstructured.UnstructuredList, error) { return v2.List(s.ctx, metav1.ListOptions{}) }, "localhost 8080 <nil>"},
-		"v1": {func() (*unstructured.UnstructuredList, error) { return v1.List(s.ctx, metav1.ListOptions{}) }, "<nil> <nil> localhost:8080"},
+		"v2": {func() (*unstructured.UnstructuredList, error) { return v2.List(s.ctx, metav1.ListOptions{}) }, [2]string{"localhost 8080 <nil>", "localhost 8081 <nil>"}},
+		"v1": {func() (*unstructured.UnstructuredList, error) { return v1.List(s.ctx, metav1.ListOptions{}) }, [2]string{"<nil> <nil> localhost:8080", "<nil> <nil> localhost:8081"}},
 	} {
 		list, err := c.list()
 		s.must(err)
 		equal(s, "the number listed in "+version, 2, len(list.Items))
 		equal(s, "the version of the list", d.Spec.Group+"/"+version, list.GetAPIVersion())
-		u := &list.Items[0]
-		equal(s, "the first in "+version, c.want, fmt.Sprint(at(u, "host"), " ", at(u, "port"), " ", at(u, "hostPort")))
+		for i, want := range c.want {
+			u := &list.Items[i]
+			equal(s, "what "+u.GetName()+" is in "+version, want, fmt.Sprint(at(u, "host"), " ", at(u, "port"), " ", at(u, "hostPort")))
+			equal(s, "its version", d.Spec.Group+"/"+version, u.GetAPIVersion())
+		}
 	}
 }
 
@@ -267,15 +276,18 @@ func TestAPICustomFieldSelectors(t *testing.T) {
 	w1, w2 := s.watching(v1.Watch(s.ctx, byV1)), s.watching(v2.Watch(s.ctx, byV2))
 
 	ctx, cancel := context.WithCancel(s.ctx)
-	factory := dynamicinformer.NewFilteredDynamicSharedInformerFactory(s.dynamic, 0, s.name, func(o *metav1.ListOptions) { o.FieldSelector = byV1.FieldSelector })
-	informer := factory.ForResource(gvrOf(d, "v1")).Informer()
-	factory.Start(ctx.Done())
-	t.Cleanup(func() {
-		cancel()
-		factory.Shutdown()
-	})
-	if !cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
-		t.Fatal("the informer has not synced")
+	informers := map[string]cache.SharedIndexInformer{}
+	for version, selected := range map[string]metav1.ListOptions{"v1": byV1, "v2": byV2} {
+		factory := dynamicinformer.NewFilteredDynamicSharedInformerFactory(s.dynamic, 0, s.name, func(o *metav1.ListOptions) { o.FieldSelector = selected.FieldSelector })
+		informers[version] = factory.ForResource(gvrOf(d, version)).Informer()
+		factory.Start(ctx.Done())
+		t.Cleanup(func() {
+			cancel()
+			factory.Shutdown()
+		})
+		if !cache.WaitForCacheSync(ctx.Done(), informers[version].HasSynced) {
+			t.Fatalf("the informer of %s has not synced", version)
+		}
 	}
 
 	for name, hostPort := range map[string]string{"a": "localhost:80", "b": "localhost:81", "c": "elsewhere:80"} {
@@ -296,16 +308,18 @@ func TestAPICustomFieldSelectors(t *testing.T) {
 			}
 			equal(s, "what is listed in "+version, want, names)
 		}
-		s.eventually(10*time.Second, "the informer knows "+want, func() error {
-			names := ""
-			for _, o := range informer.GetStore().ListKeys() {
-				names += o[len(o)-1:]
-			}
-			if len(names) != len(want) {
-				return fmt.Errorf("it knows %q", names)
-			}
-			return nil
-		})
+		for version, informer := range informers {
+			s.eventually(10*time.Second, "the informer of "+version+" knows "+want, func() error {
+				names := ""
+				for _, key := range slices.Sorted(slices.Values(informer.GetStore().ListKeys())) {
+					names += key[len(key)-1:]
+				}
+				if names != want {
+					return fmt.Errorf("it knows %q", names)
+				}
+				return nil
+			})
+		}
 	}
 	only("a")
 	w1.next(watch.Added, "a", isNamed("a"))

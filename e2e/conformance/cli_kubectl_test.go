@@ -144,6 +144,9 @@ func TestCLILabel(t *testing.T) {
 	if out := s.mustKubectl("", "get", "pod", "pause", "-L", "testing-label"); strings.Contains(out, "testing-label-value") {
 		t.Errorf("the label is there still:\n%s", out)
 	}
+	if out := s.mustKubectl("", "get", "pod", "-l", "testing-label", "-o", "name"); out != "" {
+		t.Errorf("pods with the label that was removed:\n%s", out)
+	}
 }
 
 // Conformance: [sig-cli] Kubectl client Kubectl run pod should create a pod from an image when restart is Never
@@ -197,13 +200,15 @@ func TestCLIInformation(t *testing.T) {
 	s := parallel(t)
 	s.says("", []string{"version"}, "Client Version: ", "Server Version: ", "v1.37.")
 	var version struct {
-		ServerVersion map[string]string
+		ClientVersion, ServerVersion map[string]string
 	}
 	out, _, _ := strings.Cut(s.mustKubectl("", "version", "-o", "json"), "WARNING") // of the distance between both
 	s.must(json.Unmarshal([]byte(out), &version))
 	for _, key := range []string{"major", "minor", "gitVersion", "gitCommit", "gitTreeState", "buildDate", "goVersion", "compiler", "platform"} {
-		if _, ok := version.ServerVersion[key]; !ok {
-			t.Errorf("the server's version has no %s: %v", key, version.ServerVersion)
+		for side, of := range map[string]map[string]string{"client": version.ClientVersion, "server": version.ServerVersion} {
+			if _, ok := of[key]; !ok {
+				t.Errorf("the %s's version has no %s: %v", side, key, of)
+			}
 		}
 	}
 	s.says("", []string{"cluster-info"}, "Kubernetes control plane", "is running at", "https://")
