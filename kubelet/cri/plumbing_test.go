@@ -22,7 +22,7 @@ func (w *slowWriter) Write(b []byte) (int, error) {
 // What a process has written reaches a client that is slower than the patience for
 // those that it has left behind.
 //
-// Covers: node.streams
+// Covers: api.streams
 func TestDrainWaitsForASlowClient(t *testing.T) {
 	const patience = time.Millisecond
 	written := strings.Repeat("x", 60000)

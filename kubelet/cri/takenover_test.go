@@ -17,7 +17,7 @@ import (
 // The connection of a client that opens no streams ends with the patience for them,
 // also where the client has closed its half of it or says what is not understood.
 //
-// Covers: node.streams
+// Covers: api.streams
 func TestSilentSessionEnds(t *testing.T) {
 	const synStream = "\x80\x03\x00\x01\x01\x00\x00\x0a\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00"
 	s := httptest.NewServer(endingTaken(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
