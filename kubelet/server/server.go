@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"go.opentelemetry.io/otel/trace"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/util/cert"
@@ -55,6 +56,8 @@ type Config struct {
 	CheckpointDir string
 	// Healthy says what keeps the kubelet from working.
 	Healthy func() error
+	// Tracing gets a span for each request; nil means none.
+	Tracing trace.TracerProvider
 }
 
 // Server serves.
@@ -71,7 +74,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg}
 	s.auth = newGate(cfg)
-	s.handler = s.auth.wrap(s.routes())
+	s.handler = s.auth.wrap(s.traced(s.routes()))
 	return s, nil
 }
 
