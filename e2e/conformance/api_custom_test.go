@@ -276,6 +276,7 @@ func TestAPICustomFieldSelectors(t *testing.T) {
 	w1, w2 := s.watching(v1.Watch(s.ctx, byV1)), s.watching(v2.Watch(s.ctx, byV2))
 
 	ctx, cancel := context.WithCancel(s.ctx)
+	t.Cleanup(cancel)
 	informers := map[string]cache.SharedIndexInformer{}
 	for version, selected := range map[string]metav1.ListOptions{"v1": byV1, "v2": byV2} {
 		factory := dynamicinformer.NewFilteredDynamicSharedInformerFactory(s.dynamic, 0, s.name, func(o *metav1.ListOptions) { o.FieldSelector = selected.FieldSelector })
