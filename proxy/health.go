@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/kube-proxy/config/v1alpha1"
 
 	"skiff/proxy/state"
 )
@@ -78,6 +81,12 @@ func (h *health) run(ctx context.Context) error {
 	m := http.NewServeMux()
 	m.Handle("/metrics", promhttp.HandlerFor(h.p.metrics.registry, promhttp.HandlerOpts{}))
 	m.HandleFunc("/proxyMode", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, h.p.cfg.Mode) })
+	// That the process answers; whether rules get written is the other address'.
+	m.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
+	m.HandleFunc("/configz", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(map[string]any{v1alpha1.GroupName: h.p.cfg.document()}) // the client may be gone
+	})
 	start(h.p.cfg.MetricsAddress, m)
 	if len(errs) > 0 {
 		cancel()
@@ -168,7 +177,7 @@ func (h *health) update(families []*family) {
 	for port, p := range want {
 		s := h.servers[port]
 		if s == nil {
-			l, err := net.Listen("tcp", net.JoinHostPort("", strconv.Itoa(int(port))))
+			listeners, err := listenOnNodePort(h.p.cfg.NodePortAddresses, port)
 			if err != nil {
 				h.p.cfg.Log.Error("health check node port cannot be served", "service", p.Name.NamespacedName, "port", port, "err", err)
 				continue
@@ -176,12 +185,57 @@ func (h *health) update(families []*family) {
 			ctx, cancel := context.WithCancel(h.ctx)
 			s = &serviceHealth{name: p.Name.NamespacedName, stop: cancel, well: func() bool { return h.well(time.Now()) }}
 			h.servers[port] = s
-			h.wg.Go(func() { serve(ctx, l, s) })
+			for _, l := range listeners {
+				h.wg.Go(func() { serve(ctx, l, s) })
+			}
 		}
 		s.mu.Lock()
 		s.local = local[port]
 		s.mu.Unlock()
 	}
+}
+
+// listenOnNodePort listens where node ports answer: on this node's addresses in the
+// ranges, on all where none are given.
+func listenOnNodePort(ranges []netip.Prefix, port uint16) ([]net.Listener, error) {
+	addresses := []string{""}
+	if len(ranges) > 0 {
+		own, err := net.InterfaceAddrs()
+		if err != nil {
+			return nil, err
+		}
+		addresses = within(ranges, own)
+	}
+	var listeners []net.Listener
+	for _, address := range addresses {
+		l, err := net.Listen("tcp", net.JoinHostPort(address, strconv.Itoa(int(port))))
+		if err != nil {
+			for _, l := range listeners {
+				err = errors.Join(err, l.Close())
+			}
+			return nil, err
+		}
+		listeners = append(listeners, l)
+	}
+	return listeners, nil
+}
+
+// within are the addresses that one of the ranges has.
+func within(ranges []netip.Prefix, own []net.Addr) []string {
+	var out []string
+	for _, a := range own {
+		n, ok := a.(*net.IPNet)
+		if !ok {
+			continue
+		}
+		ip, _ := netip.AddrFromSlice(n.IP)
+		ip = ip.Unmap()
+		// One of the link alone needs the link's name, and is no node port's.
+		if !ip.IsLinkLocalUnicast() && slices.ContainsFunc(ranges, func(r netip.Prefix) bool { return r.Contains(ip) }) {
+			out = append(out, ip.String())
+		}
+	}
+	return out
 }
 
 // ServeHTTP answers 200 when the node has ready endpoints of the Service, and rules

@@ -36,16 +36,17 @@ type write struct {
 func (r *recorder) Sync(ctx context.Context, t *state.Table, full bool) error {
 	w := write{full: full, ports: map[string]int{}}
 	t.Each(func(p *state.Port, _ uint64) { w.ports[p.Name.String()] = len(p.Cluster) })
+	// Before the test sees the write: what it then asks for is of the next one.
+	var err error
+	select {
+	case err = <-r.fail:
+	default:
+	}
 	select {
 	case r.writes <- w:
 	case <-ctx.Done():
 	}
-	select {
-	case err := <-r.fail:
-		return err
-	default:
-		return nil
-	}
+	return err
 }
 
 func (r *recorder) Intact() (bool, error) { return true, nil }
