@@ -38,10 +38,11 @@ var forbidden = []struct {
 // parts know each other through the API alone: what each may import of skiff.
 var parts = map[string][]string{
 	"scheduler": {"scheduler"},
-	// client/ownerwatch is a part of our API that Kubernetes has not.
-	"controllers": {"controllers", "quota", "client/ownerwatch"},
+	// client/ownerwatch is a part of our API that Kubernetes has not; client/serviceslices
+	// is how all find a Service's endpoints in what they watch.
+	"controllers": {"controllers", "quota", "client/ownerwatch", "client/serviceslices"},
 	"kubelet":     {"kubelet", "cluster/tracing"},
-	"proxy":       {"proxy"},
+	"proxy":       {"proxy", "client/serviceslices"},
 	"dns":         {"dns"},
 	"cloud":       {"cloud"},
 	"kine":        {"kine"},

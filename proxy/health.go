@@ -17,8 +17,6 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/kube-proxy/config/v1alpha1"
-
-	"skiff/proxy/state"
 )
 
 // health serves the proxy's own health and that of Services whose external
@@ -143,25 +141,15 @@ func (h *health) answer(w http.ResponseWriter, eligible bool, body map[string]an
 
 // update starts and stops the servers of the health check node ports.
 func (h *health) update(families []*family) {
-	want := map[uint16]*state.Port{}
+	want := map[uint16]types.NamespacedName{}
 	local := map[uint16]int{}
 	for _, f := range families {
-		var inside, outside int
-		f.table.Each(func(p *state.Port, _ uint64) {
-			if p.HasAny && len(p.Local) == 0 {
-				if p.InternalLocal {
-					inside++
-				}
-				if p.ExternalLocal && p.External() {
-					outside++
-				}
-			}
-			if p.HealthCheckNodePort != 0 {
-				want[p.HealthCheckNodePort] = p
-				local[p.HealthCheckNodePort] = max(local[p.HealthCheckNodePort], p.LocalReady)
-			}
-		})
-		h.p.metrics.withoutLocal(f.node.IPv6, inside, outside)
+		f.tally.take(f.table)
+		for name, c := range f.tally.checked {
+			want[c.port] = name
+			local[c.port] = max(local[c.port], c.local)
+		}
+		h.p.metrics.withoutLocal(f.node.IPv6, f.tally.inside, f.tally.outside)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -169,21 +157,21 @@ func (h *health) update(families []*family) {
 		return
 	}
 	for port, s := range h.servers {
-		if p := want[port]; p == nil || p.Name.NamespacedName != s.name {
+		if name, ok := want[port]; !ok || name != s.name {
 			s.stop()
 			delete(h.servers, port)
 		}
 	}
-	for port, p := range want {
+	for port, name := range want {
 		s := h.servers[port]
 		if s == nil {
 			listeners, err := listenOnNodePort(h.p.cfg.NodePortAddresses, port)
 			if err != nil {
-				h.p.cfg.Log.Error("health check node port cannot be served", "service", p.Name.NamespacedName, "port", port, "err", err)
+				h.p.cfg.Log.Error("health check node port cannot be served", "service", name, "port", port, "err", err)
 				continue
 			}
 			ctx, cancel := context.WithCancel(h.ctx)
-			s = &serviceHealth{name: p.Name.NamespacedName, stop: cancel, well: func() bool { return h.well(time.Now()) }}
+			s = &serviceHealth{name: name, stop: cancel, well: func() bool { return h.well(time.Now()) }}
 			h.servers[port] = s
 			for _, l := range listeners {
 				h.wg.Go(func() { serve(ctx, l, s) })

@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/tools/cache"
 
+	"skiff/client/serviceslices"
 	"skiff/proxy/conntrack"
 	"skiff/proxy/iptables"
 	"skiff/proxy/ipvs"
@@ -40,6 +41,7 @@ type family struct {
 	writer writer
 	full   bool
 	stale  []state.Flow
+	tally  *tally
 }
 
 // Proxy programs the Services of one node.
@@ -89,7 +91,7 @@ func New(cfg Config) (*Proxy, error) {
 			return nil, err
 		}
 		p.families = append(p.families, &family{
-			node: state.Node{Name: cfg.NodeName, IPv6: v6}, table: state.NewTable(), writer: w, full: true,
+			node: state.Node{Name: cfg.NodeName, IPv6: v6}, table: state.NewTable(), writer: w, full: true, tally: newTally(),
 		})
 	}
 	return p, nil
@@ -158,8 +160,6 @@ func (p *Proxy) Run(ctx context.Context) error {
 	return nil
 }
 
-const byService = "service"
-
 func (p *Proxy) watch() error {
 	notHeadless, err := labels.NewRequirement(v1.IsHeadlessService, "!", nil)
 	if err != nil {
@@ -175,12 +175,7 @@ func (p *Proxy) watch() error {
 			o.FieldSelector = fields.OneTermEqualSelector("metadata.name", p.cfg.NodeName).String()
 		}))
 	p.nodes = own.Core().V1().Nodes().Informer()
-	if err := p.slices.AddIndexers(cache.Indexers{byService: func(obj any) ([]string, error) {
-		if name, ok := serviceOf(obj); ok {
-			return []string{name.String()}, nil
-		}
-		return nil, nil
-	}}); err != nil {
+	if err := serviceslices.Index(p.slices); err != nil {
 		return err
 	}
 	if err := p.on(p.services, func(obj any, is bool) {
@@ -198,7 +193,7 @@ func (p *Proxy) watch() error {
 		if tombstone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
 			obj = tombstone.Obj
 		}
-		if name, ok := serviceOf(obj); ok {
+		if name, ok := serviceslices.ServiceOf(obj); ok {
 			if is {
 				p.metrics.endpoints.Inc()
 				p.metrics.endpointsPending.Inc()
@@ -229,14 +224,6 @@ func (p *Proxy) on(informer cache.SharedIndexInformer, f func(obj any, is bool))
 	}
 	p.delivered = append(p.delivered, registration.HasSyncedChecker())
 	return nil
-}
-
-func serviceOf(obj any) (types.NamespacedName, bool) {
-	s, ok := obj.(*discovery.EndpointSlice)
-	if !ok || s.Labels[discovery.LabelServiceName] == "" {
-		return types.NamespacedName{}, false
-	}
-	return types.NamespacedName{Namespace: s.Namespace, Name: s.Labels[discovery.LabelServiceName]}, true
 }
 
 // noteChange remembers when the endpoints of a slice changed, if that is not long
@@ -419,15 +406,11 @@ func (p *Proxy) lookup(name types.NamespacedName) (*v1.Service, []*discovery.End
 	if err != nil || !ok {
 		return nil, nil
 	}
-	found, err := p.slices.GetIndexer().ByIndex(byService, name.String())
+	found, err := serviceslices.Of(p.slices, name)
 	if err != nil {
 		return nil, nil
 	}
-	out := make([]*discovery.EndpointSlice, 0, len(found))
-	for _, f := range found {
-		out = append(out, f.(*discovery.EndpointSlice))
-	}
-	return obj.(*v1.Service), out
+	return obj.(*v1.Service), found
 }
 
 // Clean removes every rule of every mode from the kernel.

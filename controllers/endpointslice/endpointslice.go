@@ -11,6 +11,7 @@ import (
 	discovery "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 	slices "k8s.io/endpointslice"
 	"k8s.io/endpointslice/topologycache"
@@ -19,8 +20,8 @@ import (
 
 	corelisters "k8s.io/client-go/listers/core/v1"
 
+	"skiff/client/serviceslices"
 	"skiff/controllers/loop"
-	"skiff/controllers/serviceslices"
 )
 
 // Manager is the value of the managed-by label of the slices kept here.
@@ -181,7 +182,7 @@ func (c *Controller) sync(ctx context.Context, key string) error {
 	if err != nil {
 		return err
 	}
-	all, err := serviceslices.Of(c.slices, namespace, name, Manager)
+	all, err := serviceslices.Managed(c.slices, types.NamespacedName{Namespace: namespace, Name: name}, Manager)
 	if err != nil {
 		return err
 	}

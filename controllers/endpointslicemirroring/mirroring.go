@@ -11,11 +11,12 @@ import (
 	discovery "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
 
+	"skiff/client/serviceslices"
 	"skiff/controllers/loop"
-	"skiff/controllers/serviceslices"
 )
 
 // Manager is the value of the managed-by label of the slices kept here.
@@ -77,7 +78,7 @@ func (c *Controller) sync(ctx context.Context, key string) error {
 	if err != nil && !apierrors.IsNotFound(err) {
 		return err
 	}
-	existing, err := serviceslices.Of(c.slices, namespace, name, Manager)
+	existing, err := serviceslices.Managed(c.slices, types.NamespacedName{Namespace: namespace, Name: name}, Manager)
 	if err != nil {
 		return err
 	}

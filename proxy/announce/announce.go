@@ -15,9 +15,12 @@ import (
 	v1 "k8s.io/api/core/v1"
 	discovery "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+
+	"skiff/client/serviceslices"
 )
 
 // Config is what an Announcer needs.
@@ -69,21 +72,12 @@ func New(cfg Config) (*Announcer, error) {
 	return &Announcer{cfg: cfg, changed: make(chan struct{}, 1), speakers: make(map[place]*speaker), mine: make(map[netip.Addr]bool)}, nil
 }
 
-const byService = "service"
-
 // Run announces until ctx ends. Then nobody answers for this node's addresses; other
 // nodes take them over once the API server has this one as not ready.
 func (a *Announcer) Run(ctx context.Context) error {
 	f := informers.NewSharedInformerFactory(a.cfg.Client, 0)
 	nodes, services, ends := f.Core().V1().Nodes(), f.Core().V1().Services(), f.Discovery().V1().EndpointSlices()
-	err := ends.Informer().AddIndexers(cache.Indexers{byService: func(obj any) ([]string, error) {
-		s, ok := obj.(*discovery.EndpointSlice)
-		if !ok {
-			return nil, nil
-		}
-		return []string{s.Namespace + "/" + s.Labels[discovery.LabelServiceName]}, nil
-	}})
-	if err != nil {
+	if err := serviceslices.Index(ends.Informer()); err != nil {
 		return fmt.Errorf("announce: %w", err)
 	}
 	wake := func(any) { a.wake() }
@@ -140,17 +134,11 @@ func (a *Announcer) wake() {
 }
 
 func sliced(informer cache.SharedIndexInformer, s *v1.Service) []*discovery.EndpointSlice {
-	found, err := informer.GetIndexer().ByIndex(byService, s.Namespace+"/"+s.Name)
+	found, err := serviceslices.Of(informer, types.NamespacedName{Namespace: s.Namespace, Name: s.Name})
 	if err != nil {
-		return nil
+		return nil // Run has made the index
 	}
-	out := make([]*discovery.EndpointSlice, 0, len(found))
-	for _, obj := range found {
-		if e, ok := obj.(*discovery.EndpointSlice); ok {
-			out = append(out, e)
-		}
-	}
-	return out
+	return found
 }
 
 // speak brings the speakers to what was chosen. more tells that it is to be called

@@ -32,12 +32,10 @@ type world struct {
 func (w *world) choose() map[netip.Addr]string {
 	out := make(map[netip.Addr]string)
 	all := candidates(w.nodes)
-	services := slices.Clone(w.services)
+	// Few of a cluster's many Services have such an address.
+	services := slices.DeleteFunc(slices.Clone(w.services), func(s *v1.Service) bool { return s.Spec.Type != v1.ServiceTypeLoadBalancer })
 	slices.SortFunc(services, func(a, b *v1.Service) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
 	for _, s := range services {
-		if s.Spec.Type != v1.ServiceTypeLoadBalancer {
-			continue
-		}
 		able := all
 		if s.Spec.ExternalTrafficPolicy == v1.ServiceExternalTrafficPolicyLocal {
 			able = slices.DeleteFunc(slices.Clone(all), func(node string) bool { return !answers(w.slices(s), node) })

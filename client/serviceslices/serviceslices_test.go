@@ -1,11 +1,13 @@
 package serviceslices
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	discovery "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
 )
@@ -29,15 +31,23 @@ func TestOf(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var got []string
-	list, err := Of(informer, "a", "web", "me")
-	if err != nil {
-		t.Fatal(err)
+	names := func(list []*discovery.EndpointSlice, err error) []string {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out []string
+		for _, s := range list {
+			out = append(out, s.Name)
+		}
+		slices.Sort(out)
+		return out
 	}
-	for _, s := range list {
-		got = append(got, s.Name)
+	web := types.NamespacedName{Namespace: "a", Name: "web"}
+	if diff := cmp.Diff([]string{"another", "own"}, names(Of(informer, web))); diff != "" {
+		t.Errorf("all: %s", diff)
 	}
-	if diff := cmp.Diff([]string{"own"}, got); diff != "" {
-		t.Error(diff)
+	if diff := cmp.Diff([]string{"own"}, names(Managed(informer, web, "me"))); diff != "" {
+		t.Errorf("a manager's: %s", diff)
 	}
 }
