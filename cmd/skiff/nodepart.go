@@ -83,7 +83,7 @@ func nodeParts(l layout.Layout, c *node.Config, flags *kubeletFlags, api *rest.C
 		GetCertificate: serving.get, CredentialFiles: credentialFiles(l), CredentialProviders: flags.providers, CredentialPlugins: flags.plugins,
 		OnNode: addresses.set,
 	}
-	guard, runGuard, err := podGuard(kube, c.Name)
+	guard, runGuard, err := podGuard(kube, c.Name, filepath.Join(l.Run(), "guarded.json"))
 	if err != nil {
 		return nil, err
 	}
@@ -170,10 +170,10 @@ func texts(ips []netip.Addr) []string {
 
 // podGuard enforces the NetworkPolicies for the node's pods: the function that the
 // kubelet asks before a pod's containers start, and what runs.
-func podGuard(kube kubernetes.Interface, node string) (func(context.Context, *corev1.Pod, []string) error, func(context.Context) error, error) {
+func podGuard(kube kubernetes.Interface, node, file string) (func(context.Context, *corev1.Pod, []string) error, func(context.Context) error, error) {
 	f := informers.NewSharedInformerFactory(kube, 0)
 	e, err := policy.New(policy.Config{
-		NodeName: node, Pods: f.Core().V1().Pods(), Namespaces: f.Core().V1().Namespaces(), Policies: f.Networking().V1().NetworkPolicies(),
+		NodeName: node, File: file, Pods: f.Core().V1().Pods(), Namespaces: f.Core().V1().Namespaces(), Policies: f.Networking().V1().NetworkPolicies(),
 	})
 	if err != nil {
 		return nil, nil, err

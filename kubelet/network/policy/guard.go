@@ -2,14 +2,19 @@ package policy
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
 
 	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
+
+	"skiff/kubelet/statefile"
 )
 
 // Guard has the rules for the addresses that a pod of this node has just got written
@@ -19,7 +24,9 @@ func (e *Enforcer) Guard(ctx context.Context, p *v1.Pod, ips []string) error {
 	if p.Spec.HostNetwork || len(ips) == 0 {
 		return nil
 	}
-	e.early.add(p, ips)
+	if err := errors.Join(e.early.load(), e.early.add(p, ips)); err != nil {
+		return fmt.Errorf("network policy: the addresses of pod %s/%s cannot be kept: %w", p.Namespace, p.Name, err)
+	}
 	written := make(chan error, 1)
 	select {
 	case e.urgent <- written:
@@ -37,11 +44,66 @@ func (e *Enforcer) Guard(ctx context.Context, p *v1.Pod, ips []string) error {
 // early are the pods of this node whose addresses the API does not tell of yet. The
 // key is the name: a static pod's mirror has another UID.
 type early struct {
-	mu   sync.Mutex
-	pods map[types.NamespacedName]*v1.Pod // guarded by mu
+	file   string // where they are kept; empty for nowhere
+	mu     sync.Mutex
+	pods   map[types.NamespacedName]*v1.Pod // guarded by mu
+	loaded bool                             // guarded by mu
+	// before are those of the process before: of a pod that the API has no more
+	// nothing else is known.
+	before map[types.NamespacedName]bool // guarded by mu
 }
 
-func (e *early) add(p *v1.Pod, ips []string) {
+// kept is a pod's entry in the file.
+type kept struct {
+	Namespace, Name string
+	UID             types.UID
+	IPs             []string
+}
+
+// load takes up once what a process before has kept: pods that run since then, and
+// whose addresses it may have had no time to tell the API of. It comes before the file
+// is written again.
+func (e *early) load() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.file == "" || e.loaded {
+		return nil
+	}
+	e.loaded = true
+	data, err := statefile.Read(e.file)
+	if err != nil || data == nil {
+		return err
+	}
+	var list []kept
+	if err := json.Unmarshal(data, &list); err != nil {
+		return fmt.Errorf("%s: %w", e.file, err)
+	}
+	for _, k := range list {
+		p := at(&v1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: k.Namespace, Name: k.Name, UID: k.UID}}, k.IPs)
+		if len(k.IPs) == 0 {
+			continue
+		}
+		e.pods[nameOf(p)], e.before[nameOf(p)] = p, true
+	}
+	return nil
+}
+
+func (e *early) save() error {
+	if e.file == "" {
+		return nil
+	}
+	list := make([]kept, 0, len(e.pods))
+	for _, p := range e.pods {
+		list = append(list, kept{p.Namespace, p.Name, p.UID, texts(p)})
+	}
+	data, err := json.Marshal(list)
+	if err != nil {
+		return err
+	}
+	return statefile.Write(e.file, data)
+}
+
+func (e *early) add(p *v1.Pod, ips []string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for name, other := range e.pods {
@@ -50,6 +112,8 @@ func (e *early) add(p *v1.Pod, ips []string) {
 		}
 	}
 	e.pods[nameOf(p)] = at(p, ips)
+	delete(e.before, nameOf(p))
+	return e.save()
 }
 
 // forget is called for pods that the API server has no more.
@@ -90,7 +154,12 @@ func (e *early) merge(told []*v1.Pod) []*v1.Pod {
 		out = append(out, p)
 	}
 	for name, p := range e.pods {
-		if !seen[name] {
+		switch {
+		case seen[name]:
+		case e.before[name]:
+			delete(e.pods, name)
+			delete(e.before, name)
+		default:
 			out = append(out, p)
 		}
 	}

@@ -32,6 +32,10 @@ type Config struct {
 	Pods       coreinformers.PodInformer
 	Namespaces coreinformers.NamespaceInformer
 	Policies   networkinginformers.NetworkPolicyInformer
+	// File keeps the addresses of pods that the API server does not know yet: where
+	// the process is killed before it has told them, the next one guards them all the
+	// same. It is best where a restart of the machine loses it. Empty for none.
+	File string
 	// NFT writes to the kernel. Default: the nft command, for Table.
 	NFT knftables.Interface
 	// Settle is how long changes are gathered before they are written. Default 50 ms.
@@ -69,7 +73,7 @@ func New(cfg Config) (*Enforcer, error) {
 	}
 	return &Enforcer{
 		cfg: cfg, changed: make(chan struct{}, 1), urgent: make(chan chan<- error),
-		early: early{pods: make(map[types.NamespacedName]*v1.Pod)},
+		early: early{file: cfg.File, pods: make(map[types.NamespacedName]*v1.Pod), before: make(map[types.NamespacedName]bool)},
 	}, nil
 }
 
@@ -83,6 +87,9 @@ func (e *Enforcer) Run(ctx context.Context) error {
 		e.cfg.NFT = nft
 	}
 	log := klog.FromContext(ctx)
+	if err := e.early.load(); err != nil {
+		log.Error(err, "Could not read which pods were just started", "part", "network policy")
+	}
 	var synced []cache.InformerSynced
 	for _, informer := range []cache.SharedIndexInformer{e.cfg.Pods.Informer(), e.cfg.Namespaces.Informer(), e.cfg.Policies.Informer()} {
 		reg, err := informer.AddEventHandler(e.handler())

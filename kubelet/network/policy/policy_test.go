@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -327,6 +328,76 @@ func TestGuard(t *testing.T) {
 	}
 }
 
+// TestGuardOutlivesTheProcess ends the enforcer between a pod's rules and its status:
+// the next one, whose first write is of all rules, has those of the pod too.
+func TestGuardOutlivesTheProcess(t *testing.T) {
+	w := newWorld(t)
+	file := filepath.Join(t.TempDir(), "guarded.json")
+	objects := twoPods(makePolicy(func(*networkingv1.NetworkPolicySpec) {}))
+	server := objects.pods[0].DeepCopy()
+	objects.pods[0].Status = v1.PodStatus{Phase: v1.PodPending}
+	e, stop := w.enforce(t, objects, Config{File: file})
+	if err := e.Guard(t.Context(), server, []string{"10.0.1.2"}); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	next, _ := w.enforce(t, objects, Config{File: file})
+	// Another pod's Guard returns when the first write is over.
+	if err := next.Guard(t.Context(), makePod("a", "other", "n1", "", nil), []string{"10.0.1.9"}); err != nil {
+		t.Fatal(err)
+	}
+	if w.open(t, "10.0.1.2:8080") == nil {
+		t.Error("the server is open after a restart")
+	}
+}
+
+func TestEarlyOfTheProcessBefore(t *testing.T) {
+	started := makePod("a", "server", "n1", "", nil)
+	started.UID = "1"
+	pending := func(edit func(*v1.Pod)) []*v1.Pod {
+		p := started.DeepCopy()
+		p.Status = v1.PodStatus{Phase: v1.PodPending}
+		edit(p)
+		return []*v1.Pod{p}
+	}
+	for _, tc := range []struct {
+		name string
+		told []*v1.Pod
+		next bool // another pod gets the address first
+		want []string
+	}{
+		{name: "the API knows no address", told: pending(func(*v1.Pod) {}), want: []string{"server 10.0.0.2"}},
+		{name: "the API has it no more"},
+		{name: "another of the same name", told: pending(func(p *v1.Pod) { p.UID = "2" })},
+		{name: "its address is another's by now", told: pending(func(*v1.Pod) {}), next: true, want: []string{"next 10.0.0.2"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			process := func() *early {
+				return &early{file: filepath.Join(t.TempDir(), "guarded.json"), pods: map[types.NamespacedName]*v1.Pod{}, before: map[types.NamespacedName]bool{}}
+			}
+			first, second := process(), process()
+			second.file = first.file
+			if err := errors.Join(first.add(started, []string{"10.0.0.2"}), second.load()); err != nil {
+				t.Fatal(err)
+			}
+			if tc.next {
+				if err := second.add(makePod("a", "next", "n1", "", nil), []string{"10.0.0.2"}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var got []string
+			for _, p := range second.merge(tc.told) {
+				for _, ip := range addresses(p) {
+					got = append(got, p.Name+" "+ip.String())
+				}
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
 func TestEarly(t *testing.T) {
 	known := makePod("a", "server", "n1", "", nil)
 	known.UID = "1"
@@ -357,9 +428,12 @@ func TestEarly(t *testing.T) {
 		{name: "another pod has got its address", gone: nil, told: []*v1.Pod{other(func(p *v1.Pod) { p.Name, p.Status.PodIP = "next", "10.0.0.2" })}, want: []string{"10.0.0.2", "10.0.0.2"}, kept: true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			e := early{pods: map[types.NamespacedName]*v1.Pod{}}
-			e.add(makePod("a", "earlier", "n1", "", nil), []string{"10.0.0.2"})
-			e.add(known, []string{"10.0.0.2"})
+			e := early{pods: map[types.NamespacedName]*v1.Pod{}, before: map[types.NamespacedName]bool{}}
+			for _, p := range []*v1.Pod{makePod("a", "earlier", "n1", "", nil), known} {
+				if err := e.add(p, []string{"10.0.0.2"}); err != nil {
+					t.Fatal(err)
+				}
+			}
 			if tc.gone != nil {
 				e.forget(tc.gone)
 			}
