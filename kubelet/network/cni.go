@@ -1,7 +1,9 @@
 package network
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -14,6 +16,7 @@ import (
 	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"k8s.io/klog/v2"
 )
 
 // CNIConfig configures the CNI plugins.
@@ -140,12 +143,16 @@ func (c *CNI) runtimeConf(pod Pod) *libcni.RuntimeConf {
 
 // Setup implements Plugin.
 func (c *CNI) Setup(ctx context.Context, pod Pod) (Result, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
-	defer cancel()
 	list, err := c.list()
 	if err != nil {
 		return Result{}, err
 	}
+	return c.setup(ctx, pod, list)
+}
+
+func (c *CNI) setup(ctx context.Context, pod Pod, list *libcni.NetworkConfigList) (Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer cancel()
 	raw, err := c.lib.AddNetworkList(ctx, list, c.runtimeConf(pod))
 	if err != nil {
 		return Result{}, err // it names the plugin and what it was to do
@@ -177,7 +184,12 @@ func cniResult(raw types.Result) (Result, error) {
 
 // Teardown implements Plugin. A pod is taken down by the networks that it was
 // set up by, whatever the configuration says now.
-func (c *CNI) Teardown(ctx context.Context, pod Pod) error {
+func (c *CNI) Teardown(ctx context.Context, pod Pod) error { return c.teardown(ctx, pod, nil) }
+
+// teardown knows the configuration by which the pod's setup began, if somebody has
+// remembered it.
+func (c *CNI) teardown(ctx context.Context, pod Pod, began []byte) error {
+	outer := ctx
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
 	attached, err := c.lib.GetCachedAttachments(pod.ID)
@@ -199,6 +211,9 @@ func (c *CNI) Teardown(ctx context.Context, pod Pod) error {
 		return errors.Join(errs...)
 	}
 	// It was not set up to the end.
+	if len(began) > 0 {
+		return c.undo(outer, pod, began)
+	}
 	list, err := c.list()
 	if errors.Is(err, ErrNotReady) {
 		return nil // without plugins there is no one to ask
@@ -207,6 +222,36 @@ func (c *CNI) Teardown(ctx context.Context, pod Pod) error {
 		return err
 	}
 	return c.lib.DelNetworkList(ctx, list, c.runtimeConf(pod))
+}
+
+// undo takes down what a setup began. A plugin that cannot is tried again, as long as
+// the node's configuration has it: somebody may repair it. Once it has not, the others
+// give back what they gave, and it keeps nobody's pod from its end.
+func (c *CNI) undo(ctx context.Context, pod Pod, began []byte) error {
+	list, err := libcni.NetworkConfFromBytes(began)
+	if err != nil {
+		return fmt.Errorf("configuration that the pod's setup began with: %w", err)
+	}
+	remove := func(list *libcni.NetworkConfigList) error {
+		// Each has its time: one that hangs takes the others' not away.
+		ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+		defer cancel()
+		return c.lib.DelNetworkList(ctx, list, c.runtimeConf(pod))
+	}
+	if err = remove(list); err == nil {
+		return nil
+	}
+	if now, nowErr := c.list(); nowErr == nil && bytes.Equal(now.Bytes, began) {
+		return err
+	}
+	for _, p := range slices.Backward(list.Plugins) {
+		one := *list
+		one.Plugins = []*libcni.PluginConfig{p}
+		if err := remove(&one); err != nil {
+			klog.FromContext(ctx).Info("A CNI plugin that is no longer configured leaves what it made", "pod", pod.Namespace+"/"+pod.Name, "err", err)
+		}
+	}
+	return nil
 }
 
 // Check implements Plugin.
@@ -233,7 +278,8 @@ func (c *CNI) Status(ctx context.Context) error {
 
 // Auto is the CNI plugins where a node has a configuration for them, else the
 // built-in network. Which one a pod was set up by is remembered by the folder
-// Dir, so that the same takes it down.
+// Dir, so that the same takes it down: for each pod of CNI plugins it has a file with
+// their configuration.
 type Auto struct {
 	CNI     *CNI
 	BuiltIn *PointToPoint
@@ -249,29 +295,38 @@ func (a *Auto) Setup(ctx context.Context, pod Pod) (Result, error) {
 	if !a.CNI.Configured() {
 		return a.BuiltIn.Setup(ctx, pod)
 	}
+	list, err := a.CNI.list()
+	if err != nil {
+		return Result{}, err
+	}
 	a.mu.Lock()
-	err := os.MkdirAll(a.Dir, 0o700)
-	if err == nil {
-		err = os.WriteFile(a.mark(pod.ID), nil, 0o600)
+	if err = os.MkdirAll(a.Dir, 0o700); err == nil {
+		err = os.WriteFile(a.mark(pod.ID), list.Bytes, 0o600)
 	}
 	a.mu.Unlock()
 	if err != nil {
 		return Result{}, err
 	}
-	return a.CNI.Setup(ctx, pod)
+	return a.CNI.setup(ctx, pod, list)
 }
 
-func (a *Auto) ofCNI(id string) bool {
-	_, err := os.Stat(a.mark(id))
-	return err == nil
+// ofCNI tells whether CNI plugins set a pod up, and the configuration that they began
+// with; it is empty where the process was killed while it was written.
+func (a *Auto) ofCNI(id string) (began []byte, ok bool) {
+	began, err := os.ReadFile(a.mark(id))
+	return began, err == nil
 }
 
 // Teardown implements Plugin.
 func (a *Auto) Teardown(ctx context.Context, pod Pod) error {
-	if !a.ofCNI(pod.ID) {
+	began, ok := a.ofCNI(pod.ID)
+	if !ok {
 		return a.BuiltIn.Teardown(ctx, pod)
 	}
-	if err := a.CNI.Teardown(ctx, pod); err != nil {
+	if !json.Valid(began) {
+		began = nil
+	}
+	if err := a.CNI.teardown(ctx, pod, began); err != nil {
 		return err
 	}
 	return os.Remove(a.mark(pod.ID))
@@ -279,7 +334,7 @@ func (a *Auto) Teardown(ctx context.Context, pod Pod) error {
 
 // Check implements Plugin.
 func (a *Auto) Check(ctx context.Context, pod Pod) error {
-	if a.ofCNI(pod.ID) {
+	if _, ok := a.ofCNI(pod.ID); ok {
 		return a.CNI.Check(ctx, pod)
 	}
 	return a.BuiltIn.Check(ctx, pod)

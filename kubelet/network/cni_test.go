@@ -259,3 +259,64 @@ func TestCNITeardownIsTriedAgain(t *testing.T) {
 		t.Errorf("the plugin was not asked again: %v", err)
 	}
 }
+
+// A setup that ended halfway is taken down by what it began with. As long as that is
+// the node's configuration, every plugin must do its part; later those that can do.
+func TestCNITeardownOfHalfASetup(t *testing.T) {
+	n := newCNINode(t)
+	n.plugin("gives", works)
+	n.plugin("fails", `echo 'not now' >&2; exit 1`)
+	configure := func(name string, plugins ...string) {
+		t.Helper()
+		var list []any
+		for _, p := range plugins {
+			list = append(list, map[string]any{"type": p})
+		}
+		data, err := json.Marshal(map[string]any{"cniVersion": "1.1.0", "name": name, "plugins": list})
+		if err == nil {
+			err = os.WriteFile(filepath.Join(n.conf, "10-test.conflist"), data, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	auto := &Auto{CNI: n.cni, Dir: filepath.Join(n.dir, "pods")}
+	for _, tc := range []struct {
+		name   string
+		change func()
+	}{
+		{"replaced", func() { configure("next", "gives") }},
+		{"removed", func() {
+			if err := os.Remove(filepath.Join(n.conf, "10-test.conflist")); err != nil {
+				t.Fatal(err)
+			}
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			configure("test", "gives", "fails")
+			if _, err := auto.Setup(t.Context(), somePod); err == nil {
+				t.Fatal("a plugin that fails set a pod up")
+			}
+			if err := auto.Teardown(t.Context(), somePod); err == nil || !strings.Contains(err.Error(), "not now") {
+				t.Errorf("taken down while a configured plugin cannot: %v", err)
+			}
+			if err := os.Remove(filepath.Join(n.dir, "calls")); err != nil && !errors.Is(err, os.ErrNotExist) {
+				t.Fatal(err)
+			}
+			tc.change()
+			if err := auto.Teardown(t.Context(), somePod); err != nil {
+				t.Fatal(err)
+			}
+			calls, err := os.ReadFile(filepath.Join(n.dir, "calls"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff("DEL "+filepath.Join(n.bin, "gives")+" one\n", string(calls)); diff != "" {
+				t.Errorf("calls (-want +got):\n%s", diff)
+			}
+			if left, err := os.ReadDir(auto.Dir); err != nil || len(left) > 0 {
+				t.Errorf("%d pods are remembered (%v)", len(left), err)
+			}
+		})
+	}
+}
