@@ -56,7 +56,8 @@ func kubernetesService(ctx context.Context, c Config) error {
 }
 
 // keep renews this server's Lease and the Service's endpoints until ctx ends,
-// then takes this server off them.
+// then takes this server off them. It makes the Service again where somebody has
+// deleted it, as with all of a namespace.
 func keep(ctx context.Context, c Config) error {
 	if !c.Address.IsValid() {
 		<-ctx.Done()
@@ -69,8 +70,8 @@ func keep(ctx context.Context, c Config) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			if err := renew(ctx, c); err != nil && ctx.Err() == nil {
-				c.Log.Warn("the API server's own endpoints could not be renewed; they are tried again", "err", err)
+			if err := kubernetesService(ctx, c); err != nil && ctx.Err() == nil {
+				c.Log.Warn("the API server's own Service and endpoints could not be renewed; they are tried again", "err", err)
 			}
 		}
 	}
