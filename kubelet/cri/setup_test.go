@@ -65,7 +65,7 @@ func TestMain(m *testing.M) {
 
 // node is a runtime on a root of its own, with a registry to pull from.
 type node struct {
-	t        *testing.T
+	t        testing.TB
 	cfg      cri.Config
 	net      *network.PointToPoint
 	registry string
@@ -76,7 +76,7 @@ type node struct {
 }
 
 // shortDir is a folder with a path short enough for sockets.
-func shortDir(t *testing.T) string {
+func shortDir(t testing.TB) string {
 	dir, err := os.MkdirTemp("", "skc")
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +93,7 @@ func shortDir(t *testing.T) string {
 	return dir
 }
 
-func newNode(t *testing.T) *node {
+func newNode(t testing.TB) *node {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
@@ -249,7 +249,7 @@ type file struct {
 	link       string
 }
 
-func layer(t *testing.T, files ...file) v1.Layer {
+func layer(t testing.TB, files ...file) v1.Layer {
 	t.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -276,7 +276,7 @@ func layer(t *testing.T, files ...file) v1.Layer {
 	return l
 }
 
-func probeImage(t *testing.T, probe string) v1.Image {
+func probeImage(t testing.TB, probe string) v1.Image {
 	t.Helper()
 	data, err := os.ReadFile(probe)
 	if err != nil {
