@@ -75,6 +75,7 @@ func (s *Store) fetch(ctx context.Context, src *source, digest string, size int6
 		}
 	}
 	var last error
+	most := have // bytes that any try has come to
 	for failed := 0; have < size && failed < tries; failed++ {
 		if failed > 0 {
 			select {
@@ -113,11 +114,13 @@ func (s *Store) fetch(ctx context.Context, src *source, digest string, size int6
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if n > 0 {
-			failed = 0
+		// What begins anew and comes no further is no progress: the blob may be
+		// shorter than it is said to be, and would be fetched for ever.
+		if have > most {
+			most, failed = have, 0
 		}
 		if last = err; err == nil && have < size {
-			last = io.ErrUnexpectedEOF
+			last = fmt.Errorf("%w: it ends after %d of the %d bytes that the manifest says", ErrInvalid, have, size)
 		}
 	}
 	if have < size {

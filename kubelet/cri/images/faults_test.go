@@ -57,7 +57,8 @@ func TestRegistryThatFailsOrLies(t *testing.T) {
 		{"gone", only(0, code(http.StatusNotFound)), "404 Not Found", ErrNotFound},
 		{"not for us", only(0, code(http.StatusForbidden)), "403 Forbidden", ErrUnauthorized},
 		{"longer than it says", only(0, func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, 1<<20)) }), "longer than the", ErrInvalid},
-		{"shorter than it says", only(0, func(w http.ResponseWriter, _ *http.Request) { w.Write(nil) }), "unexpected EOF", nil},
+		{"shorter than it says", only(0, func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("short")) }), "it ends after 5 of the", ErrInvalid},
+		{"empty", only(0, func(w http.ResponseWriter, _ *http.Request) { w.Write(nil) }), "it ends after 0 of the", ErrInvalid},
 		{"silent once", only(1, silent), "", nil},
 		{"silent for good", only(0, silent), "no data for 200ms", nil},
 	} {

@@ -31,7 +31,7 @@ type entry struct {
 	body string
 }
 
-func makeLayer(t *testing.T, entries ...entry) v1.Layer {
+func makeLayer(t testing.TB, entries ...entry) v1.Layer {
 	t.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -61,7 +61,7 @@ func makeLayer(t *testing.T, entries ...entry) v1.Layer {
 	return l
 }
 
-func makeImage(t *testing.T, layers ...v1.Layer) v1.Image {
+func makeImage(t testing.TB, layers ...v1.Layer) v1.Image {
 	t.Helper()
 	image, err := mutate.AppendLayers(empty.Image, layers...)
 	if err != nil {
@@ -81,7 +81,7 @@ type fixture struct {
 	fault *atomic.Pointer[func(http.ResponseWriter, *http.Request) bool]
 }
 
-func newFixture(t *testing.T) fixture {
+func newFixture(t testing.TB) fixture {
 	t.Helper()
 	f := fixture{gets: new(atomic.Int64), broken: new(atomic.Int64), fault: new(atomic.Pointer[func(http.ResponseWriter, *http.Request) bool])}
 	handler := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
@@ -114,7 +114,7 @@ func newFixture(t *testing.T) fixture {
 	return f
 }
 
-func (f fixture) push(t *testing.T, repo string, image v1.Image) {
+func (f fixture) push(t testing.TB, repo string, image v1.Image) {
 	t.Helper()
 	r, err := name.ParseReference(f.registry + "/" + repo)
 	if err != nil {
@@ -312,7 +312,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-func needRoot(t *testing.T) {
+func needRoot(t testing.TB) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
