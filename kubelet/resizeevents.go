@@ -9,10 +9,11 @@ import (
 
 // resizeSummary is what events about a resize tell, as JSON.
 type resizeSummary struct {
-	InitContainers []resizeContainer `json:"initContainers,omitempty"`
-	Containers     []resizeContainer `json:"containers,omitempty"`
-	Generation     int64             `json:"generation"`
-	Error          string            `json:"error,omitempty"`
+	Resources      *v1.ResourceRequirements `json:"resources,omitempty"` // the pod's own
+	InitContainers []resizeContainer        `json:"initContainers,omitempty"`
+	Containers     []resizeContainer        `json:"containers,omitempty"`
+	Generation     int64                    `json:"generation"`
+	Error          string                   `json:"error,omitempty"`
 }
 
 type resizeContainer struct {
@@ -21,9 +22,9 @@ type resizeContainer struct {
 }
 
 // resizeMessage is the text of an event: what happened to a resize, the
-// resources of the pod's containers, and what went wrong.
+// resources of the pod and of its containers, and what went wrong.
 func resizeMessage(what string, pod *v1.Pod, generation int64, wrong string) string {
-	s := resizeSummary{Generation: generation, Error: wrong}
+	s := resizeSummary{Resources: pod.Spec.Resources, Generation: generation, Error: wrong}
 	for i := range pod.Spec.InitContainers {
 		s.InitContainers = append(s.InitContainers, resizeContainer{pod.Spec.InitContainers[i].Name, pod.Spec.InitContainers[i].Resources})
 	}

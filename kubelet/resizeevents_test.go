@@ -145,3 +145,13 @@ func (h *harness) event(want string) {
 	}
 	h.t.Fatalf("no event %q among:\n%s", want, strings.Join(seen, "\n"))
 }
+
+// The pod's own resources are told beside those of its containers.
+func TestResizeMessageOfPodResources(t *testing.T) {
+	cpu := v1.ResourceList{v1.ResourceCPU: resource.MustParse("2")}
+	pod := &v1.Pod{Spec: v1.PodSpec{Resources: &v1.ResourceRequirements{Requests: cpu}, Containers: []v1.Container{{Name: "c"}}}}
+	const want = `Pod resize started: {"resources":{"requests":{"cpu":"2"}},"containers":[{"name":"c","resources":{}}],"generation":3}`
+	if got := resizeMessage("started", pod, 3, ""); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}

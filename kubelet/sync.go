@@ -17,6 +17,7 @@ import (
 
 	"skiff/kubelet/admission"
 	"skiff/kubelet/allocation"
+	"skiff/kubelet/apparmor"
 	"skiff/kubelet/containers"
 	"skiff/kubelet/podstate"
 	"skiff/kubelet/status"
@@ -165,7 +166,7 @@ func (k *Kubelet) admit(ctx context.Context, r *record, state *podstate.Pod) boo
 		k.update(uid, func(r *record) { r.admitted, r.adopted = true, true })
 		return false
 	}
-	in := admission.Input{Pod: r.pod, Node: k.node.Node(), Others: k.ActivePods(), UnsafeSysctls: k.cfg.Kubelet.AllowedUnsafeSysctls, Managed: k.devices.Managed}
+	in := admission.Input{Pod: r.pod, Node: k.node.Node(), Others: k.ActivePods(), UnsafeSysctls: k.cfg.Kubelet.AllowedUnsafeSysctls, Managed: k.devices.Managed, AppArmor: apparmor.Enabled()}
 	if in.Node == nil {
 		in.Node = k.ownNode()
 	}

@@ -31,13 +31,15 @@ type Input struct {
 	Managed func(v1.ResourceName) bool
 	// UnsafeSysctls are allowed beside the safe ones; a trailing * is a prefix.
 	UnsafeSysctls []string
+	// AppArmor is whether the node's kernel confines by it.
+	AppArmor bool
 	// Pressure are the node's conditions of pressure.
 	MemoryPressure, DiskPressure, PIDPressure bool
 }
 
 // Check returns nil when the pod may run.
 func Check(in Input) *Refusal {
-	for _, check := range []func(Input) *Refusal{pressure, sysctls, nodeName, affinity, taints, ports, Fits, operatingSystem} {
+	for _, check := range []func(Input) *Refusal{pressure, sysctls, appArmor, nodeName, affinity, taints, ports, Fits, operatingSystem} {
 		if r := check(in); r != nil {
 			return r
 		}

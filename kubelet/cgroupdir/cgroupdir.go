@@ -15,28 +15,29 @@ import (
 )
 
 const (
-	// endTries and endWait bound how long the end of the processes that are left
-	// in a cgroup is waited for.
-	endTries = 50
-	endWait  = 20 * time.Millisecond
+	// The end of the processes that are left in a cgroup is looked for after endPause,
+	// and ever less often, for as long as endPatience.
+	endPause    = time.Millisecond
+	endPatience = time.Second
 )
 
 // Remove removes cgroups, each a folder of one hierarchy, with what is below them. A
 // process that is still in one is killed. One that does not end is an error.
 func Remove(dirs ...string) error {
-	for try := 0; ; try++ {
+	pause := endPause
+	for deadline := time.Now().Add(endPatience); ; pause = min(2*pause, endPatience/20) {
 		var errs []error
 		for _, dir := range dirs {
 			errs = append(errs, removeTree(dir))
 		}
 		err := errors.Join(errs...)
-		if try == endTries || !errors.Is(err, unix.EBUSY) {
+		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
 			return err
 		}
 		for _, dir := range dirs {
 			endTree(dir)
 		}
-		time.Sleep(endWait)
+		time.Sleep(pause)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
@@ -72,17 +73,18 @@ func protocol(p v1.Protocol) runtimeapi.Protocol {
 	return runtimeapi.Protocol_TCP
 }
 
+// hasPrivileged tells whether any container of a pod is privileged. An ephemeral one may
+// come long after the pod's sandbox; runtimes then look at what they are told with it.
+func hasPrivileged(pod *v1.Pod) bool {
+	privileged := func(sc *v1.SecurityContext) bool { return sc != nil && sc.Privileged != nil && *sc.Privileged }
+	of := func(c v1.Container) bool { return privileged(c.SecurityContext) }
+	return slices.ContainsFunc(pod.Spec.InitContainers, of) || slices.ContainsFunc(pod.Spec.Containers, of) ||
+		slices.ContainsFunc(pod.Spec.EphemeralContainers, func(c v1.EphemeralContainer) bool { return privileged(c.SecurityContext) })
+}
+
 func (m *Manager) linuxSandbox(pod *v1.Pod, users *runtimeapi.UserNamespace) (*runtimeapi.LinuxPodSandboxConfig, error) {
-	privileged := false
-	for _, list := range [][]v1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
-		for i := range list {
-			if sc := list[i].SecurityContext; sc != nil && sc.Privileged != nil && *sc.Privileged {
-				privileged = true
-			}
-		}
-	}
 	sec := &runtimeapi.LinuxSandboxSecurityContext{
-		Privileged:       privileged,
+		Privileged:       hasPrivileged(pod),
 		NamespaceOptions: namespaces(pod, nil, "", users),
 		Seccomp:          &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_RuntimeDefault},
 	}

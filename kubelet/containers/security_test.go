@@ -77,3 +77,23 @@ func errText(err error) string {
 	}
 	return err.Error()
 }
+
+// Runtimes allow a privileged container in the pods alone that are said to have one.
+func TestPrivilegedPods(t *testing.T) {
+	yes := &v1.SecurityContext{Privileged: ptr.To(true)}
+	for name, tc := range map[string]struct {
+		spec v1.PodSpec
+		want bool
+	}{
+		"none":      {v1.PodSpec{Containers: []v1.Container{{SecurityContext: &v1.SecurityContext{}}}}, false},
+		"container": {v1.PodSpec{Containers: []v1.Container{{}, {SecurityContext: yes}}}, true},
+		"init":      {v1.PodSpec{InitContainers: []v1.Container{{SecurityContext: yes}}}, true},
+		"ephemeral": {v1.PodSpec{EphemeralContainers: []v1.EphemeralContainer{{EphemeralContainerCommon: v1.EphemeralContainerCommon{SecurityContext: yes}}}}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := hasPrivileged(&v1.Pod{Spec: tc.spec}); got != tc.want {
+				t.Errorf("privileged: %t, want %t", got, tc.want)
+			}
+		})
+	}
+}

@@ -227,7 +227,11 @@ func (r *Runtime) CreateContainer(ctx context.Context, sandboxID string, cfg *ru
 	r.mu.Lock()
 	r.containers[id] = c
 	r.mu.Unlock()
-	err = r.makeContainer(c, image)
+	pod := sb.cfg
+	if sandboxCfg != nil {
+		pod = sandboxCfg
+	}
+	err = r.makeContainer(c, image, pod.GetLinux().GetSecurityContext().GetPrivileged())
 	if err != nil {
 		err = errors.Join(fmt.Errorf("failed to create container %q: %w", cfg.Metadata.Name, err), removeFolder(c.dir))
 		r.mu.Lock()

@@ -3,6 +3,7 @@ package cri
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -14,11 +15,13 @@ import (
 var errLagging = status.Error(codes.ResourceExhausted, "the subscriber is too far behind; list and subscribe again")
 
 func notFound(kind, id string) error {
-	return status.Errorf(codes.NotFound, "%s %q not found", kind, id)
+	return &codedError{error: fmt.Errorf("%s %q not found", kind, id), code: codes.NotFound}
 }
 
+// invalid is no status of gRPC by itself, whose text would tell of gRPC in the midst
+// of what a pod's status says.
 func invalid(format string, args ...any) error {
-	return status.Errorf(codes.InvalidArgument, format, args...)
+	return &codedError{error: fmt.Errorf(format, args...), code: codes.InvalidArgument}
 }
 
 // coded gives an error the gRPC code that its cause stands for.

@@ -11,7 +11,7 @@ import (
 
 // makeContainer makes a container's folder: its root, its OCI configuration and
 // at the very end a record that says it is whole.
-func (r *Runtime) makeContainer(c *container, image *images.Image) error {
+func (r *Runtime) makeContainer(c *container, image *images.Image, privilegedPod bool) error {
 	if err := os.Mkdir(c.dir, 0o711); err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func (r *Runtime) makeContainer(c *container, image *images.Image) error {
 		target = t.pid
 		t.mu.Unlock()
 	}
-	b := &specBuilder{runtime: r, c: c, sandbox: c.sandbox, image: cf, imageMounts: imageMounts, targetPid: target}
+	b := &specBuilder{runtime: r, c: c, sandbox: c.sandbox, image: cf, imageMounts: imageMounts, targetPid: target, privilegedPod: privilegedPod}
 	spec, err := b.build()
 	if err != nil {
 		return err

@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -134,4 +137,18 @@ func TestNamespaces(t *testing.T) {
 			t.Errorf("root may not write its image: %q, %v", errOut, err)
 		}
 	})
+}
+
+// A debugger with all privileges may come to a pod whose sandbox was made without.
+func TestPrivilegedLater(t *testing.T) {
+	n := newNode(t)
+	n.pull()
+	sb, scfg := n.pod("plain")
+	privileged := func(c *runtimeapi.ContainerConfig) { c.Linux.SecurityContext.Privileged = true }
+	if _, err := n.create(sb, scfg, "refused", nil, privileged); status.Code(err) != codes.InvalidArgument || strings.Contains(err.Error(), "rpc error") {
+		t.Errorf("a privileged container in a pod without: %v", err)
+	}
+	later := proto.Clone(scfg).(*runtimeapi.PodSandboxConfig)
+	later.Linux.SecurityContext.Privileged = true
+	n.run(sb, later, "debugger", nil, privileged)
 }

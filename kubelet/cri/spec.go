@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"skiff/kubelet/apparmor"
 	"skiff/kubelet/cri/shimapi"
 	"skiff/kubelet/stopsignal"
 )
@@ -25,6 +26,9 @@ type specBuilder struct {
 	image       *v1.ConfigFile
 	imageMounts map[int]string
 	targetPid   int
+	// privilegedPod is what the request says of the pod, which may have got a
+	// privileged ephemeral container after its sandbox was made.
+	privilegedPod bool
 
 	// What the container's record keeps of the outcome.
 	cgroup string
@@ -43,7 +47,7 @@ func (b *specBuilder) root() string { return filepath.Join(b.c.dir, rootDir) }
 
 func (b *specBuilder) build() (*specs.Spec, error) {
 	cfg, sc := b.c.cfg, b.security()
-	if sc.Privileged && !b.sandbox.cfg.GetLinux().GetSecurityContext().GetPrivileged() {
+	if sc.Privileged && !b.privilegedPod {
 		return nil, invalid("no privileged container allowed in sandbox")
 	}
 	usr, acc, err := resolveUser(b.root(), b.image.Config.User, sc)
@@ -279,8 +283,6 @@ func updateConfig(dir string, res *runtimeapi.LinuxContainerResources) error {
 }
 
 func apparmorProfile(sc *runtimeapi.LinuxContainerSecurityContext) (string, error) {
-	enabled, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
-	on := err == nil && strings.HasPrefix(string(enabled), "Y")
 	p := sc.GetApparmor()
 	if p == nil && sc.GetApparmorProfile() != "" {
 		name := strings.TrimPrefix(sc.ApparmorProfile, "localhost/")
@@ -295,7 +297,7 @@ func apparmorProfile(sc *runtimeapi.LinuxContainerSecurityContext) (string, erro
 	if p == nil || sc.Privileged || p.ProfileType != runtimeapi.SecurityProfile_Localhost {
 		return "", nil
 	}
-	if !on {
+	if !apparmor.Enabled() {
 		return "", fmt.Errorf("AppArmor profile %q is asked for, but the kernel has no AppArmor", p.LocalhostRef)
 	}
 	return p.LocalhostRef, nil

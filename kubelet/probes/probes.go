@@ -374,18 +374,29 @@ func (m *Manager) probe(ctx context.Context, t *target) {
 	if ctx.Err() != nil {
 		return
 	}
-	ref := containers.ContainerRef(t.pod, t.container.Name)
+	if reason, text := told(t.key.kind, result, output, err); reason != "" {
+		m.cfg.Recorder.Event(containers.ContainerRef(t.pod, t.container.Name), v1.EventTypeWarning, reason, text)
+	}
 	switch {
 	case err != nil:
-		m.cfg.Recorder.Event(ref, v1.EventTypeWarning, "ProbeWarning", fmt.Sprintf("%s probe errored: %v", t.key.kind, err))
 		result = failure
 	case result == warning:
-		m.cfg.Recorder.Event(ref, v1.EventTypeWarning, "ProbeWarning", fmt.Sprintf("%s probe warning: %s", t.key.kind, output))
 		result = success
-	case result == failure:
-		m.cfg.Recorder.Event(ref, v1.EventTypeWarning, "Unhealthy", fmt.Sprintf("%s probe failed: %s", t.key.kind, output))
 	}
 	m.judge(t, result)
+}
+
+// told is the event of a probe's outcome; a success has none.
+func told(kind Kind, result outcome, output string, err error) (reason, text string) {
+	switch {
+	case err != nil:
+		return "Unhealthy", fmt.Sprintf("%s probe errored and resulted in %s state: %v", kind, result, err)
+	case result == warning:
+		return "ProbeWarning", fmt.Sprintf("%s probe warning: %s", kind, output)
+	case result == failure:
+		return "Unhealthy", fmt.Sprintf("%s probe failed: %s", kind, output)
+	}
+	return "", ""
 }
 
 // judge notes a result and changes the verdict when the thresholds say so.

@@ -120,3 +120,24 @@ func TestExecErrorsAreNoVerdict(t *testing.T) {
 		t.Errorf("result %v, error %v", result, err)
 	}
 }
+
+func TestEvents(t *testing.T) {
+	for _, tc := range []struct {
+		name         string
+		result       outcome
+		output       string
+		err          error
+		reason, text string
+	}{
+		{"success", success, "fine", nil, "", ""},
+		{"failure", failure, "no", nil, "Unhealthy", "Readiness probe failed: no"},
+		{"warning", warning, "elsewhere", nil, "ProbeWarning", "Readiness probe warning: elsewhere"},
+		{"no outcome", unknown, "", errors.New("the runtime is away"), "Unhealthy", "Readiness probe errored and resulted in unknown state: the runtime is away"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if reason, text := told(Readiness, tc.result, tc.output, tc.err); reason != tc.reason || text != tc.text {
+				t.Errorf("%s %q, want %s %q", reason, text, tc.reason, tc.text)
+			}
+		})
+	}
+}

@@ -39,6 +39,10 @@ const (
 	unknown
 )
 
+func (o outcome) String() string {
+	return [...]string{failure: "failure", success: "success", warning: "warning", unknown: "unknown"}[o]
+}
+
 // runOnce runs a probe against a container once.
 func (m *Manager) runOnce(ctx context.Context, t *target, p *v1.Probe, containerID, podIP string) (outcome, string, error) {
 	timeout := time.Duration(max(p.TimeoutSeconds, 1)) * time.Second
