@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
-	"k8s.io/apimachinery/pkg/api/resource"
+	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"skiff/cluster/layout"
@@ -88,19 +88,29 @@ func listImages(ctx context.Context, c *grpc.ClientConn, out io.Writer) error {
 			names = []string{"<none>"}
 		}
 		for _, n := range names {
-			size := resource.NewQuantity(int64(i.Size), resource.BinarySI)
-			size.RoundUp(resource.Mega)
-			fmt.Fprintf(w, "%s\t%.19s\t%s\t%t\n", n, i.Id, size, i.Pinned)
+			fmt.Fprintf(w, "%s\t%.19s\t%s\t%t\n", n, i.Id, shownSize(i.Size), i.Pinned)
 		}
 	}
 	return w.Flush()
+}
+
+// shownSize is a size as people compare it with what a registry says: 3.28MB.
+func shownSize(bytes uint64) string {
+	size, unit := float64(bytes), "B"
+	for _, next := range []string{"kB", "MB", "GB", "TB"} {
+		if size < 999.5 {
+			break
+		}
+		size, unit = size/1000, next
+	}
+	return fmt.Sprintf("%.3g%s", size, unit)
 }
 
 func pullImages(ctx context.Context, c *grpc.ClientConn, out io.Writer, names []string) error {
 	for _, n := range names {
 		answer, err := runtimeapi.NewImageServiceClient(c).PullImage(ctx, &runtimeapi.PullImageRequest{Image: &runtimeapi.ImageSpec{Image: n}})
 		if err != nil {
-			return fmt.Errorf("pull %s: %w", n, err)
+			return fmt.Errorf("pull %s: %s", n, status.Convert(err).Message())
 		}
 		fmt.Fprintln(out, n, answer.ImageRef)
 	}
@@ -114,13 +124,13 @@ func removeImages(ctx context.Context, c *grpc.ClientConn, names []string) error
 		// To the CRI it is no error that an image is not there; to a person it is.
 		there, err := k.ImageStatus(ctx, &runtimeapi.ImageStatusRequest{Image: spec})
 		if err != nil {
-			return fmt.Errorf("remove %s: %w", n, err)
+			return fmt.Errorf("remove %s: %s", n, status.Convert(err).Message())
 		}
 		if there.Image == nil {
 			return fmt.Errorf("remove %s: there is no such image: skiff images ls lists them", n)
 		}
 		if _, err := k.RemoveImage(ctx, &runtimeapi.RemoveImageRequest{Image: spec}); err != nil {
-			return fmt.Errorf("remove %s: %w", n, err)
+			return fmt.Errorf("remove %s: %s", n, status.Convert(err).Message())
 		}
 	}
 	return nil

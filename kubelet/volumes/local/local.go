@@ -4,7 +4,9 @@ package local
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"k8s.io/mount-utils"
@@ -28,6 +30,10 @@ func (*Plugin) Supports(r *volume.Request) bool { return r.PV != nil && r.PV.Spe
 func (p *Plugin) SetUp(_ context.Context, r *volume.Request) (*volume.Mounted, error) {
 	src := r.PV.Spec.Local
 	info, err := os.Stat(src.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		// Upstream looks before it begins to mount, and its events say so.
+		return nil, &volume.StepError{Step: "MountVolume.NewMounter initialization", Err: fmt.Errorf("path %q does not exist", src.Path)}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("local volume %s: %w", r.PV.Name, err)
 	}
