@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"time"
+	"unicode/utf8"
 
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -23,6 +24,9 @@ import (
 // queueLength is how many events may wait; more are dropped, as an API server
 // that is away must not hold up pods.
 const queueLength = 1000
+
+// maxMessage is what events.k8s.io takes.
+const maxMessage = 1024
 
 // Recorder implements record.EventRecorder.
 type Recorder struct {
@@ -59,10 +63,7 @@ func (r *Recorder) AnnotatedEventf(object runtime.Object, annotations map[string
 	if namespace == "" {
 		namespace = metav1.NamespaceDefault
 	}
-	message := fmt.Sprintf(format, args...)
-	if len(message) > 1024 {
-		message = message[:1021] + "..."
-	}
+	message := shortened(fmt.Sprintf(format, args...))
 	event := &v1.Event{
 		ObjectMeta:     metav1.ObjectMeta{Name: fmt.Sprintf("%v.%x", ref.Name, now.UnixNano()), Namespace: namespace, Annotations: annotations},
 		InvolvedObject: *ref, Reason: reason, Message: message, FirstTimestamp: now, LastTimestamp: now, Count: 1, Type: kind,
@@ -74,7 +75,19 @@ func (r *Recorder) AnnotatedEventf(object runtime.Object, annotations map[string
 	}
 }
 
-// Run sends events until the context ends, then what is queued, briefly.
+// shortened is a message of at most maxMessage bytes, cut between two characters.
+func shortened(message string) string {
+	if len(message) <= maxMessage {
+		return message
+	}
+	end := maxMessage - len("...")
+	for end > maxMessage-len("...")-utf8.UTFMax && !utf8.RuneStart(message[end]) {
+		end--
+	}
+	return message[:end] + "..."
+}
+
+// Run sends events until the context ends; what waits then is lost.
 func (r *Recorder) Run(ctx context.Context) error {
 	correlator := record.NewEventCorrelator(clock.RealClock{})
 	for {
