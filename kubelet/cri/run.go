@@ -352,6 +352,9 @@ func (r *Runtime) shimEnded(ctx context.Context, sb *sandbox) {
 	}
 	log := klog.FromContext(ctx)
 	log.Info("A pod's shim has ended by itself", "sandbox", sb.id, "pod", sb.cfg.Metadata.Namespace+"/"+sb.cfg.Metadata.Name)
+	// First the sandbox, then its containers: a client that hears of their end is not
+	// to start them again in a sandbox that seems to be there.
+	r.endSandbox(ctx, sb)
 	for _, c := range r.containersOf(sb.id) {
 		if c.record().Started {
 			r.lost(c)
@@ -359,7 +362,6 @@ func (r *Runtime) shimEnded(ctx context.Context, sb *sandbox) {
 	}
 	if err := r.releaseSandbox(ctx, sb); err != nil {
 		log.Error(err, "Could not release a pod sandbox; its client may stop it", "sandbox", sb.id)
-		r.endSandbox(ctx, sb)
 	} else if err := r.changeSandbox(sb, func(rec *sandboxRecord) { rec.Phase = phaseStopped }); err != nil {
 		log.Error(err, "Could not record a pod sandbox's end", "sandbox", sb.id)
 	}

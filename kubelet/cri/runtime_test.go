@@ -221,7 +221,22 @@ func TestShimKilled(t *testing.T) {
 	n.pull()
 	sb, scfg := n.pod("doomed")
 	id := n.run(sb, scfg, "main", []string{"sleep"})
+	events := make(chan *runtimeapi.ContainerEventResponse, 100)
+	connected := make(chan struct{})
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	go n.GetContainerEvents(ctx, events, func(runtimeapi.RuntimeService_GetContainerEventsClient) { close(connected) })
+	<-connected
 	killShim(t, filepath.Join(n.cfg.RunDir, sb))
+	// Who hears of the container's end starts it again, where its sandbox is ready.
+	select {
+	case ev := <-events:
+		if ev.ContainerId != id || ev.PodSandboxStatus.State != runtimeapi.PodSandboxState_SANDBOX_NOTREADY {
+			t.Errorf("the first event is of %s, with a sandbox that is %v", ev.ContainerId, ev.PodSandboxStatus.State)
+		}
+	case <-ctx.Done():
+		t.Fatal("no event")
+	}
 	if st := n.await(id, exited); st.ExitCode != 255 || st.Reason != "Unknown" {
 		t.Errorf("status: %v", st)
 	}
