@@ -50,7 +50,7 @@ func TestExtraArgs(t *testing.T) {
 	if o.gates.String() != "WatchList=false" {
 		t.Errorf("gates %s", o.gates.String())
 	}
-	if j := c.OIDC; j == nil || j.Issuer.Audiences[0] != "me" || *j.ClaimMappings.Username.Prefix != "https://i#" {
+	if j := c.OIDC; j == nil || j.Issuer.Audiences[0] != "me" || *j.ClaimMappings.Username.Prefix != "https://i/#" {
 		t.Errorf("issuer %+v", j)
 	}
 	for _, want := range []string{"name=secure-port", "the cluster's own configuration decides it", "name=no-such-flag", "skiff has no such setting"} {
