@@ -102,7 +102,7 @@ func TestAppsCronJobReplace(t *testing.T) {
 	s := parallel(t)
 	s.cron(cronJob("cron", "@every 5s", batchv1.ReplaceConcurrent, "sleep 300"))
 	first := s.active("cron", 1)
-	s.eventually(60*time.Second, "another job in its place", func() error {
+	s.eventually(100*time.Second, "another job in its place", func() error {
 		jobs := s.jobsOf("cron")
 		for _, j := range jobs {
 			if j.DeletionTimestamp == nil && j.Name != first[0] {

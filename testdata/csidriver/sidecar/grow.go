@@ -3,6 +3,7 @@ package sidecar
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	v1 "k8s.io/api/core/v1"
@@ -21,10 +22,13 @@ func (s *Sidecar) grow(ctx context.Context, v *v1.PersistentVolume) error {
 		return nil // it went meanwhile
 	}
 	want, have, told := c.Spec.Resources.Requests[v1.ResourceStorage], v.Spec.Capacity[v1.ResourceStorage], c.Status.Capacity[v1.ResourceStorage]
-	if want.Cmp(have) <= 0 && have.Cmp(told) <= 0 || told.IsZero() {
+	if told.IsZero() {
 		return nil
 	}
 	claims := s.claims.in(c.Namespace)
+	if want.Cmp(have) <= 0 && have.Cmp(told) <= 0 {
+		return s.settled(ctx, c)
+	}
 	if want.Cmp(have) > 0 {
 		next := c.DeepCopy()
 		next.Status.AllocatedResources = v1.ResourceList{v1.ResourceStorage: want}
@@ -55,6 +59,18 @@ func (s *Sidecar) grow(ctx context.Context, v *v1.PersistentVolume) error {
 	next.Status.AllocatedResourceStatuses = map[v1.ResourceName]v1.ClaimResourceStatus{v1.ResourceStorage: v1.PersistentVolumeClaimNodeResizePending}
 	next.Status.Conditions = condition(v1.PersistentVolumeClaimFileSystemResizePending, "Waiting for user to (re-)start a pod to finish file system resize of volume on node.")
 	_, err := claims.UpdateStatus(ctx, next, metav1.UpdateOptions{})
+	return err
+}
+
+// settled takes back what a volume that was seen too late has said of a claim: that it is
+// being grown, after the node was through with it.
+func (s *Sidecar) settled(ctx context.Context, c *v1.PersistentVolumeClaim) error {
+	if !slices.ContainsFunc(c.Status.Conditions, func(c v1.PersistentVolumeClaimCondition) bool { return c.Type == v1.PersistentVolumeClaimResizing }) {
+		return nil
+	}
+	next := c.DeepCopy()
+	next.Status.AllocatedResourceStatuses, next.Status.Conditions = nil, nil
+	_, err := s.claims.in(c.Namespace).UpdateStatus(ctx, next, metav1.UpdateOptions{})
 	return err
 }
 
