@@ -56,17 +56,7 @@ func TestMigration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	factory.Start(ctx.Done())
-	go func() { ended <- c.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-ended; err != nil {
-			t.Errorf("the controller ended with %v", err)
-		}
-		factory.Shutdown()
-	})
+	apiservertest.RunController(t, factory, c)
 
 	crds := extensionsclient.NewForConfigOrDie(s.Admin).ApiextensionsV1().CustomResourceDefinitions()
 	if _, err := crds.Create(t.Context(), widgets("v1"), metav1.CreateOptions{}); err != nil {

@@ -33,17 +33,7 @@ func TestStatus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	factory.Start(ctx.Done())
-	go func() { ended <- c.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-ended; err != nil {
-			t.Errorf("the controller ended with %v", err)
-		}
-		factory.Shutdown()
-	})
+	apiservertest.RunController(t, factory, c)
 
 	policies := s.Client.AdmissionregistrationV1().ValidatingAdmissionPolicies()
 	for name, tc := range map[string]struct {
@@ -62,10 +52,10 @@ func TestStatus(t *testing.T) {
 				Rule:       admission.Rule{APIGroups: []string{tc.group}, APIVersions: []string{"v1"}, Resources: []string{tc.resource}}}}}},
 			Validations: []admission.Validation{{Expression: tc.expression}},
 		}}
-		if _, err := policies.Create(ctx, p, metav1.CreateOptions{}); err != nil {
+		if _, err := policies.Create(t.Context(), p, metav1.CreateOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		err := wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+		err := wait.PollUntilContextTimeout(t.Context(), 20*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
 			var err error
 			p, err = policies.Get(ctx, name, metav1.GetOptions{})
 			return err == nil && p.Status.TypeChecking != nil, err
