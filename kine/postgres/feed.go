@@ -65,10 +65,17 @@ func (f *feed) position() int64 {
 func (f *feed) offer(c committed) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for i := range c.writes {
-		f.recall(&c.writes[i])
+	inOrder := f.at == c.base
+	if !inOrder {
+		// Others wrote, perhaps after the database lost what is remembered here.
+		f.recent = recent.New(recentBytes)
 	}
-	if f.at != c.base {
+	if f.s.hub.WantsPrev() {
+		for i := range c.writes {
+			f.recall(&c.writes[i])
+		}
+	}
+	if !inOrder {
 		f.wake()
 		return
 	}
@@ -87,9 +94,6 @@ func (f *feed) offer(c committed) {
 // recall adds the value that a write replaced, if this process wrote it: watchers that
 // want it would each read it from the database.
 func (f *feed) recall(w *mvcc.Write) {
-	if !f.s.hub.WantsPrev() {
-		return
-	}
 	if w.Prev != nil {
 		if value, ok := f.recent.Get(w.Prev.Pos); ok && w.PrevValue == nil {
 			w.PrevValue = value
