@@ -8,7 +8,7 @@ import (
 )
 
 // flowMetrics are those of flow control, by Kubernetes' names. It is a
-// flowcontrol.Observer. Every request takes one seat.
+// flowcontrol.Observer.
 type flowMetrics struct {
 	dispatched, rejected   *prometheus.CounterVec
 	running, seats, queued *prometheus.GaugeVec
@@ -46,9 +46,9 @@ func (m *flowMetrics) Queued(schema, level string, by float64) {
 }
 
 // Running implements flowcontrol.Observer.
-func (m *flowMetrics) Running(schema, level string, by float64) {
+func (m *flowMetrics) Running(schema, level string, by, seats float64) {
 	m.running.WithLabelValues(schema, level).Add(by)
-	m.seats.WithLabelValues(schema, level).Add(by)
+	m.seats.WithLabelValues(schema, level).Add(by * seats)
 }
 
 // Waited implements flowcontrol.Observer.

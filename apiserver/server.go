@@ -152,7 +152,7 @@ func (s *Server) traffic() error {
 	var err error
 	if on := s.cfg.PriorityAndFairness; on == nil || *on {
 		s.flow, err = flowcontrol.New(flowcontrol.Config{
-			Total: s.cfg.MaxRequestsInFlight + s.cfg.MaxMutatingInFlight, Informers: s.core.Informers, Client: s.core.Client,
+			Total: s.cfg.MaxRequestsInFlight + s.cfg.MaxMutatingInFlight, Objects: s.api.Count, Informers: s.core.Informers, Client: s.core.Client,
 			MaxWait: s.cfg.RequestTimeout / 4, Observer: s.checks.metrics.flow,
 		})
 		if err != nil {

@@ -76,8 +76,7 @@ func (c *Controller) dumpQueues() [][]string {
 	defer c.mu.Unlock()
 	for _, l := range c.sorted() {
 		for i, q := range l.queues {
-			// Every request has one seat.
-			rows = append(rows, []string{l.name, strconv.Itoa(i), strconv.Itoa(q.waiting.Len()), strconv.Itoa(q.executing), strconv.Itoa(q.executing)})
+			rows = append(rows, []string{l.name, strconv.Itoa(i), strconv.Itoa(q.waiting.Len()), strconv.Itoa(q.executing), strconv.Itoa(q.seats)})
 		}
 	}
 	return rows

@@ -13,6 +13,7 @@ import (
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	listers "k8s.io/client-go/listers/flowcontrol/v1"
@@ -30,8 +31,11 @@ const (
 
 // Config of a Controller.
 type Config struct {
-	// Total is the number of seats: requests at work at once.
+	// Total is the number of seats: requests at work at once, of which long lists
+	// have several.
 	Total int
+	// Objects tells how many objects are stored of a resource.
+	Objects func(schema.GroupResource) int
 	// Informers hold FlowSchemas and PriorityLevelConfigurations.
 	Informers informers.SharedInformerFactory
 	// Client writes the schemas' status; nil writes none.
@@ -46,10 +50,10 @@ type Config struct {
 type Observer interface {
 	// Classified is told of a request that was let run, or why it was rejected.
 	Classified(schema, level, reason string)
-	// Queued and Running are told of each request that begins (1) or ends (-1) to
-	// wait in a queue, or to run on a seat.
+	// Queued is told of each request that begins (1) or ends (-1) to wait in a queue.
 	Queued(schema, level string, by float64)
-	Running(schema, level string, by float64)
+	// Running is told of each request that begins (1) or ends (-1) to run on so many seats.
+	Running(schema, level string, by, seats float64)
 	// Waited is told how long a request was in a queue, and whether it then ran.
 	Waited(schema, level string, took time.Duration, ran bool)
 	// Seats is told a level's own share.
@@ -71,8 +75,8 @@ type Controller struct {
 
 // New checks the configuration. The informers are started by their owner.
 func New(c Config) (*Controller, error) {
-	if c.Informers == nil || c.Total < 1 {
-		return nil, errors.New("flow control: Informers must be set and Total at least 1: see --max-requests-inflight")
+	if c.Informers == nil || c.Objects == nil || c.Total < 1 {
+		return nil, errors.New("flow control: Informers and Objects must be set and Total at least 1: see --max-requests-inflight")
 	}
 	if c.MaxWait == 0 {
 		c.MaxWait = 15 * time.Second
@@ -160,6 +164,7 @@ func (c *Controller) reload() error {
 
 func (c *Controller) drain(l *level) {
 	for t := l.next(); t != nil; t = l.next() {
+		t.queue.remove(t)
 		c.grant(t)
 	}
 }
@@ -187,35 +192,39 @@ const (
 	reasonGone    = "cancelled"
 )
 
-// Wrap bounds the requests that pass. Streams take no seat: they are long, and
-// cost little.
+// Wrap bounds the requests that pass. Watches and streams take no seat: they are
+// long, and cost little.
 func (c *Controller) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		info := request.InfoFrom(r.Context())
+		objects := 0
+		if info.Verb == "list" {
+			objects = c.cfg.Objects(schema.GroupResource{Group: info.APIGroup, Resource: info.Resource})
+		}
 		c.mu.Lock()
-		schema, l := c.classify(r, info)
-		if schema == nil {
+		fs, l := c.classify(r, info)
+		if fs == nil {
 			c.mu.Unlock()
 			next.ServeHTTP(w, r)
 			return
 		}
-		w.Header().Set(SchemaHeader, string(schema.UID))
+		w.Header().Set(SchemaHeader, string(fs.UID))
 		w.Header().Set(LevelHeader, l.uid)
 		level := l.name // it is only read under the lock
 		if l.exempt || info.LongRunning(r) {
 			l.dispatched++
 			c.mu.Unlock()
-			c.observe(schema.Name, level, "")
+			c.observe(fs.Name, level, "")
 			next.ServeHTTP(w, r)
 			return
 		}
 		u := request.UserFrom(r.Context())
-		t, reason := c.enter(l, flow{schema.Name, distinguish(schema, u, info), u, info})
+		t, reason := c.enter(l, flow{fs.Name, distinguish(fs, u, info), u, info}, width(r, info, l.nominal, objects))
 		c.mu.Unlock()
 		if reason == "" {
-			reason = c.waitObserved(r.Context(), t, schema.Name, level)
+			reason = c.waitObserved(r.Context(), t, fs.Name, level)
 		}
-		c.observe(schema.Name, level, reason)
+		c.observe(fs.Name, level, reason)
 		if reason == reasonGone {
 			return
 		}
@@ -226,8 +235,8 @@ func (c *Controller) Wrap(next http.Handler) http.Handler {
 		}
 		defer c.leave(t)
 		if o := c.cfg.Observer; o != nil {
-			o.Running(schema.Name, level, 1)
-			defer o.Running(schema.Name, level, -1)
+			o.Running(fs.Name, level, 1, float64(t.width))
+			defer o.Running(fs.Name, level, -1, float64(t.width))
 		}
 		next.ServeHTTP(w, r)
 	})
@@ -260,10 +269,10 @@ func (c *Controller) waitObserved(ctx context.Context, t *ticket, schema, level 
 }
 
 // enter seats the request, or queues it, or rejects it. The caller holds mu.
-func (c *Controller) enter(l *level, f flow) (*ticket, string) {
-	t := &ticket{level: l, granted: make(chan struct{}), flow: f, arrived: time.Now()}
+func (c *Controller) enter(l *level, f flow, wide int) (*ticket, string) {
+	t := &ticket{level: l, width: wide, granted: make(chan struct{}), flow: f, arrived: time.Now()}
 	if l.handSize == 0 || len(l.queues) == 0 {
-		if !c.seatFor(l) {
+		if !c.seatsFor(l, wide) {
 			l.rejected[reasonLimit]++
 			return nil, reasonLimit
 		}
@@ -271,7 +280,7 @@ func (c *Controller) enter(l *level, f flow) (*ticket, string) {
 		return t, ""
 	}
 	t.queue = l.choose(f.key())
-	if c.seatFor(l) && l.waiting() == 0 {
+	if l.waiting() == 0 && c.seatsFor(l, wide) {
 		c.grant(t)
 		return t, ""
 	}
@@ -279,40 +288,45 @@ func (c *Controller) enter(l *level, f flow) (*ticket, string) {
 		l.rejected[reasonFull]++
 		return nil, reasonFull
 	}
-	t.elem = t.queue.waiting.PushBack(t)
+	t.queue.push(t)
 	c.dispatch()
 	return t, ""
 }
 
-// seatFor tells whether the level may run one more: on a seat of its own, or on
-// one that another level lends. The caller holds mu.
-func (c *Controller) seatFor(l *level) bool {
-	if l.executing < l.nominal {
+// seatsFor tells whether the level may run a request of n seats: on seats of its own, or
+// on such that other levels lend. What is wider than the level runs when it runs alone.
+// The caller holds mu.
+func (c *Controller) seatsFor(l *level, n int) bool {
+	over := l.seats + n - l.nominal
+	if over <= 0 || l.seats == 0 && l.nominal > 0 {
 		return true
 	}
-	if l.executing-l.nominal >= l.borrowable {
+	if over > l.borrowable {
 		return false
 	}
 	lent := 0
 	for _, o := range c.known {
 		switch {
 		case o.exempt:
-		case o.executing > o.nominal:
-			lent -= o.executing - o.nominal
+		case o.seats > o.nominal:
+			lent -= o.seats - o.nominal
 		case o != l:
-			lent += min(o.lendable, o.nominal-o.executing)
+			lent += min(o.lendable, o.nominal-o.seats)
 		}
 	}
-	return lent > 0
+	return lent >= over-max(0, l.seats-l.nominal)
 }
 
 func (c *Controller) grant(t *ticket) {
-	t.level.executing++
-	t.level.dispatched++
-	t.level.running[t] = struct{}{}
+	l := t.level
+	l.executing++
+	l.seats += t.width
+	l.dispatched++
+	l.running[t] = struct{}{}
 	t.runs = time.Now()
 	if t.queue != nil {
 		t.queue.executing++
+		t.queue.seats += t.width
 	}
 	close(t.granted)
 }
@@ -320,8 +334,10 @@ func (c *Controller) grant(t *ticket) {
 // dispatch seats those that wait wherever there is room. The caller holds mu.
 func (c *Controller) dispatch() {
 	for _, l := range c.known {
-		for l.waiting() > 0 && (l.exempt || c.seatFor(l)) {
-			c.grant(l.next())
+		for t := l.next(); t != nil && (l.exempt || c.seatsFor(l, t.width)); t = l.next() {
+			t.queue.remove(t)
+			l.turn++
+			c.grant(t)
 		}
 	}
 }
@@ -348,8 +364,7 @@ func (c *Controller) wait(ctx context.Context, t *ticket) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if t.elem != nil {
-		t.queue.waiting.Remove(t.elem)
-		t.elem = nil
+		t.queue.remove(t)
 		t.level.rejected[reason]++
 		return reason
 	}
@@ -369,9 +384,11 @@ func (c *Controller) leave(t *ticket) {
 
 func (c *Controller) leaveLocked(t *ticket) {
 	t.level.executing--
+	t.level.seats -= t.width
 	delete(t.level.running, t)
 	if t.queue != nil {
 		t.queue.executing--
+		t.queue.seats -= t.width
 	}
 	c.dispatch()
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/authentication/user"
 
 	"k8s.io/utils/ptr"
@@ -24,7 +25,7 @@ import (
 
 // controllerOf has one level of the given size and a schema for everyone.
 func controllerOf(total int, response flowcontrolv1.LimitResponse) *Controller {
-	c := &Controller{cfg: Config{Total: total, MaxWait: 15e9}, known: map[string]*level{}}
+	c := &Controller{cfg: Config{Total: total, MaxWait: 15e9, Objects: func(schema.GroupResource) int { return 0 }}, known: map[string]*level{}}
 	l := newLevel()
 	l.configure(&flowcontrolv1.PriorityLevelConfiguration{
 		ObjectMeta: metav1.ObjectMeta{Name: "l", UID: "level-uid"},

@@ -22,7 +22,8 @@ type level struct {
 	queues                        []*queue
 	handSize, lengthLimit         int
 
-	executing int
+	// executing requests have seats of the level's.
+	executing, seats int
 	// running are the tickets that have a seat.
 	running map[*ticket]struct{}
 	// dispatched and rejected count requests since the level is known, the latter by
@@ -37,15 +38,18 @@ func newLevel() *level { return &level{running: map[*ticket]struct{}{}, rejected
 
 // queue holds the waiting requests of the flows that were dealt to it.
 type queue struct {
-	waiting   list.List // of *ticket
-	executing int
+	waiting list.List // of *ticket
+	// executing requests have seats; waitingSeats are those that the others will take.
+	executing, seats, waitingSeats int
 }
 
-// ticket is a request that waits for a seat.
+// ticket is a request that waits for its seats.
 type ticket struct {
 	level *level
 	queue *queue
 	elem  *list.Element
+	// width is how many seats the request takes.
+	width int
 	// granted is closed when the request may run.
 	granted chan struct{}
 
@@ -129,27 +133,37 @@ func (l *level) choose(flow string) *queue {
 	return best
 }
 
-func (q *queue) load() int { return q.waiting.Len() + q.executing }
+func (q *queue) load() int { return q.waitingSeats + q.seats }
 
-// next takes the ticket that has waited longest in the queue that has the fewest
-// requests at work, so that every flow gets on.
+// next is the ticket that has waited longest in the queue that has the fewest seats
+// taken, so that every flow gets on; nil when none waits. It stays where it is.
 func (l *level) next() *ticket {
 	var best *queue
 	at := 0
 	for i := range l.queues {
 		k := (l.turn + i) % len(l.queues)
 		q := l.queues[k]
-		if q.waiting.Len() > 0 && (best == nil || q.executing < best.executing) {
+		if q.waiting.Len() > 0 && (best == nil || q.seats < best.seats) {
 			best, at = q, k
 		}
 	}
 	if best == nil {
 		return nil
 	}
-	l.turn = at + 1
-	t := best.waiting.Remove(best.waiting.Front()).(*ticket)
+	l.turn = at
+	return best.waiting.Front().Value.(*ticket)
+}
+
+// push and remove change who waits in the queue.
+func (q *queue) push(t *ticket) {
+	t.elem = q.waiting.PushBack(t)
+	q.waitingSeats += t.width
+}
+
+func (q *queue) remove(t *ticket) {
+	q.waiting.Remove(t.elem)
 	t.elem = nil
-	return t
+	q.waitingSeats -= t.width
 }
 
 func (l *level) waiting() int {

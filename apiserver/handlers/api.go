@@ -206,6 +206,15 @@ func (a *API) Hub(gr schema.GroupResource, namespace, name string) (*Target, boo
 	return &Target{Resource: e.res, Version: hubVersion(e.res), Namespace: namespace, Name: name, Store: e.store, entry: e}, true
 }
 
+// Count is how many objects are stored of a resource; 0 of one that is not installed.
+func (a *API) Count(gr schema.GroupResource) int {
+	e := (*a.table.Load())[gr]
+	if e == nil || e.store == nil {
+		return 0
+	}
+	return e.store.Count()
+}
+
 // Each visits every installed resource, in no order.
 func (a *API) Each(visit func(*resources.Resource, *store.Store)) {
 	for _, e := range *a.table.Load() {
