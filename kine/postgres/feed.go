@@ -193,11 +193,15 @@ func (f *feed) read(ctx context.Context) (more bool, err error) {
 }
 
 // listen wakes the feed when another server wrote. It trusts notifications only
-// after one of its own came back over the pool.
+// after one on a channel of its own came back over the pool, and listens on the common
+// channel only then: a pooler that gives connections out by the transaction passes none,
+// and keeps what was listened on for as long as it keeps the connection, with a warning
+// in its log for each notification.
 func (f *feed) listen(ctx context.Context) {
 	if !f.s.notifies {
 		return
 	}
+	own := channel + "_" + strings.ToLower(f.s.name)
 	l := pq.NewListener(f.s.cfg.ListenURL, 100*time.Millisecond, 5*time.Second, func(e pq.ListenerEventType, _ error) {
 		if e == pq.ListenerEventDisconnected || e == pq.ListenerEventConnectionAttemptFailed {
 			f.heard.Store(false)
@@ -205,13 +209,19 @@ func (f *feed) listen(ctx context.Context) {
 		f.wake()
 	})
 	defer l.Close()
-	listening := make(chan error, 1)
-	go func() { listening <- l.Listen(channel) }()
+	type listened struct {
+		channel string
+		err     error
+	}
+	results := make(chan listened, 2)
+	start := func(name string) { go func() { results <- listened{name, l.Listen(name)} }() }
+	start(own)
 	test := time.NewTicker(30 * time.Second)
 	defer test.Stop()
+	shared := false // the common channel is listened on, or will be
 	recent := false // a notification came since the last test
 	probe := func() {
-		if _, err := f.s.readers.ExecContext(ctx, `SELECT pg_notify($1, '')`, channel); err != nil {
+		if _, err := f.s.readers.ExecContext(ctx, `SELECT pg_notify($1, '')`, own); err != nil {
 			f.heard.Store(false)
 		}
 	}
@@ -219,12 +229,16 @@ func (f *feed) listen(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case err := <-listening:
-			if err != nil {
-				f.s.cfg.Log.Info("no notifications from the database; it is asked every 100 ms instead", "err", err)
-				continue
+		case r := <-results:
+			switch {
+			case r.err != nil:
+				f.s.cfg.Log.Info("no notifications from the database; it is asked every 100 ms instead", "err", r.err)
+			case r.channel == own:
+				probe()
+			default:
+				f.heard.Store(true)
+				f.wake() // for what was written before
 			}
-			probe()
 		case n := <-l.Notify:
 			if n == nil { // connected again: some may be lost
 				f.wake()
@@ -232,6 +246,11 @@ func (f *feed) listen(ctx context.Context) {
 				continue
 			}
 			recent = true
+			if !shared {
+				shared = true
+				start(channel)
+				continue
+			}
 			f.heard.Store(true)
 			// What this process has written it brings itself.
 			text, from, _ := strings.Cut(n.Extra, " ")

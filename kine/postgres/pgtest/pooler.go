@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -19,8 +21,9 @@ const poolerPort = 6432
 // Pooler is a PgBouncer in transaction mode in front of a server: each transaction
 // of a client may be on another connection than the one before.
 type Pooler struct {
-	s   *Server
-	dir string
+	s         *Server
+	dir       string
+	databases atomic.Int32
 }
 
 // Pooler starts a PgBouncer that ends with the test. The test is skipped where none
@@ -76,6 +79,10 @@ ignore_startup_parameters = extra_float_digits
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill() // it runs until now
 		_ = cmd.Wait()
+		// A server that looks whether notifications pass may cause one each time.
+		if n := strings.Count(out.String(), "when not linked"); n > 4*int(p.databases.Load()) {
+			t.Errorf("PgBouncer got %d notifications that are nobody's, with %d databases", n, p.databases.Load())
+		}
 		if t.Failed() {
 			t.Logf("pgbouncer: %s", out.String())
 		}
@@ -98,6 +105,7 @@ ignore_startup_parameters = extra_float_digits
 // way: a pooler hands over no search_path.
 func (p *Pooler) Database(t testing.TB, listen bool) string {
 	t.Helper()
+	p.databases.Add(1)
 	name := fmt.Sprintf("pooled%d", p.s.schemas.Add(1))
 	p.s.single(t, "CREATE DATABASE "+name)
 	q := url.Values{"host": {p.dir}, "port": {fmt.Sprint(poolerPort)}, "sslmode": {"disable"}}
