@@ -28,7 +28,7 @@ import (
 // Config of a store.
 type Config struct {
 	// URL of the database: postgres://USER:PASSWORD@HOST/DATABASE?sslmode=...
-	// Required. Errors and logs never show its password.
+	// Several, HOST:PORT,HOST:PORT, are tried until one takes writes. Required. Errors and logs never show its password.
 	URL string
 	// ListenURL is a direct address for notifications, where URL leads through a
 	// pooler that does not pass them; default URL with the host that its parameter
@@ -125,8 +125,36 @@ func listenURL(address string) string {
 		q.Del("host")
 		q.Del("port")
 	}
+	hosts(u, q)
+	// A standby has no notifications.
+	if !q.Has(attrs) {
+		q.Set(attrs, string(pq.TargetSessionAttrsReadWrite))
+	}
 	u.RawQuery = q.Encode()
 	return u.String()
+}
+
+// attrs is the parameter that tells which of several servers will do.
+const attrs = "target_session_attrs"
+
+// hosts writes several addresses in the place of one, as libpq takes them, into
+// parameters, as pq does.
+// https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-MULTIPLE-HOSTS
+func hosts(u *url.URL, q url.Values) {
+	if !strings.Contains(u.Host, ",") {
+		return
+	}
+	var names, ports []string
+	for _, address := range strings.Split(u.Host, ",") {
+		name, port, err := net.SplitHostPort(address)
+		if err != nil {
+			name, port = strings.Trim(address, "[]"), "5432"
+		}
+		names, ports = append(names, name), append(ports, port)
+	}
+	u.Host = ""
+	q.Set("host", strings.Join(names, ","))
+	q.Set("port", strings.Join(ports, ","))
 }
 
 // config reads a URL. What is wrong with it is told without its password.
@@ -138,8 +166,9 @@ func config(address string) (pq.Config, error) {
 	if err != nil {
 		return pq.Config{}, errors.New("it cannot be parsed: want postgres://USER:PASSWORD@HOST:PORT/DATABASE, with special characters of the password written as %XX")
 	}
-	q := u.Query()
+	shown, q := u.Redacted(), u.Query()
 	q.Del(listen)
+	hosts(u, q)
 	u.RawQuery = q.Encode()
 	cfg, err := pq.NewConfig(u.String())
 	if err != nil {
@@ -147,13 +176,13 @@ func config(address string) (pq.Config, error) {
 		if p, ok := u.User.Password(); ok && p != "" {
 			text = strings.ReplaceAll(text, p, "xxxxx")
 		}
-		return pq.Config{}, fmt.Errorf("%s of %s", text, u.Redacted())
+		return pq.Config{}, fmt.Errorf("%s of %s", text, shown)
 	}
 	// One round trip per statement, and nothing that outlives it on the server:
 	// poolers may hand every transaction another connection.
 	cfg.BinaryParameters = true
 	// A standby's reads would be of the past.
-	if !u.Query().Has("target_session_attrs") {
+	if !q.Has(attrs) {
 		cfg.TargetSessionAttrs = pq.TargetSessionAttrsReadWrite
 	}
 	if cfg.ApplicationName == "" {

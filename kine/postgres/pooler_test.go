@@ -82,10 +82,11 @@ func othersWrites(t *testing.T, s, other *Store, heard bool) {
 
 func TestListenAddress(t *testing.T) {
 	for _, c := range []struct{ name, url, want string }{
-		{"none", "postgres://u@pool:6432/db?sslmode=disable", "postgres://u@pool:6432/db?sslmode=disable"},
-		{"host and port", "postgres://u:p@pool:6432/db?listen=db.internal:5432&sslmode=disable", "postgres://u:p@db.internal:5432/db?sslmode=disable"},
-		{"socket beside a socket", "postgres://u@/db?host=/run/pool&port=6432&listen=/run/pg", "postgres://u@/db?host=%2Frun%2Fpg"},
-		{"host beside a socket", "postgres://u@/db?host=/run/pool&port=6432&listen=db:5432", "postgres://u@db:5432/db"},
+		{"none", "postgres://u@pool:6432/db?sslmode=disable", "postgres://u@pool:6432/db?sslmode=disable&target_session_attrs=read-write"},
+		{"host and port", "postgres://u:p@pool:6432/db?listen=db.internal:5432&sslmode=disable", "postgres://u:p@db.internal:5432/db?sslmode=disable&target_session_attrs=read-write"},
+		{"socket beside a socket", "postgres://u@/db?host=/run/pool&port=6432&listen=/run/pg", "postgres://u@/db?host=%2Frun%2Fpg&target_session_attrs=read-write"},
+		{"host beside a socket", "postgres://u@/db?host=/run/pool&port=6432&listen=db:5432", "postgres://u@db:5432/db?target_session_attrs=read-write"},
+		{"several servers", "postgres://u@a:5432,b:5433/db?target_session_attrs=any", "postgres://u@/db?host=a%2Cb&port=5432%2C5433&target_session_attrs=any"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s, err := New(Config{URL: c.url})

@@ -1,0 +1,42 @@
+package postgres
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// Several servers are named as libpq takes them.
+//
+// Covers: store.postgres-failover
+func TestAddresses(t *testing.T) {
+	for _, c := range []struct {
+		name, url string
+		want      []string
+	}{
+		{"one", "postgres://u:p@a:5433/db", []string{"a:5433"}},
+		{"several", "postgres://u:p@a:5433,b:5434/db", []string{"a:5433", "b:5434"}},
+		{"without ports", "postgres://u:p@a,b/db", []string{"a:5432", "b:5432"}},
+		{"without one's port", "postgres://u:p@a,b:5434/db", []string{"a:5432", "b:5434"}},
+		{"as parameters", "postgres://u:p@/db?host=a,b&port=5433,5434", []string{"a:5433", "b:5434"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cfg, err := config(c.url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := []string{fmt.Sprintf("%s:%d", cfg.Host, cfg.Port)}
+			for _, m := range cfg.Multi {
+				got = append(got, fmt.Sprintf("%s:%d", m.Host, m.Port))
+			}
+			if d := cmp.Diff(c.want, got); d != "" {
+				t.Errorf("the servers (-want +got):\n%s", d)
+			}
+		})
+	}
+	if _, err := config("postgres://u:secret@a:1,b:2/db?sslmode=nonsense"); err == nil || strings.Contains(err.Error(), "secret") || !strings.Contains(err.Error(), "a:1,b:2") {
+		t.Errorf("a bad parameter: %v", err)
+	}
+}
