@@ -81,7 +81,7 @@ func migrate(ctx context.Context, out io.Writer, o migrateFlags) error {
 			fromTLS = own.Cluster.Etcd.External
 		}
 	}
-	toTLS := &config.ExternalEtcd{Endpoints: strings.Split(o.to, ","), CAFile: o.toCA, CertFile: o.toCert, KeyFile: o.toKey}
+	toTLS := &config.ExternalEtcd{Endpoints: backend.Endpoints(o.to), CAFile: o.toCA, CertFile: o.toCert, KeyFile: o.toKey}
 	report, err := move(ctx, out, from, fromTLS, o.to, toTLS, transfer.Options{Gap: o.gap, Warm: o.warm})
 	if err != nil {
 		return err

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"path/filepath"
 	"strings"
 	"time"
@@ -76,17 +75,21 @@ func New(address string, o Options) (kine.Runner, error) {
 // Shared tells whether several servers can use the store together.
 func Shared(address string) bool { return !strings.HasPrefix(address, "sqlite:") }
 
+// Endpoints are the URLs that address has: several of an etcd's members, one of
+// another store, where a comma separates hosts.
+func Endpoints(address string) []string {
+	switch scheme, _, _ := strings.Cut(address, ":"); scheme {
+	case "sqlite", "postgres", "postgresql":
+		return []string{address}
+	}
+	return strings.Split(address, ",")
+}
+
 // Redact is the address without its passwords, for logs.
 func Redact(address string) string {
-	parts := strings.Split(address, ",")
+	parts := Endpoints(address)
 	for i, p := range parts {
-		u, err := url.Parse(p)
-		if err != nil {
-			scheme, _, _ := strings.Cut(p, ":")
-			parts[i] = scheme + "://..."
-			continue
-		}
-		parts[i] = u.Redacted()
+		parts[i] = postgres.Redact(p)
 	}
 	return strings.Join(parts, ",")
 }

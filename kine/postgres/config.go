@@ -157,6 +157,23 @@ func hosts(u *url.URL, q url.Values) {
 	q.Set("port", strings.Join(ports, ","))
 }
 
+// Redact is a URL without what is secret in it. One that cannot be read is its scheme.
+func Redact(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		scheme, _, _ := strings.Cut(address, ":")
+		return scheme + "://..."
+	}
+	q := u.Query()
+	for _, name := range []string{"password", "sslpassword"} {
+		if q.Has(name) {
+			q.Set(name, "xxxxx")
+			u.RawQuery = q.Encode()
+		}
+	}
+	return u.Redacted()
+}
+
 // config reads a URL. What is wrong with it is told without its password.
 func config(address string) (pq.Config, error) {
 	if !strings.HasPrefix(address, "postgres://") && !strings.HasPrefix(address, "postgresql://") {
@@ -166,17 +183,20 @@ func config(address string) (pq.Config, error) {
 	if err != nil {
 		return pq.Config{}, errors.New("it cannot be parsed: want postgres://USER:PASSWORD@HOST:PORT/DATABASE, with special characters of the password written as %XX")
 	}
-	shown, q := u.Redacted(), u.Query()
+	q := u.Query()
 	q.Del(listen)
 	hosts(u, q)
 	u.RawQuery = q.Encode()
 	cfg, err := pq.NewConfig(u.String())
 	if err != nil {
 		text := err.Error()
-		if p, ok := u.User.Password(); ok && p != "" {
-			text = strings.ReplaceAll(text, p, "xxxxx")
+		password, _ := u.User.Password()
+		for _, p := range []string{password, q.Get("password"), q.Get("sslpassword")} {
+			if p != "" {
+				text = strings.ReplaceAll(text, p, "xxxxx")
+			}
 		}
-		return pq.Config{}, fmt.Errorf("%s of %s", text, shown)
+		return pq.Config{}, fmt.Errorf("%s of %s", text, Redact(address))
 	}
 	// One round trip per statement, and nothing that outlives it on the server:
 	// poolers may hand every transaction another connection.

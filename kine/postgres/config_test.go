@@ -36,7 +36,23 @@ func TestAddresses(t *testing.T) {
 			}
 		})
 	}
-	if _, err := config("postgres://u:secret@a:1,b:2/db?sslmode=nonsense"); err == nil || strings.Contains(err.Error(), "secret") || !strings.Contains(err.Error(), "a:1,b:2") {
-		t.Errorf("a bad parameter: %v", err)
+}
+
+// What is wrong is said, and logged, without what is secret.
+func TestPasswordsAreNotShown(t *testing.T) {
+	for _, c := range []struct{ name, url, want string }{
+		{"several servers", "postgres://u:secret@a:1,b:2/db?sslmode=nonsense", "postgres://u:xxxxx@a:1,b:2/db?sslmode=nonsense"},
+		{"as a parameter", "postgres://a/db?password=secret&sslmode=nonsense&user=u", "postgres://a/db?password=xxxxx&sslmode=nonsense&user=u"},
+		{"the key's", "postgres://u@a/db?sslmode=nonsense&sslpassword=secret", "postgres://u@a/db?sslmode=nonsense&sslpassword=xxxxx"},
+		{"not to be read", "postgres://u:se,cret^[@a/db", "postgres://..."},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := Redact(c.url); got != c.want {
+				t.Errorf("shown as %s, want %s", got, c.want)
+			}
+			if _, err := config(c.url); err == nil || strings.Contains(err.Error(), "secret") {
+				t.Errorf("refused with: %v", err)
+			}
+		})
 	}
 }
