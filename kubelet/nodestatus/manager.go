@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"reflect"
@@ -287,29 +288,24 @@ func changed(old, next *v1.NodeStatus) bool {
 	return !equality.Semantic.DeepEqual(a, b)
 }
 
+// quantities are what the node has and what pods may have of it, given the capacity that
+// was told before. What others add to that is allocatable as a whole, and goes when they
+// take it away.
+func (c *Config) quantities(told v1.ResourceList, s State) (capacity, allocatable v1.ResourceList) {
+	capacity = v1.ResourceList{}
+	maps.Copy(capacity, told)
+	maps.Copy(capacity, c.Capacity)
+	maps.Copy(capacity, s.DeviceCapacity)
+	allocatable = maps.Clone(capacity)
+	maps.Copy(allocatable, c.Allocatable)
+	maps.Copy(allocatable, s.DeviceAllocatable)
+	return capacity, allocatable
+}
+
 // fill writes everything the kubelet owns into the status.
 func (m *Manager) fill(node *v1.Node, s State, now metav1.Time) {
 	st := &node.Status
-	if st.Capacity == nil {
-		st.Capacity = v1.ResourceList{}
-	}
-	if st.Allocatable == nil {
-		st.Allocatable = v1.ResourceList{}
-	}
-	for k, v := range m.cfg.Capacity {
-		st.Capacity[k] = v
-	}
-	for k, v := range m.cfg.Allocatable {
-		st.Allocatable[k] = v
-	}
-	for k, v := range s.DeviceCapacity {
-		st.Capacity[k], st.Allocatable[k] = v, s.DeviceAllocatable[k]
-	}
-	for k, v := range st.Capacity {
-		if _, ok := st.Allocatable[k]; !ok {
-			st.Allocatable[k] = v
-		}
-	}
+	st.Capacity, st.Allocatable = m.cfg.quantities(st.Capacity, s)
 	if !m.cfg.External {
 		st.Addresses = m.addresses()
 	}
