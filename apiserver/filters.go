@@ -240,7 +240,7 @@ func (s *Server) withInFlight(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 		case <-timer.C:
 			w.Header().Set("Retry-After", "1")
-			handlers.WriteError(w, r, apierrors.NewTooManyRequests("too many requests, please try again later", 1))
+			handlers.WriteError(w, r, apierrors.NewTooManyRequests("Too many requests, please try again later.", 1))
 		case <-r.Context().Done():
 		}
 	})

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net"
 	"sort"
 	"strconv"
 	"time"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -28,7 +30,10 @@ func (k *Kubelet) trustBundle(ctx context.Context, src *v1.ClusterTrustBundlePro
 			if apierrors.IsNotFound(err) && optional {
 				return nil, nil
 			}
-			return nil, err
+			if apierrors.IsNotFound(err) { // as a lister says it
+				err = apierrors.NewNotFound(certificatesv1.Resource("clustertrustbundle"), *src.Name)
+			}
+			return nil, fmt.Errorf("while getting ClusterTrustBundle: %w", err)
 		}
 		texts = append(texts, b.Spec.TrustBundle)
 	case src.SignerName != nil:
@@ -47,7 +52,7 @@ func (k *Kubelet) trustBundle(ctx context.Context, src *v1.ClusterTrustBundlePro
 			}
 		}
 		if len(texts) == 0 && !optional {
-			return nil, fmt.Errorf("combination of signerName %q and labelSelector matched zero ClusterTrustBundles", *src.SignerName)
+			return nil, errors.New("combination of signerName and labelSelector matched zero ClusterTrustBundles")
 		}
 	}
 	seen := map[string]bool{}

@@ -113,22 +113,27 @@ func TestAuthBundlesBySigner(t *testing.T) {
 }
 
 func TestAuthBundleMissing(t *testing.T) {
-	for name, source := range map[string]corev1.ClusterTrustBundleProjection{
+	for name, tc := range map[string]struct {
+		source corev1.ClusterTrustBundleProjection
+		says   string
+	}{
 		// Conformance: [sig-auth] [FeatureGate:ClusterTrustBundle] [FeatureGate:ClusterTrustBundleProjection] should prevent a pod from starting if: sets optional=false and the configured CTB does not exist [MinimumKubeletVersion:1.37]
-		"name": {Name: ptr.To("does-not-exist"), Optional: ptr.To(false)},
+		"name": {corev1.ClusterTrustBundleProjection{Name: ptr.To("does-not-exist"), Optional: ptr.To(false)},
+			`clustertrustbundle.certificates.k8s.io "does-not-exist" not found`},
 		// Conformance: [sig-auth] [FeatureGate:ClusterTrustBundle] [FeatureGate:ClusterTrustBundleProjection] should prevent a pod from starting if: sets optional=false and no trust bundle matches query [MinimumKubeletVersion:1.37]
-		"signer": {SignerName: ptr.To("example.com/nobody"), LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"alive": "yes"}}, Optional: ptr.To(false)},
+		"signer": {corev1.ClusterTrustBundleProjection{SignerName: ptr.To("example.com/nobody"), LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"alive": "yes"}}, Optional: ptr.To(false)},
+			"combination of signerName and labelSelector matched zero ClusterTrustBundles"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := parallel(t)
-			s.pod(trusting(source))
+			s.pod(trusting(tc.source))
 			s.eventually(60*time.Second, "an event of the failed mount", func() error {
 				events, err := s.client.CoreV1().Events(s.name).List(s.ctx, metav1.ListOptions{FieldSelector: "reason=FailedMount"})
 				if err != nil {
 					return err
 				}
 				for _, e := range events.Items {
-					if strings.Contains(e.Message, "ClusterTrustBundle") || strings.Contains(e.Message, "clustertrustbundle") {
+					if strings.Contains(e.Message, tc.says) {
 						return nil
 					}
 				}
