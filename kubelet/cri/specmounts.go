@@ -75,6 +75,11 @@ func (b *specBuilder) mounts() ([]specs.Mount, string, error) {
 		}
 		user = append(user, sm)
 	}
+	volumes, err := b.imageVolumes(given)
+	if err != nil {
+		return nil, "", err
+	}
+	user = append(user, volumes...)
 	slices.SortStableFunc(user, func(x, y specs.Mount) int {
 		return strings.Count(path.Clean(x.Destination), "/") - strings.Count(path.Clean(y.Destination), "/")
 	})
