@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/opencontainers/cgroups"
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -230,6 +231,11 @@ func (m *Manager) limit(cg string, r resources.Pod) error {
 	return errors.Join(errs...)
 }
 
+// weight is what shares are on cgroup v2, as the runtime has it for containers.
+func weight(shares int64) int64 {
+	return int64(cgroups.ConvertCPUSharesToCgroupV2Value(uint64(shares)))
+}
+
 type setting struct{ controller, file, value string }
 
 // settings lists what has to be written where.
@@ -238,7 +244,7 @@ func settings(unified bool, r resources.Pod) []setting {
 	number := func(n int64) string { return strconv.FormatInt(n, 10) }
 	if unified {
 		if r.Shares > 0 {
-			out = append(out, setting{"cpu", "cpu.weight", number(1 + (r.Shares-2)*9999/262142)})
+			out = append(out, setting{"cpu", "cpu.weight", number(weight(r.Shares))})
 		}
 		if r.Quota > 0 {
 			out = append(out, setting{"cpu", "cpu.max", number(r.Quota) + " " + number(r.Period)})
