@@ -201,8 +201,17 @@ func (k *Kubelet) buildPods() error {
 			return err
 		}
 	}
+	var access *images.Access
+	if on, set := c.FeatureGates["KubeletEnsureSecretPulledImages"]; on || !set {
+		access, err = images.NewAccess(images.AccessConfig{
+			Dir: filepath.Join(k.cfg.Paths.Root, "image_manager"), Policy: c.ImagePullCredentialsVerificationPolicy, Allowlist: c.PreloadedImagesVerificationAllowlist,
+		})
+		if err != nil {
+			return err
+		}
+	}
 	k.puller, err = images.New(images.Config{
-		Images: k.cfg.Images, Recorder: k.recorder, Keyring: keyring,
+		Images: k.cfg.Images, Recorder: k.recorder, Keyring: keyring, Access: access,
 		QPS: float64(*c.RegistryPullQPS), Burst: int(c.RegistryBurst), Parallel: parallel,
 	})
 	if err != nil {
@@ -229,7 +238,7 @@ func (k *Kubelet) buildPods() error {
 	k.imageGC, err = images.NewGC(images.GCConfig{
 		Runtime: k.cfg.Runtime, Images: k.cfg.Images, Recorder: k.recorder, Node: nodestatus.Ref(k.cfg.NodeName),
 		HighPercent: int(*c.ImageGCHighThresholdPercent), LowPercent: int(*c.ImageGCLowThresholdPercent),
-		MinAge: c.ImageMinimumGCAge.Duration, MaxAge: c.ImageMaximumGCAge.Duration, Usage: k.imageFsUsage,
+		MinAge: c.ImageMinimumGCAge.Duration, MaxAge: c.ImageMaximumGCAge.Duration, Usage: k.imageFsUsage, Access: access,
 	})
 	return err
 }

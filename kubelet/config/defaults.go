@@ -75,6 +75,7 @@ func nodeDefaults(c *kubeletv1beta1.KubeletConfiguration) {
 	setDuration(&c.NodeStatusReportFrequency, 5*time.Minute)
 	set(&c.NodeLeaseDurationSeconds, 40)
 	setDuration(&c.ImageMinimumGCAge, 2*time.Minute)
+	set(&c.ImagePullCredentialsVerificationPolicy, kubeletv1beta1.NeverVerifyPreloadedImages)
 	setPtr(&c.ImageGCHighThresholdPercent, int32(85))
 	setPtr(&c.ImageGCLowThresholdPercent, int32(80))
 	setDuration(&c.VolumeStatsAggPeriod, time.Minute)

@@ -25,6 +25,8 @@ type GCConfig struct {
 	// HighPercent of use starts a collection, which goes down to LowPercent.
 	HighPercent, LowPercent int
 	MinAge, MaxAge          time.Duration
+	// Access forgets images that are gone; may be nil.
+	Access *Access
 	// Usage returns capacity and available bytes of the image file system.
 	Usage func(context.Context) (capacity, available uint64, err error)
 	Now   func() time.Time
@@ -93,7 +95,10 @@ func (g *GC) detect(ctx context.Context, now time.Time) error {
 			delete(g.seen, id)
 		}
 	}
-	return nil
+	if g.cfg.Access == nil {
+		return nil
+	}
+	return g.cfg.Access.Forget(func(ref string) bool { return exists[ref] })
 }
 
 // Collect removes what is too old, and frees space when the file system is

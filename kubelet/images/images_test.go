@@ -46,7 +46,7 @@ func TestKeyring(t *testing.T) {
 			got := (&Keyring{}).Lookup(t.Context(), nil, tc.image, []v1.Secret{secret})
 			user := ""
 			if len(got) > 0 {
-				user = got[0].Username
+				user = got[0].Auth.Username
 			}
 			if user != tc.user {
 				t.Errorf("user %q, want %q", user, tc.user)

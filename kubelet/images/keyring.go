@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
 )
 
 // Keyring finds credentials for an image.
@@ -31,13 +32,26 @@ type dockerEntry struct {
 	Token    string `json:"identitytoken"`
 }
 
+// Credential is one that may open a registry, and whose it is: a pull secret's, a
+// service account's, or else the node's own.
+type Credential struct {
+	Auth           *runtimeapi.AuthConfig
+	Secret         *kubeletv1beta1.ImagePullSecret
+	ServiceAccount *kubeletv1beta1.ImagePullServiceAccount
+}
+
+// ofNode tells of a credential that every pod of the node has; none at all is one.
+func (c *Credential) ofNode() bool { return c == nil || c.Secret == nil && c.ServiceAccount == nil }
+
 // Lookup returns the credentials that fit the image: those of the pod's pull
 // secrets, then the node's, the most specific first, then what programs know.
-func (k *Keyring) Lookup(ctx context.Context, pod *v1.Pod, image string, secrets []v1.Secret) []*runtimeapi.AuthConfig {
-	var out []*runtimeapi.AuthConfig
+func (k *Keyring) Lookup(ctx context.Context, pod *v1.Pod, image string, secrets []v1.Secret) []Credential {
+	var out []Credential
 	for i := range secrets {
-		if cfg := secretConfig(&secrets[i]); cfg != nil {
-			out = append(out, cfg.match(image)...)
+		s := &secrets[i]
+		for _, auth := range secretConfig(s).match(image) {
+			of := &kubeletv1beta1.ImagePullSecret{UID: string(s.UID), Namespace: s.Namespace, Name: s.Name, CredentialHash: hash(auth)}
+			out = append(out, Credential{Auth: auth, Secret: of})
 		}
 	}
 	for _, file := range k.Files {
@@ -46,7 +60,9 @@ func (k *Keyring) Lookup(ctx context.Context, pod *v1.Pod, image string, secrets
 			continue
 		}
 		if cfg := parseConfigJSON(data); cfg != nil {
-			out = append(out, cfg.match(image)...)
+			for _, auth := range cfg.match(image) {
+				out = append(out, Credential{Auth: auth})
+			}
 			break
 		}
 	}
@@ -54,6 +70,15 @@ func (k *Keyring) Lookup(ctx context.Context, pod *v1.Pod, image string, secrets
 		out = append(out, k.Providers.Lookup(ctx, pod, image)...)
 	}
 	return out
+}
+
+// hash tells the contents of credentials apart; empty where it cannot.
+func hash(auth *runtimeapi.AuthConfig) string {
+	raw, err := json.Marshal([]string{auth.Username, auth.Password, auth.IdentityToken, auth.ServerAddress})
+	if err != nil {
+		return ""
+	}
+	return digest(string(raw))
 }
 
 func secretConfig(s *v1.Secret) dockerConfig {

@@ -3,8 +3,6 @@ package images
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,8 +18,8 @@ import (
 	"golang.org/x/sync/singleflight"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	kubeletv1 "k8s.io/kubelet/config/v1"
+	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
 	providerv1 "k8s.io/kubelet/pkg/apis/credentialprovider/v1"
 	"sigs.k8s.io/yaml"
 )
@@ -139,41 +137,44 @@ func checkProviders(c *kubeletv1.CredentialProviderConfig, binDir string) error 
 
 // Lookup asks those whose images the image is of. What one cannot say is logged: the
 // pull may do without.
-func (p *Providers) Lookup(ctx context.Context, pod *v1.Pod, image string) []*runtimeapi.AuthConfig {
+func (p *Providers) Lookup(ctx context.Context, pod *v1.Pod, image string) []Credential {
 	ref, err := name.ParseReference(image, name.WeakValidation)
 	if err != nil {
 		return nil
 	}
 	host, repo := ref.Context().RegistryStr(), ref.Context().RepositoryStr()
-	var out []*runtimeapi.AuthConfig
+	var out []Credential
 	for i := range p.providers {
 		provider := &p.providers[i]
 		for _, pattern := range provider.MatchImages {
 			if !keyMatches(pattern, host, repo) {
 				continue
 			}
-			auth, err := p.ask(ctx, provider, pod, image, host)
+			auths, of, err := p.ask(ctx, provider, pod, image, host)
 			if err != nil {
 				p.cfg.Log.Error("a credential provider gave nothing", "provider", provider.Name, "image", image, "err", err)
 			}
-			out = append(out, auth.match(image)...)
+			for _, auth := range auths.match(image) {
+				out = append(out, Credential{Auth: auth, ServiceAccount: of})
+			}
 			break
 		}
 	}
 	return out
 }
 
-func (p *Providers) ask(ctx context.Context, provider *kubeletv1.CredentialProvider, pod *v1.Pod, image, host string) (dockerConfig, error) {
+// ask returns a provider's answer, and whose service account it is for.
+func (p *Providers) ask(ctx context.Context, provider *kubeletv1.CredentialProvider, pod *v1.Pod, image, host string) (dockerConfig, *kubeletv1beta1.ImagePullServiceAccount, error) {
 	request := providerv1.CredentialProviderRequest{
 		TypeMeta: metav1.TypeMeta{Kind: "CredentialProviderRequest", APIVersion: provider.APIVersion}, Image: image,
 	}
-	account, use, err := p.account(ctx, provider, pod, &request)
+	account, of, use, err := p.account(ctx, provider, pod, &request)
 	if err != nil || !use {
-		return nil, err
+		return nil, nil, err
 	}
 	prefix := provider.Name + "\x00" + account + "\x00"
 	if auth, ok := p.remembered(prefix+"image\x00"+image, prefix+"registry\x00"+host, prefix+"global"); ok {
-		return auth, nil
+		return auth, of, nil
 	}
 	made, err, _ := p.calls.Do(prefix+image, func() (any, error) {
 		response, err := p.run(ctx, provider, &request)
@@ -201,31 +202,31 @@ func (p *Providers) ask(ctx context.Context, provider *kubeletv1.CredentialProvi
 		return auth, nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return made.(dockerConfig), nil
+	return made.(dockerConfig), of, nil
 }
 
 // account gives a request the token of the pod's service account, where the provider
 // wants one, and tells whose answer it will be. use is false where the provider has
 // nothing to do with the pod.
-func (p *Providers) account(ctx context.Context, provider *kubeletv1.CredentialProvider, pod *v1.Pod, request *providerv1.CredentialProviderRequest) (who string, use bool, err error) {
+func (p *Providers) account(ctx context.Context, provider *kubeletv1.CredentialProvider, pod *v1.Pod, request *providerv1.CredentialProviderRequest) (who string, of *kubeletv1beta1.ImagePullServiceAccount, use bool, err error) {
 	t := provider.TokenAttributes
 	if t == nil {
-		return "", true, nil
+		return "", nil, true, nil
 	}
 	if pod == nil || pod.Spec.ServiceAccountName == "" || p.cfg.Token == nil {
-		return "", !*t.RequireServiceAccount, nil
+		return "", nil, !*t.RequireServiceAccount, nil
 	}
 	sa, err := p.cfg.ServiceAccount(ctx, pod.Namespace, pod.Spec.ServiceAccountName)
 	if err != nil {
-		return "", false, err
+		return "", nil, false, err
 	}
 	annotations := map[string]string{}
 	for _, key := range t.RequiredServiceAccountAnnotationKeys {
 		value, ok := sa.Annotations[key]
 		if !ok {
-			return "", false, nil
+			return "", nil, false, nil
 		}
 		annotations[key] = value
 	}
@@ -235,19 +236,18 @@ func (p *Providers) account(ctx context.Context, provider *kubeletv1.CredentialP
 		}
 	}
 	if request.ServiceAccountToken, err = p.cfg.Token(ctx, pod, t.ServiceAccountTokenAudience); err != nil {
-		return "", false, fmt.Errorf("a token of service account %s/%s: %w", sa.Namespace, sa.Name, err)
+		return "", nil, false, fmt.Errorf("a token of service account %s/%s: %w", sa.Namespace, sa.Name, err)
 	}
 	request.ServiceAccountAnnotations = annotations
-	of := any([]any{sa.Namespace, sa.Name, sa.UID, annotations})
+	key := any([]any{sa.Namespace, sa.Name, sa.UID, annotations})
 	if t.CacheType == kubeletv1.TokenServiceAccountTokenCacheType {
-		of = []any{of, request.ServiceAccountToken}
+		key = []any{key, request.ServiceAccountToken}
 	}
-	raw, err := json.Marshal(of)
+	raw, err := json.Marshal(key)
 	if err != nil {
-		return "", false, err
+		return "", nil, false, err
 	}
-	sum := sha256.Sum256(raw)
-	return hex.EncodeToString(sum[:]), true, nil
+	return digest(string(raw)), &kubeletv1beta1.ImagePullServiceAccount{UID: string(sa.UID), Namespace: sa.Namespace, Name: sa.Name}, true, nil
 }
 
 // run starts a provider's program.

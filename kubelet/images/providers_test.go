@@ -72,7 +72,7 @@ func TestProviders(t *testing.T) {
 				switch creds := p.Lookup(t.Context(), nil, image); {
 				case len(creds) == 0:
 					found += "-"
-				case creds[0].Username == "u" && creds[0].Password == "p":
+				case creds[0].Auth.Username == "u" && creds[0].Auth.Password == "p":
 					found += "+"
 				default:
 					found += "?"

@@ -20,6 +20,7 @@ import (
 	internalapi "k8s.io/cri-api/pkg/apis"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	crierrors "k8s.io/cri-api/pkg/errors"
+	"k8s.io/klog/v2"
 
 	"skiff/kubelet/bounded"
 )
@@ -40,6 +41,8 @@ type Config struct {
 	Images   internalapi.ImageManagerService
 	Recorder record.EventRecorder
 	Keyring  *Keyring
+	// Access says who may use images that are there already; nil lets everyone.
+	Access *Access
 	// QPS and Burst bound pulls from registries; 0 means no bound.
 	QPS   float64
 	Burst int
@@ -105,7 +108,7 @@ func (p *Puller) Ensure(ctx context.Context, r Request) (ref, message string, er
 		return "", msg, ErrImageInspect
 	}
 	present := status.GetImage().GetId()
-	if present != "" && policy != v1.PullAlways {
+	if present != "" && policy != v1.PullAlways && p.allowed(ctx, r, image, present) {
 		p.event(r, v1.EventTypeNormal, "Pulled", fmt.Sprintf("Container image %q already present on machine and can be accessed by the pod", r.Image))
 		return present, "", nil
 	}
@@ -139,10 +142,13 @@ func (p *Puller) pull(ctx context.Context, r Request, spec *runtimeapi.ImageSpec
 	if p.limiter != nil && !p.limiter.Allow() {
 		return p.failed(r, key, errors.New("pull QPS exceeded"))
 	}
+	if err := p.cfg.Access.begin(spec.Image); err != nil {
+		return p.failed(r, key, err)
+	}
 	p.event(r, v1.EventTypeNormal, "Pulling", fmt.Sprintf("Pulling image %q", r.Image))
 	start := time.Now()
-	id, err := p.try(ctx, r, spec)
-	if err != nil {
+	id, with, err := p.try(ctx, r, spec)
+	if err = p.cfg.Access.end(spec.Image, id, with, err); err != nil {
 		return p.failed(r, key, err)
 	}
 	p.forget(key)
@@ -156,22 +162,36 @@ func (p *Puller) pull(ctx context.Context, r Request, spec *runtimeapi.ImageSpec
 	return id, "", nil
 }
 
+// allowed tells whether the pod may use an image that is on the node. Where that
+// cannot be told the registry decides.
+func (p *Puller) allowed(ctx context.Context, r Request, image, ref string) bool {
+	if p.cfg.Access == nil {
+		return true
+	}
+	ok, err := p.cfg.Access.Allowed(image, ref, func() []Credential { return p.cfg.Keyring.Lookup(ctx, r.Pod, image, r.Secrets) })
+	if err != nil {
+		klog.FromContext(ctx).Info("Who may use an image is not known for sure", "image", image, "pod", klog.KObj(r.Pod), "err", err)
+	}
+	return ok
+}
+
 // try pulls without credentials when there are none, else with each set that
-// matches until one works.
-func (p *Puller) try(ctx context.Context, r Request, spec *runtimeapi.ImageSpec) (string, error) {
+// matches until one works, which it returns.
+func (p *Puller) try(ctx context.Context, r Request, spec *runtimeapi.ImageSpec) (string, *Credential, error) {
 	creds := p.cfg.Keyring.Lookup(ctx, r.Pod, spec.Image, r.Secrets)
 	if len(creds) == 0 {
-		return p.cfg.Images.PullImage(ctx, spec, nil, r.Sandbox)
+		id, err := p.cfg.Images.PullImage(ctx, spec, nil, r.Sandbox)
+		return id, nil, err
 	}
 	var errs []error
-	for _, c := range creds {
-		id, err := p.cfg.Images.PullImage(ctx, spec, c, r.Sandbox)
+	for i := range creds {
+		id, err := p.cfg.Images.PullImage(ctx, spec, creds[i].Auth, r.Sandbox)
 		if err == nil {
-			return id, nil
+			return id, &creds[i], nil
 		}
 		errs = append(errs, err)
 	}
-	return "", errors.Join(errs...)
+	return "", nil, errors.Join(errs...)
 }
 
 func (p *Puller) failed(r Request, key string, err error) (string, string, error) {
