@@ -98,8 +98,10 @@ type endpoint struct {
 	repository string
 	auth       *RegistryAuth
 	tls        *RegistryTLS
-	// mirror is false for the registry itself.
+	// mirror is false for the registry itself as it is asked without being listed.
 	mirror bool
+	// own says that the host is the registry's, listed or not.
+	own bool
 }
 
 func parseEndpoint(text string) (*endpoint, error) {
@@ -132,14 +134,14 @@ func (r *Registries) endpoints(host, repo string) []*endpoint {
 		if err != nil {
 			continue // refused when the file was loaded
 		}
-		e.repository, e.mirror = rewrite(m.Rewrites, repo), true
+		e.repository, e.mirror, e.own = rewrite(m.Rewrites, repo), true, e.host == host
 		out = append(out, e)
 	}
 	server := host
 	if host == dockerHub {
 		server = "registry-1.docker.io"
 	}
-	own := &endpoint{scheme: "https", host: server, repository: repo}
+	own := &endpoint{scheme: "https", host: server, repository: repo, own: true}
 	if isLoopback(host) {
 		own.scheme = "http"
 	}
@@ -192,8 +194,9 @@ func (e *endpoint) authenticator(request authn.Authenticator) authn.Authenticato
 	if a := e.auth; a != nil {
 		return authn.FromConfig(authn.AuthConfig{Username: a.Username, Password: a.Password, Auth: a.Auth, IdentityToken: a.IdentityToken})
 	}
-	if request == nil || e.mirror && e.scheme == "http" && !isLoopback(e.host) {
-		// Credentials are not sent in the clear to a host they were not given for.
+	if request == nil || !e.own && e.scheme == "http" && !isLoopback(e.host) {
+		// Credentials are not sent in the clear to a host they were not given for. To
+		// the registry's own they are, where registries.yaml says that it has no TLS.
 		return authn.Anonymous
 	}
 	return request
