@@ -165,6 +165,9 @@ func (k *Kubelet) measure() error {
 		return err
 	}
 	k.settings = resources.Settings{MemoryCapacity: k.machine.Memory, CFSQuota: *c.CPUCFSQuota, CFSPeriod: c.CPUCFSQuotaPeriod.Duration, Swap: swap}
+	if on, set := c.FeatureGates["DisableCPUQuotaWithExclusiveCPUs"]; on || !set {
+		k.settings.Exclusive = func(pod types.UID, container string) bool { return !k.cpus.Exclusive(pod, container).IsEmpty() }
+	}
 	if !k.cfg.DisableCgroups && *c.CgroupsPerQOS {
 		k.cgroups, err = cgroups.New(cgroups.Config{Root: k.cfg.Paths.CgroupRoot, Settings: k.settings, PidsLimit: *c.PodPidsLimit})
 	}

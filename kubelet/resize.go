@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	v1 "k8s.io/api/core/v1"
 
 	"skiff/kubelet/admission"
 	"skiff/kubelet/allocation"
 	"skiff/kubelet/containers"
+	"skiff/kubelet/cpus"
+	"skiff/kubelet/memory"
 	"skiff/kubelet/podstate"
 	"skiff/kubelet/resources"
 )
@@ -39,6 +42,10 @@ func (k *Kubelet) allocate(r *record) (*v1.Pod, *v1.PodCondition, error) {
 		}
 	}
 	pending := &v1.PodCondition{Type: v1.PodResizePending, Status: v1.ConditionTrue}
+	if why := k.neverResizes(given.In(r.pod), asking); why != "" {
+		pending.Reason, pending.Message = v1.PodReasonInfeasible, why
+		return given.In(r.pod), pending, nil
+	}
 	if refusal := admission.TooLarge(in); refusal != nil {
 		pending.Reason, pending.Message = v1.PodReasonInfeasible, refusal.Message
 		return given.In(r.pod), pending, nil
@@ -53,6 +60,48 @@ func (k *Kubelet) allocate(r *record) (*v1.Pod, *v1.PodCondition, error) {
 	r.resizing = r.pod.Generation
 	k.recorder.Event(r.pod, v1.EventTypeNormal, "ResizeStarted", resizeMessage("started", r.pod, r.pod.Generation, ""))
 	return r.pod, nil, nil
+}
+
+// neverResizes says why a pod cannot be resized while it runs, whatever room there is:
+// what a static policy has set aside for it stays as it is, and so does the swap that
+// goes with a memory request. Empty means that it can.
+func (k *Kubelet) neverResizes(has, asks *v1.Pod) string {
+	c := k.cfg.Kubelet
+	if resources.QOS(asks) == v1.PodQOSGuaranteed {
+		if c.CPUManagerPolicy == cpus.Static && len(asksOther(has, asks, v1.ResourceCPU)) > 0 {
+			return fmt.Sprintf("Resize is infeasible for Guaranteed Pods alongside CPU Manager policy %q", cpus.Static)
+		}
+		if c.MemoryManagerPolicy == memory.Static && len(asksOther(has, asks, v1.ResourceMemory)) > 0 {
+			return fmt.Sprintf("Resize is infeasible for Guaranteed Pods alongside Memory Manager policy %q", memory.Static)
+		}
+	}
+	for _, pair := range asksOther(has, asks, v1.ResourceMemory) {
+		restarts := slices.ContainsFunc(pair.has.ResizePolicy, func(p v1.ContainerResizePolicy) bool {
+			return p.ResourceName == v1.ResourceMemory && p.RestartPolicy == v1.RestartContainer
+		})
+		if !restarts && (k.settings.Swap.Shares(has, pair.has) || k.settings.Swap.Shares(asks, pair.asks)) {
+			return "In-place resize of containers with swap is not supported."
+		}
+	}
+	return ""
+}
+
+// resized is a container as it is and as it is to be.
+type resized struct{ has, asks *v1.Container }
+
+// asksOther are the containers that ask for more or less of a resource than they have.
+func asksOther(has, asks *v1.Pod, name v1.ResourceName) []resized {
+	var out []resized
+	for _, lists := range [][2][]v1.Container{{has.Spec.InitContainers, asks.Spec.InitContainers}, {has.Spec.Containers, asks.Spec.Containers}} {
+		for i := range min(len(lists[0]), len(lists[1])) {
+			pair := resized{&lists[0][i], &lists[1][i]}
+			before, now := pair.has.Resources.Requests[name], pair.asks.Resources.Requests[name]
+			if before.Cmp(now) != 0 {
+				out = append(out, pair)
+			}
+		}
+	}
+	return out
 }
 
 // given is the pod as the node has taken it.

@@ -10,6 +10,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 	helpers "k8s.io/component-helpers/resource"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -128,6 +129,26 @@ type Settings struct {
 	CFSQuota       bool
 	CFSPeriod      time.Duration
 	Swap           Swap
+	// Exclusive tells whether a container has CPUs to itself; nil is never. A quota
+	// would only throttle it on what no other may use.
+	Exclusive func(pod types.UID, container string) bool
+}
+
+func (s Settings) exclusive(pod *v1.Pod, container string) bool {
+	return s.Exclusive != nil && s.Exclusive(pod.UID, container)
+}
+
+// anyExclusive tells whether a container of the pod has CPUs to itself: the pod's own
+// quota would throttle it too.
+func (s Settings) anyExclusive(pod *v1.Pod) bool {
+	for _, list := range [][]v1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range list {
+			if s.exclusive(pod, list[i].Name) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Linux are the CRI resources of a container.
@@ -139,7 +160,7 @@ func Linux(pod *v1.Pod, c *v1.Container, s Settings) *runtimeapi.LinuxContainerR
 		cpu = lim.Cpu().MilliValue()
 	}
 	out.CpuShares = Shares(cpu)
-	if s.CFSQuota {
+	if s.CFSQuota && !s.exclusive(pod, c.Name) {
 		period := s.CFSPeriod
 		if period == 0 {
 			period = 100 * time.Millisecond
@@ -217,7 +238,7 @@ func ForPod(pod *v1.Pod, s Settings, pidsLimit int64) Pod {
 		return out
 	}
 	out.Shares = Shares(reqs.Cpu().MilliValue())
-	if s.CFSQuota && cpuLimited {
+	if s.CFSQuota && cpuLimited && !s.anyExclusive(pod) {
 		out.Quota = Quota(lims.Cpu().MilliValue(), time.Duration(out.Period)*time.Microsecond)
 	}
 	if memoryLimited {

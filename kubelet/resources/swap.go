@@ -33,11 +33,17 @@ func (s Swap) limit(out *runtimeapi.LinuxContainerResources, pod *v1.Pod, c *v1.
 	}
 }
 
+// Shares tells whether a container may have a part of the node's swap.
+func (s Swap) Shares(pod *v1.Pod, c *v1.Container) bool {
+	return s.Limited && s.Accounted && s.Unified && QOS(pod) == v1.PodQOSBurstable && !IsCritical(pod) &&
+		c.Resources.Requests.Memory().Cmp(*c.Resources.Limits.Memory()) != 0
+}
+
 // share is a container's part of the node's swap, as its memory request is of
 // the node's memory.
 func (s Swap) share(pod *v1.Pod, c *v1.Container, memory int64) int64 {
-	request, limit := c.Resources.Requests.Memory(), c.Resources.Limits.Memory()
-	if !s.Limited || QOS(pod) != v1.PodQOSBurstable || IsCritical(pod) || request.Cmp(*limit) == 0 || request.Value() > memory || memory <= 0 {
+	request := c.Resources.Requests.Memory()
+	if !s.Shares(pod, c) || request.Value() > memory || memory <= 0 {
 		return 0
 	}
 	return int64(float64(request.Value()) / float64(memory) * float64(s.Capacity))
