@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -60,6 +61,15 @@ func (l cgroupLayout) file(controller, cgroup, name string) string {
 		return filepath.Join(dir, cgroup, name)
 	}
 	return ""
+}
+
+// has tells whether the machine has a controller.
+func (l cgroupLayout) has(controller string) bool {
+	if !l.unified {
+		return l.controllers[controller] != ""
+	}
+	data, err := os.ReadFile(filepath.Join(cgroupMount, "cgroup.controllers"))
+	return err == nil && slices.Contains(strings.Fields(string(data)), controller)
 }
 
 func (l cgroupLayout) exists(cgroup string) bool {

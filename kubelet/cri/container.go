@@ -396,11 +396,11 @@ func (r *Runtime) UpdateContainerResources(ctx context.Context, id string, res *
 	case runtimeapi.ContainerState_CONTAINER_EXITED:
 		return coded(fmt.Errorf("container %q has exited", c.id))
 	case runtimeapi.ContainerState_CONTAINER_RUNNING:
-		if err := c.sandbox.shim.Update(ctx, c.id, linuxResources(want)); err != nil {
+		if err := c.sandbox.shim.Update(ctx, c.id, r.layout.resources(want)); err != nil {
 			return coded(fmt.Errorf("failed to update resources of container %q: %w", c.id, err))
 		}
 	case runtimeapi.ContainerState_CONTAINER_CREATED:
-		if err := updateConfig(c.dir, merged); err != nil {
+		if err := r.layout.updateConfig(c.dir, merged); err != nil {
 			return coded(err)
 		}
 	}

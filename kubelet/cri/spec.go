@@ -79,7 +79,7 @@ func (b *specBuilder) build() (*specs.Spec, error) {
 	}
 	process.SelinuxLabel = selinuxLabel(sc)
 	linux := &specs.Linux{
-		Resources:  linuxResources(cfg.GetLinux().GetResources()),
+		Resources:  b.runtime.layout.resources(cfg.GetLinux().GetResources()),
 		Namespaces: b.namespaces(),
 	}
 	if linux.Seccomp, err = b.runtime.seccompProfile(sc, process.Capabilities); err != nil {
@@ -233,7 +233,9 @@ func specMappings(in []*runtimeapi.IDMapping) []specs.LinuxIDMapping {
 	return out
 }
 
-func linuxResources(in *runtimeapi.LinuxContainerResources) *specs.LinuxResources {
+// resources are a container's limits as the shim sets them. A machine that counts no
+// huge pages has nothing to limit them with: the pod's share is held by admission then.
+func (l cgroupLayout) resources(in *runtimeapi.LinuxContainerResources) *specs.LinuxResources {
 	out := &specs.LinuxResources{}
 	if in == nil {
 		return out
@@ -262,22 +264,24 @@ func linuxResources(in *runtimeapi.LinuxContainerResources) *specs.LinuxResource
 		mem.Swap = &swap
 	}
 	out.Memory = &mem
-	for _, h := range in.HugepageLimits {
-		out.HugepageLimits = append(out.HugepageLimits, specs.LinuxHugepageLimit{Pagesize: h.PageSize, Limit: h.Limit})
+	if l.has("hugetlb") {
+		for _, h := range in.HugepageLimits {
+			out.HugepageLimits = append(out.HugepageLimits, specs.LinuxHugepageLimit{Pagesize: h.PageSize, Limit: h.Limit})
+		}
 	}
 	out.Unified = in.Unified
 	return out
 }
 
 // updateConfig changes the limits of a container that has not started.
-func updateConfig(dir string, res *runtimeapi.LinuxContainerResources) error {
+func (l cgroupLayout) updateConfig(dir string, res *runtimeapi.LinuxContainerResources) error {
 	file := filepath.Join(dir, shimapi.ConfigFile)
 	var spec specs.Spec
 	if err := shimapi.ReadJSON(file, &spec); err != nil {
 		return err
 	}
 	devices := spec.Linux.Resources.Devices
-	spec.Linux.Resources = linuxResources(res)
+	spec.Linux.Resources = l.resources(res)
 	spec.Linux.Resources.Devices = devices
 	return shimapi.WriteJSON(file, &spec)
 }
