@@ -1,6 +1,8 @@
 package stats
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -37,6 +39,7 @@ func (p *Provider) pod(s *runtimeapi.PodSandboxStats, short bool) statsapi.PodSt
 	var cpu, nano, working, rss, usage uint64
 	for _, c := range linux.GetContainers() {
 		cs := p.container(c, short)
+		cs.StartTime = startOf(pod, c.GetAttributes().GetId())
 		out.Containers = append(out.Containers, cs)
 		add(&cpu, cs.CPU, func(x *statsapi.CPUStats) *uint64 { return x.UsageCoreNanoSeconds })
 		add(&nano, cs.CPU, func(x *statsapi.CPUStats) *uint64 { return x.UsageNanoCores })
@@ -63,12 +66,15 @@ func (p *Provider) pod(s *runtimeapi.PodSandboxStats, short bool) statsapi.PodSt
 	}
 	if n := linux.GetNetwork(); n != nil {
 		out.Network = &statsapi.NetworkStats{Time: at(n.Timestamp)}
-		if d := n.GetDefaultInterface(); d != nil {
-			out.Network.InterfaceStats = iface(d)
-			out.Network.Interfaces = append(out.Network.Interfaces, iface(d))
-		}
 		for _, i := range n.GetInterfaces() {
 			out.Network.Interfaces = append(out.Network.Interfaces, iface(i))
+		}
+		if d := n.GetDefaultInterface(); d != nil {
+			out.Network.InterfaceStats = iface(d)
+			// Some runtimes list it with the others, and some do not.
+			if !slices.ContainsFunc(out.Network.Interfaces, func(i statsapi.InterfaceStats) bool { return i.Name == d.Name }) {
+				out.Network.Interfaces = append(out.Network.Interfaces, iface(d))
+			}
 		}
 	}
 	if n := linux.GetProcess().GetProcessCount(); n != nil {
@@ -78,6 +84,21 @@ func (p *Provider) pod(s *runtimeapi.PodSandboxStats, short bool) statsapi.PodSt
 		p.volumes(pod, &out, now)
 	}
 	return out
+}
+
+// startOf is when a running container of the pod started, as the pod's status has it.
+func startOf(pod *v1.Pod, id string) metav1.Time {
+	if pod == nil {
+		return metav1.Time{}
+	}
+	for _, list := range [][]v1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses, pod.Status.EphemeralContainerStatuses} {
+		for i := range list {
+			if _, has, _ := strings.Cut(list[i].ContainerID, "://"); has == id && list[i].State.Running != nil {
+				return list[i].State.Running.StartedAt
+			}
+		}
+	}
+	return metav1.Time{}
 }
 
 func add[T any](sum *uint64, from *T, get func(*T) *uint64) {
