@@ -32,14 +32,15 @@ func startNode(_ context.Context, m *Machine) error {
 	return nil
 }
 
-// alive is an error once the process that startNode started has ended.
+// alive is an error once the process that startNode started has ended, and no waiting
+// helps.
 func alive(m *Machine) error {
 	if m.exited == nil {
 		return nil
 	}
 	select {
 	case <-m.exited:
-		return Ended(m.Layout)
+		return fatal{Ended(m.Layout)}
 	default:
 		return nil
 	}
