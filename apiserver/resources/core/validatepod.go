@@ -289,6 +289,11 @@ func noRestart(spec *corev1.PodSpec, is, was []corev1.ContainerStatus, at *field
 	restarts := map[string]bool{}
 	for _, list := range [][]corev1.Container{spec.InitContainers, spec.Containers} {
 		for i := range list {
+			if slices.ContainsFunc(list[i].RestartPolicyRules, func(r corev1.ContainerRestartRule) bool {
+				return r.Action == corev1.ContainerRestartRuleActionRestartAllContainers
+			}) {
+				return nil // its end may start all of them anew
+			}
 			restarts[list[i].Name] = podspec.Sidecar(&list[i]) || list[i].RestartPolicy != nil || len(list[i].RestartPolicyRules) > 0
 		}
 	}
