@@ -145,6 +145,19 @@ func (k *Kubelet) ActivePods() []*v1.Pod {
 	return out
 }
 
+// staying are those of the pods that their sources still have.
+func (k *Kubelet) staying(list []*v1.Pod) []*v1.Pod {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var out []*v1.Pod
+	for _, pod := range list {
+		if r := k.records[pod.UID]; r != nil && !r.removed {
+			out = append(out, pod)
+		}
+	}
+	return out
+}
+
 // PodByName returns a pod and its newest status.
 func (k *Kubelet) PodByName(namespace, name string) *v1.Pod {
 	k.mu.Lock()

@@ -49,8 +49,11 @@ func (k *Kubelet) sync(ctx context.Context, r *record) (time.Duration, error) {
 		return 0, err
 	}
 	if !r.admitted {
-		if refused := k.admit(ctx, r, state); refused {
+		switch k.admit(ctx, r, state) {
+		case refused:
 			return 0, nil
+		case waits:
+			return leavingRetry, nil
 		}
 	}
 	if deadline, ok := status.Deadline(pod, st.StartTime); ok && !time.Now().Before(deadline) {
@@ -156,40 +159,63 @@ func (k *Kubelet) predecessor(r *record) bool {
 	return false
 }
 
-// admit decides whether the node takes the pod; true means that it refused.
-func (k *Kubelet) admit(ctx context.Context, r *record, state *podstate.Pod) bool {
+// verdict is what admission says of a pod.
+type verdict int
+
+const (
+	taken verdict = iota
+	refused
+	// waits is for what a pod still has that the API server knows no more: it was deleted
+	// without grace, the scheduler gave its place away, and it is about to be gone.
+	waits
+)
+
+// leavingRetry is how often a pod is tried that waits.
+const leavingRetry = 100 * time.Millisecond
+
+// admit decides whether the node takes the pod.
+func (k *Kubelet) admit(ctx context.Context, r *record, state *podstate.Pod) verdict {
 	k.admitMu.Lock()
 	defer k.admitMu.Unlock()
 	uid := r.pod.UID
 	if len(state.Sandboxes) > 0 {
 		// An earlier kubelet took it.
 		k.update(uid, func(r *record) { r.admitted, r.adopted = true, true })
-		return false
+		return taken
 	}
 	in := admission.Input{Pod: r.pod, Node: k.node.Node(), Others: k.ActivePods(), UnsafeSysctls: k.cfg.Kubelet.AllowedUnsafeSysctls, Managed: k.devices.Managed, AppArmor: apparmor.Enabled()}
 	if in.Node == nil {
 		in.Node = k.ownNode()
 	}
 	in.MemoryPressure, in.DiskPressure, in.PIDPressure = k.eviction.Pressure()
+	staying := k.staying(in.Others)
+	leaving := len(staying) < len(in.Others)
 	refusal := k.check(ctx, in)
+	if refusal != nil && leaving {
+		if in.Others = staying; admission.Check(in) == nil {
+			return waits
+		}
+	}
 	if refusal == nil && k.shuttingDown() {
 		refusal = &admission.Refusal{Reason: "NodeShutdown", Message: "Pod was rejected as the node is shutting down."}
 	}
 	if refusal == nil {
-		refusal = k.setAside(ctx, r.pod)
+		if refusal = k.setAside(ctx, r.pod); refusal != nil && leaving {
+			return waits
+		}
 	}
 	if refusal == nil {
 		k.update(uid, func(r *record) { r.admitted = true })
 		if err := k.allocation.Give(uid, allocation.Of(r.pod)); err != nil {
 			klog.Background().Info("The resources of a pod could not be noted; a later kubelet takes those that it asks for then", "pod", klog.KObj(r.pod), "err", err)
 		}
-		return false
+		return taken
 	}
 	k.recorder.Event(r.pod, v1.EventTypeWarning, refusal.Reason, refusal.Message)
 	k.update(uid, func(r *record) {
 		r.failure = &status.Failure{Reason: refusal.Reason, Message: "Pod was rejected: " + refusal.Message}
 	})
-	return true
+	return refused
 }
 
 // nodeRead is how long the API server may take to tell of the node.

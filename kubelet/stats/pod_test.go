@@ -32,7 +32,10 @@ func TestPod(t *testing.T) {
 		{"alone", nil, []string{"eth0"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p := &Provider{cfg: Config{Pods: func() []*v1.Pod { return []*v1.Pod{pod} }}, rates: map[string]sample{}, disk: map[types.UID]diskUsage{}}
+			dir := t.TempDir()
+			p := &Provider{cfg: Config{
+				Pods: func() []*v1.Pod { return []*v1.Pod{pod} }, PodDir: func(types.UID) string { return dir }, LogDir: func(*v1.Pod) string { return dir },
+			}, rates: map[string]sample{}, disk: map[types.UID]diskUsage{}}
 			out := p.pod(&runtimeapi.PodSandboxStats{
 				Attributes: &runtimeapi.PodSandboxAttributes{Metadata: &runtimeapi.PodSandboxMetadata{Uid: "u"}},
 				Linux: &runtimeapi.LinuxPodSandboxStats{
