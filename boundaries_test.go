@@ -41,13 +41,13 @@ var parts = map[string][]string{
 	// client/ownerwatch is a part of our API that Kubernetes has not; client/serviceslices
 	// is how all find a Service's endpoints in what they watch.
 	"controllers": {"controllers", "quota", "client/ownerwatch", "client/serviceslices"},
-	"kubelet":     {"kubelet", "cluster/tracing"},
-	"proxy":       {"proxy", "client/serviceslices"},
+	"kubelet":     {"kubelet", "cluster/tracing", "cluster/introspection"},
+	"proxy":       {"proxy", "client/serviceslices", "cluster/introspection"},
 	"dns":         {"dns"},
 	"cloud":       {"cloud"},
 	"kine":        {"kine"},
 	"quota":       {"quota"},
-	"apiserver":   {"apiserver", "kine", "client", "quota", "cluster/pki", "cluster/version", "cluster/tracing"},
+	"apiserver":   {"apiserver", "kine", "client", "quota", "cluster/pki", "cluster/version", "cluster/tracing", "cluster/introspection"},
 	"client":      {"client", "apiserver/request"},
 	"cluster":     {"cluster"},
 }

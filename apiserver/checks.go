@@ -80,7 +80,7 @@ func (c *checks) serve(w http.ResponseWriter, r *http.Request, kind string) {
 			continue
 		}
 		err := ch.run(r.Context())
-		c.metrics.checked(kind, ch.name, err)
+		c.metrics.health.Checked(kind, ch.name, err)
 		if err != nil {
 			failed = true
 			fmt.Fprintf(&b, "[-]%s failed: reason withheld\n", ch.name)
@@ -119,7 +119,7 @@ func (c *checks) serveOne(w http.ResponseWriter, r *http.Request, kind, name str
 			continue
 		}
 		err := ch.run(r.Context())
-		c.metrics.checked(kind, name, err)
+		c.metrics.health.Checked(kind, name, err)
 		if err != nil {
 			http.Error(w, "internal server error: "+err.Error(), http.StatusInternalServerError)
 			return

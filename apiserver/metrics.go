@@ -12,23 +12,23 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"skiff/apiserver/request"
+	"skiff/cluster/introspection"
 	"skiff/cluster/version"
 )
 
 // metrics have upstream's stable names.
 type metrics struct {
-	registry     *prometheus.Registry
-	total        *prometheus.CounterVec
-	duration     *prometheus.HistogramVec
-	inflight     *prometheus.GaugeVec
-	long         *prometheus.GaugeVec
-	sizes        *prometheus.HistogramVec
-	deprecated   *prometheus.GaugeVec
-	health       *prometheus.GaugeVec
-	healthChecks *prometheus.CounterVec
-	access       *accessMetrics
-	admission    *admissionMetrics
-	flow         *flowMetrics
+	registry   *prometheus.Registry
+	total      *prometheus.CounterVec
+	duration   *prometheus.HistogramVec
+	inflight   *prometheus.GaugeVec
+	long       *prometheus.GaugeVec
+	sizes      *prometheus.HistogramVec
+	deprecated *prometheus.GaugeVec
+	health     *introspection.Checks
+	access     *accessMetrics
+	admission  *admissionMetrics
+	flow       *flowMetrics
 }
 
 func newMetrics() *metrics {
@@ -48,9 +48,8 @@ func newMetrics() *metrics {
 		"verb", "group", "version", "resource", "subresource", "scope", "component")
 	m.deprecated = gauge("apiserver_requested_deprecated_apis", "Deprecated APIs that somebody asked for; always 1.",
 		"group", "version", "resource", "subresource", "removed_release")
-	m.health = gauge("kubernetes_healthcheck", "The last outcome of a health check: 1 is good.", "name", "type")
-	m.healthChecks = counter("kubernetes_healthchecks_total", "Health checks that ran.", "name", "type", "status")
-	m.registry.MustRegister(m.sizes, m.deprecated, m.health, m.healthChecks)
+	m.health = introspection.NewChecks()
+	m.registry.MustRegister(m.sizes, m.deprecated, m.health)
 	m.access, m.admission = newAccessMetrics(m.registry), newAdmissionMetrics(m.registry)
 	m.flow = newFlowMetrics(m.registry)
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "kubernetes_build_info", Help: "The build that runs; always 1.",
@@ -89,28 +88,10 @@ func (m *metrics) handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
-// healthHandler serves what the health checks said, and nothing else: it is asked
-// for often.
-func (m *metrics) healthHandler() http.Handler {
-	own := prometheus.NewRegistry()
-	own.MustRegister(m.health, m.healthChecks)
-	return promhttp.HandlerFor(own, promhttp.HandlerOpts{})
-}
-
 // deprecate notes that somebody uses a deprecated version. No release that removes
 // one is known.
 func (m *metrics) deprecate(gvr schema.GroupVersionResource, subresource string) {
 	m.deprecated.WithLabelValues(gvr.Group, gvr.Version, gvr.Resource, subresource, "").Set(1)
-}
-
-// checked notes the outcome of a health check.
-func (m *metrics) checked(kind, name string, err error) {
-	status, value := "success", 1.0
-	if err != nil {
-		status, value = "error", 0
-	}
-	m.health.WithLabelValues(name, kind).Set(value)
-	m.healthChecks.WithLabelValues(name, kind, status).Inc()
 }
 
 func (m *metrics) observe(r *http.Request, info *request.Info, code int, size int64, took time.Duration) {

@@ -5,17 +5,16 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"slices"
-	"strings"
 
 	"github.com/go-chi/chi/v5"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"skiff/apiserver/handlers"
-	"skiff/apiserver/introspection"
 	"skiff/apiserver/request"
 	"skiff/client/ownerwatch"
 	"skiff/client/past"
+	"skiff/cluster/introspection"
 	"skiff/cluster/version"
 )
 
@@ -49,7 +48,7 @@ func (s *Server) routes() http.Handler {
 		})
 	}
 	r.Handle("/metrics", s.checks.metrics.handler())
-	r.Handle("/metrics/slis", s.checks.metrics.healthHandler())
+	r.Handle("/metrics/slis", s.checks.metrics.health.Handler())
 	if s.keys != nil {
 		r.Get("/openid/v1/jwks", s.keys.ServeJWKS)
 		r.Get("/.well-known/openid-configuration", s.keys.ServeConfig)
@@ -82,10 +81,8 @@ func (s *Server) routes() http.Handler {
 
 // pages are those by which people look into the server.
 func (s *Server) pages() *introspection.Pages {
-	v := version.Info()
 	return introspection.New(introspection.Config{
-		Component: "kube-apiserver", Started: s.started, GoVersion: v.GoVersion, BinaryVersion: strings.TrimPrefix(v.GitVersion, "v"),
-		EmulationVersion: v.EmulationMajor + "." + v.EmulationMinor, Paths: s.paths, Flags: s.cfg.Flags,
+		Component: "kube-apiserver", Started: s.started, Paths: s.paths, Flags: s.cfg.Flags,
 		Configurations: func() (map[string]runtime.Object, error) {
 			c, err := s.authz.Configuration()
 			return map[string]runtime.Object{"authorization": c}, err

@@ -180,7 +180,7 @@ func (k *Kubelet) buildServer() error {
 		Client: k.cfg.Client, Kubelet: k.cfg.Kubelet, NodeName: k.cfg.NodeName, NodeIPs: k.cfg.NodeIPs, Runtime: k.cfg.Runtime,
 		Streaming: k.cfg.Streaming, CertFile: k.cfg.CertFile, KeyFile: k.cfg.KeyFile, GetCertificate: k.cfg.GetCertificate,
 		Listener: k.cfg.Listener, Pods: k, Stats: k.stats, Probes: k.probes, LogsDir: k.cfg.Paths.Logs, Healthy: k.watcher.Healthy,
-		CheckpointDir: filepath.Join(k.cfg.Paths.Root, "checkpoints"), Tracing: k.cfg.Tracing,
+		CheckpointDir: filepath.Join(k.cfg.Paths.Root, "checkpoints"), Tracing: k.cfg.Tracing, Flags: k.cfg.Flags,
 	})
 	return err
 }

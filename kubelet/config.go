@@ -85,6 +85,8 @@ type Config struct {
 	// the folder of its further configuration; nil and empty are the machine's.
 	Bus           func(context.Context) (*dbus.Conn, error)
 	LogindConfDir string
+	// Flags are what /flagz shows. They hold no secrets.
+	Flags map[string]string
 	// Tracing gets a span for each step of a pod; nil means none.
 	Tracing trace.TracerProvider
 	// Mounter is the machine's; nil means the real one.

@@ -91,6 +91,8 @@ type Config struct {
 	// HealthzAddress is the address of /healthz and /livez, such as
 	// "0.0.0.0:10256"; empty for none. MetricsAddress likewise.
 	HealthzAddress, MetricsAddress string
+	// Flags are what /flagz shows.
+	Flags map[string]string
 	// BindAddressHardFail ends the proxy where one of these is taken; else it
 	// goes without, as leading packets matters more.
 	BindAddressHardFail bool

@@ -13,10 +13,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/kube-proxy/config/v1alpha1"
 )
 
 // health serves the proxy's own health and that of Services whose external
@@ -76,16 +74,7 @@ func (h *health) run(ctx context.Context) error {
 	mux.HandleFunc("/healthz", coded(h.p.metrics.healthz, h.healthz))
 	mux.HandleFunc("/livez", coded(h.p.metrics.livez, h.livez))
 	start(h.p.cfg.HealthzAddress, mux)
-	m := http.NewServeMux()
-	m.Handle("/metrics", promhttp.HandlerFor(h.p.metrics.registry, promhttp.HandlerOpts{}))
-	m.HandleFunc("/proxyMode", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, h.p.cfg.Mode) })
-	// That the process answers; whether rules get written is the other address'.
-	m.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") })
-	m.HandleFunc("/configz", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(map[string]any{v1alpha1.GroupName: h.p.cfg.document()}) // the client may be gone
-	})
-	start(h.p.cfg.MetricsAddress, m)
+	start(h.p.cfg.MetricsAddress, h.p.pages())
 	if len(errs) > 0 {
 		cancel()
 	}

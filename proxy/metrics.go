@@ -8,6 +8,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	v1 "k8s.io/api/core/v1"
+
+	"skiff/cluster/introspection"
 )
 
 // metrics have upstream's names.
@@ -30,8 +32,12 @@ type metrics struct {
 	noLocal *prometheus.GaugeVec
 	// rules there are, and those of the last write; in iptables mode.
 	rules, rulesLast *prometheus.GaugeVec
-	// forgotten are flows of the kernel that led nowhere any more.
-	forgotten *prometheus.CounterVec
+	// forgotten are flows of the kernel that led nowhere any more, and forgetting how
+	// long it took to find them.
+	forgotten  *prometheus.CounterVec
+	forgetting *prometheus.HistogramVec
+	// checks are of the address of the metrics.
+	checks *introspection.Checks
 }
 
 func newMetrics(mode Mode) *metrics {
@@ -83,7 +89,14 @@ func newMetrics(mode Mode) *metrics {
 	m.forgotten = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: name("conntrack_reconciler_deleted_entries_total"), Help: "How many flows were forgotten that led to endpoints that are gone.",
 	}, family)
-	m.registry.MustRegister(m.noLocal, m.forgotten)
+	m.forgetting = histogram("conntrack_reconciler_sync_duration_seconds", "How long it took to forget the flows that led to endpoints that are gone.", write)
+	m.checks = introspection.NewChecks()
+	m.registry.MustRegister(m.noLocal, m.forgotten, m.forgetting, m.checks)
+	if mode == NFTables {
+		// A chain or element that is not needed any more goes in the transaction that
+		// ends its use, so that none can be left: the counter stays at 0.
+		m.registry.MustRegister(counter("sync_proxy_rules_nftables_cleanup_failures_total", "How often rules without use could not be removed."))
+	}
 	if mode == IPTables {
 		table := []string{"ip_family", "table"}
 		m.rules = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name("sync_proxy_rules_iptables_total"), Help: "How many iptables rules there are."}, table)

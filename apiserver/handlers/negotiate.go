@@ -63,7 +63,7 @@ func negotiated(r *http.Request, transform, proto bool) (wire, error) {
 		return w, nil
 	}
 	for _, header := range accept {
-		for _, clause := range Clauses(header) {
+		for _, clause := range clauses(header) {
 			clause = strings.TrimSpace(clause)
 			// What most clients send needs no parser.
 			if clause == formatProto && proto || clause == formatJSON {
@@ -103,8 +103,8 @@ func wantsPretty(r *http.Request) bool {
 	return strings.HasPrefix(agent, "curl") || strings.HasPrefix(agent, "Wget") || strings.HasPrefix(agent, "Mozilla/5.0")
 }
 
-// Clauses are an Accept header's parts, the most wanted first.
-func Clauses(header string) []string {
+// clauses are an Accept header's parts, the most wanted first.
+func clauses(header string) []string {
 	parts := strings.Split(header, ",")
 	if !strings.Contains(header, "q=") {
 		return parts

@@ -79,7 +79,7 @@ func proxyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			c.Client, c.Log = kube, slog.Default().With("part", "proxy")
+			c.Client, c.Log, c.Flags = kube, slog.Default().With("part", "proxy"), shown(cmd.Flags())
 			p, err := proxy.New(c)
 			if err != nil {
 				return err

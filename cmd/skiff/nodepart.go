@@ -81,7 +81,7 @@ func nodeParts(l layout.Layout, c *node.Config, flags *kubeletFlags, api *rest.C
 			Manifests: l.Manifests(), CgroupRoot: l.CgroupRoot()},
 		Kubelet: conf, Taints: append(slices.Clone(c.Registration.Taints), flags.taints...), NodeLabels: flags.labels, Version: version.Version,
 		GetCertificate: serving.get, CredentialFiles: credentialFiles(l), CredentialProviders: flags.providers, CredentialPlugins: flags.plugins,
-		OnNode: addresses.set,
+		OnNode: addresses.set, Flags: shown(flags.set),
 	}
 	guard, runGuard, err := podGuard(kube, c.Name, filepath.Join(l.Run(), "guarded.json"))
 	if err != nil {

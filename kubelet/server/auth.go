@@ -220,6 +220,10 @@ func attributes(r *http.Request) (verb string, subresources []string) {
 		return verb, []string{"log"}
 	case below("/checkpoint"):
 		return verb, []string{"checkpoint"}
+	case below("/statusz"):
+		return verb, []string{"statusz"}
+	case below("/flagz"):
+		return verb, []string{"flagz"}
 	case below("/healthz"):
 		return verb, []string{"healthz", "proxy"}
 	case below("/pods"), below("/runningpods"):

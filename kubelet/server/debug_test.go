@@ -69,7 +69,7 @@ func TestCheckpoint(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "checkpoints")
-			s := &Server{cfg: Config{Kubelet: config.Default(), Pods: onePod{}, Runtime: checkpointer{err: c.err}, CheckpointDir: dir}}
+			s := newServer(Config{Kubelet: config.Default(), Pods: onePod{}, Runtime: checkpointer{err: c.err}, CheckpointDir: dir})
 			code, body := ask(s, http.MethodPost, c.path, "")
 			if code != c.code || !strings.Contains(body, c.want) {
 				t.Errorf("%d %s, want %d with %q", code, body, c.code, c.want)
@@ -105,12 +105,12 @@ func TestDebugHandlersCanBeTurnedOff(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			cfg := Config{Kubelet: config.Default()}
 			c.set(&cfg)
-			if code, body := ask(&Server{cfg: cfg}, c.method, c.path, "0"); code != c.want {
+			if code, body := ask(newServer(cfg), c.method, c.path, "0"); code != c.want {
 				t.Errorf("%d %s, want %d", code, body, c.want)
 			}
 		})
 	}
-	if code, body := ask(&Server{cfg: Config{Kubelet: config.Default()}}, http.MethodPut, "/debug/flags/v", "loud"); code != http.StatusBadRequest {
+	if code, body := ask(newServer(Config{Kubelet: config.Default()}), http.MethodPut, "/debug/flags/v", "loud"); code != http.StatusBadRequest {
 		t.Errorf("verbosity loud: %d %s", code, body)
 	}
 }

@@ -20,16 +20,6 @@ import (
 	"k8s.io/cri-client/pkg/logs"
 )
 
-func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
-	if s.cfg.Healthy != nil {
-		if err := s.cfg.Healthy(); err != nil && !strings.Contains(err.Error(), "yet to be successful") {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-	}
-	_, _ = w.Write([]byte("ok"))
-}
-
 func writeJSON(w http.ResponseWriter, value any) {
 	data, err := json.Marshal(value)
 	if err != nil {

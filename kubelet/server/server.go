@@ -24,6 +24,7 @@ import (
 	internalapi "k8s.io/cri-api/pkg/apis"
 	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
 
+	"skiff/cluster/introspection"
 	"skiff/kubelet/probes"
 	"skiff/kubelet/stats"
 )
@@ -56,6 +57,8 @@ type Config struct {
 	CheckpointDir string
 	// Healthy says what keeps the kubelet from working.
 	Healthy func() error
+	// Flags are what /flagz shows. They hold no secrets.
+	Flags map[string]string
 	// Tracing gets a span for each request; nil means none.
 	Tracing trace.TracerProvider
 }
@@ -65,6 +68,8 @@ type Server struct {
 	cfg     Config
 	handler http.Handler
 	auth    *gate
+	checks  *introspection.Checks
+	pages   *introspection.Pages
 }
 
 // New checks the configuration and lays out the routes.
@@ -72,25 +77,44 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Client == nil || cfg.Runtime == nil || cfg.Pods == nil || cfg.Stats == nil || cfg.Kubelet == nil {
 		return nil, errors.New("server: Client, Kubelet, Runtime, Pods and Stats are required")
 	}
-	s := &Server{cfg: cfg}
+	s := newServer(cfg)
 	s.auth = newGate(cfg)
-	s.handler = s.auth.wrap(s.traced(s.routes()))
+	routes := s.routes()
+	s.pages = introspection.New(introspection.Config{
+		Component: "kubelet", Started: time.Now(), Flags: cfg.Flags,
+		Paths: func() []string { return paths(routes) },
+	})
+	s.handler = s.auth.wrap(s.traced(routes))
 	return s, nil
 }
+
+func newServer(cfg Config) *Server { return &Server{cfg: cfg, checks: introspection.NewChecks()} }
 
 // Handler is the server without TLS, with authentication and authorisation.
 func (s *Server) Handler() http.Handler { return s.handler }
 
-func (s *Server) routes() http.Handler {
+// paths are those that routes lead to.
+func paths(routes chi.Routes) []string {
+	var out []string
+	for _, r := range routes.Routes() {
+		out = append(out, r.Pattern)
+	}
+	return out
+}
+
+func (s *Server) routes() chi.Router {
 	r := chi.NewRouter()
 	r.Get("/healthz", s.healthz)
-	r.Get("/healthz/ping", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) })
-	r.Get("/healthz/syncloop", s.healthz)
-	r.Get("/healthz/log", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) })
+	for _, c := range s.health() {
+		r.Get("/healthz/"+c.name, func(w http.ResponseWriter, _ *http.Request) { s.answerHealth(w, c) })
+	}
 	for _, path := range []string{"/pods", "/pods/"} {
 		r.Get(path, s.pods)
 	}
 	r.Get("/configz", s.configz)
+	r.Get("/statusz", func(w http.ResponseWriter, req *http.Request) { s.pages.Statusz(w, req) })
+	r.Get("/flagz", func(w http.ResponseWriter, req *http.Request) { s.pages.Flagz(w, req) })
+	r.Handle("/metrics/slis", s.checks.Handler())
 	r.Get("/stats/summary", s.summary)
 	r.Post("/stats/summary", s.summary)
 	for path, write := range map[string]func(*collector){"/metrics": s.ownMetrics, "/metrics/resource": s.resourceMetrics, "/metrics/cadvisor": s.cadvisorMetrics, "/metrics/probes": s.probeMetrics} {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	v1 "k8s.io/api/core/v1"
@@ -57,7 +58,7 @@ func serve(t *testing.T, logs string) *httptest.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(Config{Client: client, Kubelet: config.Default(), NodeName: "n", Runtime: noRuntime{}, Pods: noPods{}, Stats: measured, LogsDir: logs})
+	s, err := New(Config{Client: client, Kubelet: config.Default(), NodeName: "n", Runtime: noRuntime{}, Pods: noPods{}, Stats: measured, LogsDir: logs, CheckpointDir: t.TempDir(), Flags: map[string]string{"v": "2"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +97,7 @@ func get(t *testing.T, s *httptest.Server, method, path, token string) (int, str
 func TestNothingWithoutRights(t *testing.T) {
 	s := serve(t, t.TempDir())
 	for _, path := range []string{
-		"/", "/pods", "/runningpods/", "/stats/summary", "/metrics", "/metrics/cadvisor", "/metrics/resource", "/metrics/probes", "/healthz", "/configz", "/logs/",
+		"/", "/pods", "/runningpods/", "/stats/summary", "/metrics", "/metrics/cadvisor", "/metrics/resource", "/metrics/probes", "/metrics/slis", "/healthz", "/configz", "/statusz", "/flagz", "/logs/",
 		"/containerLogs/ns/p/c", "/exec/ns/p/c", "/attach/ns/p/c", "/portForward/ns/p", "/run/ns/p/c", "/cri/exec/x",
 		"/debug/pprof/", "/debug/pprof/profile", "/debug/pprof/cmdline", "/debug/flags/v", "/checkpoint/ns/p/c", "/spec/", "/nothing",
 	} {
@@ -148,5 +149,45 @@ func TestLogsStayInTheirFolder(t *testing.T) {
 		if code, body := get(t, s, http.MethodGet, "/logs/"+path, "admin"); code < 300 || strings.Contains(body, "host's") {
 			t.Errorf("%s: %d %q", path, code, body)
 		}
+	}
+}
+
+// Who reads one page of a node may have no right to the others, as upstream's
+// subresources have it.
+//
+// Covers: node.endpoints
+func TestSubresources(t *testing.T) {
+	for path, want := range map[string][]string{
+		"/stats/summary": {"stats"}, "/metrics": {"metrics"}, "/metrics/slis": {"metrics"}, "/metrics/cadvisor": {"metrics"},
+		"/logs/a": {"log"}, "/checkpoint/ns/p/c": {"checkpoint"}, "/statusz": {"statusz"}, "/flagz": {"flagz"},
+		"/healthz": {"healthz", "proxy"}, "/healthz/ping": {"healthz", "proxy"}, "/pods": {"pods", "proxy"}, "/runningpods/": {"pods", "proxy"},
+		"/configz": {"configz", "proxy"}, "/exec/ns/p/c": {"proxy"}, "/statuszz": {"proxy"},
+	} {
+		_, got := attributes(httptest.NewRequest(http.MethodGet, path, nil))
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("%s (-want +got):\n%s", path, d)
+		}
+	}
+}
+
+// Covers: node.endpoints
+func TestIntrospection(t *testing.T) {
+	s := serve(t, t.TempDir())
+	for _, path := range []string{"/healthz", "/healthz/syncloop"} {
+		if code, body := get(t, s, http.MethodGet, path, "admin"); code != http.StatusOK || body != "ok" {
+			t.Errorf("%s: %d %s", path, code, body)
+		}
+	}
+	for path, want := range map[string]string{
+		"/statusz":      "Paths: /checkpoint /configz",
+		"/flagz":        "kubelet flagz\n",
+		"/metrics/slis": `kubernetes_healthchecks_total{name="syncloop",status="success",type="healthz"} 2`,
+	} {
+		if code, body := get(t, s, http.MethodGet, path, "admin"); code != http.StatusOK || !strings.Contains(body, want) {
+			t.Errorf("%s: %d, want %q in %s", path, code, want, body)
+		}
+	}
+	if _, body := get(t, s, http.MethodGet, "/flagz", "admin"); !strings.Contains(body, "v=2\n") {
+		t.Errorf("flagz without the flag v: %s", body)
 	}
 }

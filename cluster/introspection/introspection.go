@@ -1,8 +1,9 @@
 // Package introspection serves the pages by which people look into a running
-// server: /statusz, /flagz and /configz.
+// server: /statusz, /flagz, /configz and /metrics/slis.
 package introspection
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -13,6 +14,8 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"skiff/cluster/version"
 )
 
 // Config of Pages.
@@ -21,7 +24,8 @@ type Config struct {
 	Component string
 	// Started is when it began.
 	Started time.Time
-	// GoVersion, BinaryVersion and EmulationVersion are what it is built of.
+	// GoVersion, BinaryVersion and EmulationVersion are what it is built of; default
+	// what this process is.
 	GoVersion, BinaryVersion, EmulationVersion string
 	// Paths are those that it serves.
 	Paths func() []string
@@ -38,7 +42,13 @@ type Pages struct {
 }
 
 // New makes the pages.
-func New(c Config) *Pages { return &Pages{cfg: c, now: time.Now} }
+func New(c Config) *Pages {
+	v := version.Info()
+	c.GoVersion = cmp.Or(c.GoVersion, v.GoVersion)
+	c.BinaryVersion = cmp.Or(c.BinaryVersion, strings.TrimPrefix(v.GitVersion, "v"))
+	c.EmulationVersion = cmp.Or(c.EmulationVersion, v.EmulationMajor+"."+v.EmulationMinor)
+	return &Pages{cfg: c, now: time.Now}
+}
 
 // statusz is a page of config.k8s.io. Its versions have the same form.
 type statusz struct {

@@ -2,14 +2,12 @@ package introspection
 
 import (
 	"encoding/json"
-	"mime"
 	"net/http"
 	"strings"
 
+	"github.com/munnerz/goautoneg"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
-
-	"skiff/apiserver/handlers"
 )
 
 const (
@@ -28,22 +26,17 @@ func wanted(accept []string, kind string) (form, bool) {
 	if strings.TrimSpace(strings.Join(accept, "")) == "" {
 		return form{media: formatText}, true
 	}
-	for _, header := range accept {
-		for _, clause := range handlers.Clauses(header) {
-			media, params, err := mime.ParseMediaType(strings.TrimSpace(clause))
-			if err != nil {
-				continue
-			}
-			as := params["as"] == kind && params["g"] == group && (params["v"] == "v1beta1" || params["v"] == "v1alpha1")
-			plain := params["as"] == ""
-			switch {
-			case as && (media == formatJSON || media == "application/*" || media == "*/*"):
-				return form{formatJSON, params["v"]}, true
-			case as && media == formatYAML:
-				return form{formatYAML, params["v"]}, true
-			case plain && (media == formatText || media == "text/*" || media == "*/*"):
-				return form{media: formatText}, true
-			}
+	for _, clause := range goautoneg.ParseAccept(strings.Join(accept, ",")) {
+		media, params := clause.Type+"/"+clause.SubType, clause.Params
+		as := params["as"] == kind && params["g"] == group && (params["v"] == "v1beta1" || params["v"] == "v1alpha1")
+		plain := params["as"] == ""
+		switch {
+		case as && (media == formatJSON || media == "application/*" || media == "*/*"):
+			return form{formatJSON, params["v"]}, true
+		case as && media == formatYAML:
+			return form{formatYAML, params["v"]}, true
+		case plain && (media == formatText || media == "text/*" || media == "*/*"):
+			return form{media: formatText}, true
 		}
 	}
 	return form{}, false
@@ -53,7 +46,7 @@ func wanted(accept []string, kind string) (form, bool) {
 func write(w http.ResponseWriter, r *http.Request, kind string, data func(metav1.TypeMeta) any, text func() string) {
 	f, ok := wanted(r.Header.Values("Accept"), kind)
 	if !ok {
-		handlers.WriteError(w, r, handlers.NotAcceptable(formatJSON, formatYAML, formatText))
+		refuse(w)
 		return
 	}
 	if f.media == formatText {
@@ -75,4 +68,15 @@ func write(w http.ResponseWriter, r *http.Request, kind string, data func(metav1
 	}
 	w.Header().Set("Content-Type", f.media)
 	_, _ = w.Write(b) // the client is gone when this fails
+}
+
+// refuse says which forms there are.
+func refuse(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", formatJSON)
+	w.WriteHeader(http.StatusNotAcceptable)
+	_ = json.NewEncoder(w).Encode(metav1.Status{ // the client is gone when this fails
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusFailure,
+		Reason: metav1.StatusReasonNotAcceptable, Code: http.StatusNotAcceptable,
+		Message: "only the following media types are accepted: " + strings.Join([]string{formatJSON, formatYAML, formatText}, ", "),
+	})
 }
