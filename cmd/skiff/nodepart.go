@@ -102,6 +102,9 @@ func nodeParts(l layout.Layout, c *node.Config, flags *kubeletFlags, api *rest.C
 			return nil, err
 		}
 		kubeletConfig.Tracing = spans
+		if kubeletConfig.Client, err = kubernetes.NewForConfig(tracing.Client(api, spans)); err != nil {
+			return nil, err
+		}
 	}
 	if e := externalRuntime(l, c, conf); e != (endpoints{}) {
 		parts = externalParts(e, kubeletConfig, wait)
