@@ -142,7 +142,7 @@ func nodeParts(l layout.Layout, c *node.Config, flags *kubeletFlags, api *rest.C
 	if len(pool) > 0 {
 		parts = append(parts, part{"announcements", false, after(wait, func(ctx context.Context) error {
 			a, err := announce.New(announce.Config{
-				Client: kube, NodeName: c.Name, Ours: func(ip netip.Addr) bool { return local.InPool(pool, ip) }, Log: slog.Default().With("part", "announcements"),
+				Client: kube, NodeName: c.Name, HealthPort: healthPort(c, proxyConfig.HealthzAddress), Ours: func(ip netip.Addr) bool { return local.InPool(pool, ip) }, Log: slog.Default().With("part", "announcements"),
 			})
 			if err != nil {
 				return err
@@ -161,6 +161,19 @@ func nodeParts(l layout.Layout, c *node.Config, flags *kubeletFlags, api *rest.C
 		})})
 	}
 	return parts, nil
+}
+
+// healthPort is where the proxies of all nodes say whether they are well; 0 where they
+// are not asked.
+func healthPort(c *node.Config, address string) int {
+	if c.Cluster.Proxy.Disabled {
+		return 0
+	}
+	a, err := netip.ParseAddrPort(address)
+	if err != nil || a.Addr().IsLoopback() {
+		return 0
+	}
+	return int(a.Port())
 }
 
 func texts(ips []netip.Addr) []string {

@@ -36,13 +36,25 @@ type Config struct {
 	Repeat time.Duration
 	// Look is how often the node's links are looked at; default ten seconds.
 	Look time.Duration
-	Log  *slog.Logger
+	// Refresh is how often an address is announced anew, for neighbours that have another
+	// node's entry; default 30 seconds.
+	Refresh time.Duration
+	// HealthPort is where the proxies of all nodes answer /healthz. Where it is set a
+	// node takes over from one that is silent there; 0 waits for the API server to call
+	// that not ready.
+	HealthPort int
+	// Ask is how often they are asked, and how long for an answer; default one second.
+	Ask time.Duration
+	// Connected tells whether this node reaches the API server; default asks for the Node.
+	Connected func(context.Context) error
+	Log       *slog.Logger
 }
 
 // Announcer announces the addresses that are this node's.
 type Announcer struct {
 	cfg     Config
 	changed chan struct{}
+	prober  *prober
 	// speakers, by link and family; mine are the addresses that were said to be this
 	// node's. Only Run uses them.
 	speakers map[place]*speaker
@@ -61,7 +73,7 @@ func New(cfg Config) (*Announcer, error) {
 	if cfg.Client == nil || cfg.NodeName == "" || cfg.Ours == nil {
 		return nil, errors.New("announce: Client, NodeName and Ours are required")
 	}
-	for at, value := range map[*time.Duration]time.Duration{&cfg.Settle: 50 * time.Millisecond, &cfg.Repeat: time.Second, &cfg.Look: 10 * time.Second} {
+	for at, value := range map[*time.Duration]time.Duration{&cfg.Settle: 50 * time.Millisecond, &cfg.Repeat: time.Second, &cfg.Look: 10 * time.Second, &cfg.Refresh: 30 * time.Second, &cfg.Ask: time.Second} {
 		if *at == 0 {
 			*at = value
 		}
@@ -69,11 +81,16 @@ func New(cfg Config) (*Announcer, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	return &Announcer{cfg: cfg, changed: make(chan struct{}, 1), speakers: make(map[place]*speaker), mine: make(map[netip.Addr]bool)}, nil
+	if cfg.Connected == nil {
+		cfg.Connected = cfg.connected
+	}
+	a := &Announcer{cfg: cfg, changed: make(chan struct{}, 1), speakers: make(map[place]*speaker), mine: make(map[netip.Addr]bool)}
+	a.prober = newProber(cfg, a.wake)
+	return a, nil
 }
 
 // Run announces until ctx ends. Then nobody answers for this node's addresses; other
-// nodes take them over once the API server has this one as not ready.
+// nodes take them over once its proxy is silent, or the API server has it as not ready.
 func (a *Announcer) Run(ctx context.Context) error {
 	f := informers.NewSharedInformerFactory(a.cfg.Client, 0)
 	nodes, services, ends := f.Core().V1().Nodes(), f.Core().V1().Services(), f.Discovery().V1().EndpointSlices()
@@ -95,8 +112,13 @@ func (a *Announcer) Run(ctx context.Context) error {
 			return nil
 		}
 	}
-	look := time.NewTicker(a.cfg.Look)
+	look, refresh := time.NewTicker(a.cfg.Look), time.NewTicker(a.cfg.Refresh)
 	defer look.Stop()
+	defer refresh.Stop()
+	began := time.Now()
+	if a.cfg.HealthPort != 0 {
+		a.running.Go(func() { a.prober.run(ctx) })
+	}
 	for {
 		list, err := services.Lister().List(labels.Everything())
 		if err != nil {
@@ -107,14 +129,23 @@ func (a *Announcer) Run(ctx context.Context) error {
 			return fmt.Errorf("announce: %w", err)
 		}
 		w := world{nodes: all, services: list, ours: a.cfg.Ours, slices: func(s *v1.Service) []*discovery.EndpointSlice { return sliced(ends.Informer(), s) }}
-		var again <-chan time.Time
-		if a.speak(w.choose()) {
+		var again, settling <-chan time.Time
+		mine, early := a.take(w.choose(), all, time.Until(settled(began, a.prober.answering(), a.cfg.Ask)) <= 0)
+		if early {
+			settling = time.After(a.cfg.Ask)
+		}
+		if a.speak(mine) {
 			again = time.After(a.cfg.Repeat)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-look.C:
+		case <-settling:
+		case <-refresh.C:
+			for _, s := range a.speakers {
+				s.refresh()
+			}
 		case <-again:
 		case <-a.changed:
 			select {
@@ -141,15 +172,54 @@ func sliced(informer cache.SharedIndexInformer, s *v1.Service) []*discovery.Endp
 	return found
 }
 
-// speak brings the speakers to what was chosen. more tells that it is to be called
-// again soon.
-func (a *Announcer) speak(chosen map[netip.Addr]string) (more bool) {
-	mine := make(map[netip.Addr]bool)
-	for ip, node := range chosen {
-		if node == a.cfg.NodeName {
+// take finds the addresses that this node announces, and has those nodes asked after
+// that this hangs on. early tells that there are more, for which it is too early: while
+// this node is not settled, another may still have them.
+func (a *Announcer) take(chosen map[netip.Addr][]string, nodes []*v1.Node, settled bool) (mine map[netip.Addr]bool, early bool) {
+	mine = make(map[netip.Addr]bool)
+	if a.cfg.HealthPort == 0 {
+		for ip, rank := range chosen {
+			if rank[0] == a.cfg.NodeName {
+				mine[ip] = true
+			}
+		}
+		return mine, false
+	}
+	asked := make(map[string]string)
+	for ip, rank := range chosen {
+		ours, watch := decide(rank, a.cfg.NodeName, a.prober.of)
+		for _, name := range watch {
+			asked[name] = ""
+		}
+		switch {
+		case ours && (settled || len(rank) == 1):
 			mine[ip] = true
+		case ours:
+			early = true
 		}
 	}
+	for _, n := range nodes {
+		if _, wanted := asked[n.Name]; wanted {
+			asked[n.Name] = address(n)
+		}
+	}
+	a.prober.watch(asked)
+	return mine, early
+}
+
+// address is where a node's proxy is asked.
+func address(n *v1.Node) string {
+	for _, a := range n.Status.Addresses {
+		if a.Type == v1.NodeInternalIP {
+			return a.Address
+		}
+	}
+	return ""
+}
+
+// speak brings the speakers to the addresses that are this node's. more tells that it
+// is to be called again soon.
+func (a *Announcer) speak(mine map[netip.Addr]bool) (more bool) {
 	if !maps.Equal(mine, a.mine) {
 		a.cfg.Log.Info("the addresses of load balancers that this node announces", "addresses", slices.SortedFunc(maps.Keys(mine), netip.Addr.Compare))
 		a.mine = mine

@@ -5,6 +5,7 @@
 package announce
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"net/netip"
@@ -28,9 +29,9 @@ type world struct {
 	ours func(netip.Addr) bool
 }
 
-// choose says by its name which node announces each address.
-func (w *world) choose() map[netip.Addr]string {
-	out := make(map[netip.Addr]string)
+// choose says by their names which nodes may announce each address, the best first.
+func (w *world) choose() map[netip.Addr][]string {
+	out := make(map[netip.Addr][]string)
 	all := candidates(w.nodes)
 	// Few of a cluster's many Services have such an address.
 	services := slices.DeleteFunc(slices.Clone(w.services), func(s *v1.Service) bool { return s.Spec.Type != v1.ServiceTypeLoadBalancer })
@@ -46,7 +47,7 @@ func (w *world) choose() map[netip.Addr]string {
 				continue
 			}
 			if _, taken := out[ip]; !taken && len(able) > 0 {
-				out[ip] = first(ip, able)
+				out[ip] = rank(ip, able)
 			}
 		}
 	}
@@ -90,15 +91,19 @@ func answers(of []*discovery.EndpointSlice, node string) bool {
 	return false
 }
 
-// first is the node with the highest number drawn from it and the address: when a
+// ranked is how many nodes stand by for an address: each of them asks after those
+// before it.
+const ranked = 3
+
+// rank are the nodes with the highest numbers drawn from them and the address: when a
 // node goes, only its own addresses move.
-func first(ip netip.Addr, nodes []string) string {
-	best, name := uint64(0), ""
-	for _, n := range nodes {
-		sum := sha256.Sum256([]byte(ip.String() + "/" + n))
-		if x := binary.BigEndian.Uint64(sum[:]); name == "" || x > best {
-			best, name = x, n
-		}
+func rank(ip netip.Addr, nodes []string) []string {
+	draw := func(node string) uint64 {
+		sum := sha256.Sum256([]byte(ip.String() + "/" + node))
+		return binary.BigEndian.Uint64(sum[:])
 	}
-	return name
+	sorted := slices.SortedFunc(slices.Values(nodes), func(a, b string) int {
+		return cmp.Or(cmp.Compare(draw(b), draw(a)), cmp.Compare(a, b))
+	})
+	return sorted[:min(ranked, len(sorted))]
 }

@@ -3,6 +3,7 @@ package announce
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,6 +35,15 @@ func balancer(name string, ips ...string) *v1.Service {
 }
 
 func ours(ip netip.Addr) bool { return strings.HasPrefix(ip.String(), "10.1.0.") || ip.Is6() }
+
+// owners are the nodes that come first.
+func owners(w *world) map[netip.Addr]string {
+	out := map[netip.Addr]string{}
+	for ip, rank := range w.choose() {
+		out[ip] = rank[0]
+	}
+	return out
+}
 
 func TestChoose(t *testing.T) {
 	on := func(node string, ready bool) []*discovery.EndpointSlice {
@@ -72,7 +82,7 @@ func TestChoose(t *testing.T) {
 			if tc.want != "" {
 				want[netip.MustParseAddr("10.1.0.77")] = tc.want
 			}
-			if diff := cmp.Diff(want, w.choose(), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+			if diff := cmp.Diff(want, owners(&w), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
@@ -87,7 +97,7 @@ func TestChooseSpreads(t *testing.T) {
 		services = append(services, balancer(fmt.Sprint("s", i), fmt.Sprint("10.1.0.", i+10)))
 	}
 	w := world{nodes: []*v1.Node{node("n1"), node("n2"), node("n3")}, services: services, ours: ours}
-	before := w.choose()
+	before := owners(&w)
 	count := map[string]int{}
 	for _, n := range before {
 		count[n]++
@@ -98,9 +108,25 @@ func TestChooseSpreads(t *testing.T) {
 		}
 	}
 	notReady(w.nodes[1])
-	for ip, n := range w.choose() {
+	for ip, n := range owners(&w) {
 		if n == "n2" || before[ip] != "n2" && n != before[ip] {
 			t.Errorf("%s went from %s to %s", ip, before[ip], n)
+		}
+	}
+}
+
+// TestRank has the one that comes next take over when the first has gone.
+func TestRank(t *testing.T) {
+	nodes := []string{"n1", "n2", "n3", "n4", "n5"}
+	for i := range 20 {
+		ip := netip.AddrFrom4([4]byte{10, 1, 0, byte(i)})
+		before := rank(ip, nodes)
+		if len(before) != ranked {
+			t.Fatalf("%s has %v", ip, before)
+		}
+		left := slices.DeleteFunc(slices.Clone(nodes), func(n string) bool { return n == before[0] })
+		if after := rank(ip, left); after[0] != before[1] || after[1] != before[2] {
+			t.Errorf("%s has %v, and %v without the first", ip, before, after)
 		}
 	}
 }

@@ -84,6 +84,15 @@ func (s *speaker) close() {
 // times is how often an address is announced unasked: a packet may be lost.
 const times = 3
 
+// refresh has each address announced once more.
+func (s *speaker) refresh() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for ip, n := range s.told {
+		s.told[ip] = min(n, times-1)
+	}
+}
+
 // set says which addresses are answered for. more tells that some are to be announced
 // once more.
 func (s *speaker) set(want map[netip.Addr]bool) (more bool, err error) {
