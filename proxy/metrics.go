@@ -98,6 +98,7 @@ func newMetrics(mode Mode) *metrics {
 		m.registry.MustRegister(counter("sync_proxy_rules_nftables_cleanup_failures_total", "How often rules without use could not be removed."))
 	}
 	if mode == IPTables {
+		m.registry.MustRegister(newPackets())
 		table := []string{"ip_family", "table"}
 		m.rules = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name("sync_proxy_rules_iptables_total"), Help: "How many iptables rules there are."}, table)
 		m.rulesLast = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name("sync_proxy_rules_iptables_last"), Help: "How many iptables rules the last write had."}, table)

@@ -384,7 +384,9 @@ func (p *Proxy) sync(ctx context.Context) error {
 		stale := f.stale
 		f.stale = nil
 		p.metrics.counted(f.node.IPv6, f.writer)
+		began := time.Now()
 		n, err := conntrack.Forget(stale, f.node.IPv6)
+		p.metrics.forgetting.WithLabelValues(familyName(f.node.IPv6)).Observe(time.Since(began).Seconds())
 		p.metrics.forgotten.WithLabelValues(familyName(f.node.IPv6)).Add(float64(n))
 		if err != nil {
 			p.cfg.Log.Warn("stale UDP flows could not be forgotten", "err", err)

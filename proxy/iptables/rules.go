@@ -29,6 +29,45 @@ type Config struct {
 	NodePortAddresses []netip.Prefix
 	// LocalhostNodePorts lets node ports answer on 127.0.0.1.
 	LocalhostNodePorts bool
+	// Counted has two kinds of packets counted, which upstream's users look at before
+	// they leave the mode: see Counters.
+	Counted bool
+}
+
+// The counters of packets.
+const (
+	// CountInvalid is of packets that were dropped since the kernel knows no connection
+	// of theirs.
+	CountInvalid = "ct_state_invalid_dropped_pkts"
+	// CountLocalhost is of packets that came to a node port on the loopback address.
+	CountLocalhost = "localhost_nps_accepted_pkts"
+)
+
+// Counters are those that the rules count into.
+func (c *Config) Counters() []string {
+	var out []string
+	if !c.KeepInvalid {
+		out = append(out, CountInvalid)
+	}
+	if c.LocalhostNodePorts {
+		out = append(out, CountLocalhost)
+	}
+	return out
+}
+
+// counting is the match that counts what the matches before it let through.
+func (c *Config) counting(name string) string {
+	if !c.Counted {
+		return ""
+	}
+	return "-m nfacct --nfacct-name " + name + " "
+}
+
+func (c *Config) loopback() string {
+	if c.IPv6 {
+		return "::1/128"
+	}
+	return "127.0.0.0/8"
 }
 
 func (c *Config) mark() string {
@@ -102,7 +141,7 @@ func (b *builder) base() {
 	// An invalid packet would leave untranslated, and its receiver reset the
 	// connection that it belongs to.
 	if !b.cfg.KeepInvalid {
-		line(f, chainForward, "-m conntrack --ctstate INVALID -j DROP")
+		line(f, chainForward, "-m conntrack --ctstate INVALID "+b.cfg.counting(CountInvalid)+"-j DROP")
 	}
 	line(f, chainForward, `-m comment --comment "kubernetes forwarding rules" -m mark --mark `+mark+" -j ACCEPT")
 	line(f, chainForward, `-m comment --comment "kubernetes forwarding conntrack rule" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT`)
@@ -241,6 +280,9 @@ func (b *builder) port(p *state.Port) {
 	if p.NodePort != 0 {
 		rule := fmt.Sprintf(`-m comment --comment "%s" -p %s -m %s --dport %d`, name, proto, proto, p.NodePort)
 		if hasExternal {
+			if b.cfg.Counted && b.cfg.LocalhostNodePorts {
+				line(&b.nat, chainNodePorts, rule+" -d "+b.cfg.loopback()+" "+b.cfg.counting(CountLocalhost)+"-j "+externalChain)
+			}
 			line(&b.nat, chainNodePorts, rule+" -j "+externalChain)
 		}
 		if len(external) == 0 {
@@ -370,10 +412,6 @@ func (b *builder) endpoints(p *state.Port, proto string, usesCluster, usesLocal 
 }
 
 func (b *builder) finish() [][]byte {
-	loopback := "127.0.0.0/8"
-	if b.cfg.IPv6 {
-		loopback = "::1/128"
-	}
 	const note = `-m comment --comment "kubernetes service nodeports; NOTE: this must be the last rule in this chain" `
 	local := "-m addrtype --dst-type LOCAL -j " + chainNodePorts
 	switch {
@@ -384,7 +422,7 @@ func (b *builder) finish() [][]byte {
 	case b.cfg.LocalhostNodePorts:
 		line(&b.nat, chainServices, note+local)
 	default:
-		line(&b.nat, chainServices, note+"! -d "+loopback+" "+local)
+		line(&b.nat, chainServices, note+"! -d "+b.cfg.loopback()+" "+local)
 	}
 	var out [][]byte
 	for _, c := range b.ports[:len(b.ports)-1] {

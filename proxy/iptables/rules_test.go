@@ -59,6 +59,8 @@ func TestGoldenRules(t *testing.T) {
 		p.Local = p.Cluster
 	}
 	plain := Config{Local: state.Local{Ranges: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}, MasqueradeBit: 14, LocalhostNodePorts: true}
+	counted := plain
+	counted.Counted = true
 	for name, tc := range map[string]struct {
 		config Config
 		ports  []state.Port
@@ -67,6 +69,7 @@ func TestGoldenRules(t *testing.T) {
 		"cluster-ip":             {config: plain, ports: []state.Port{port("s")}},
 		"no-endpoints":           {config: plain, ports: []state.Port{port("s", public, nothing)}},
 		"public":                 {config: plain, ports: []state.Port{port("s", public)}},
+		"counted":                {config: counted, ports: []state.Port{port("s", public)}},
 		"external-local":         {config: plain, ports: []state.Port{port("s", public, outside)}},
 		"external-local-remote":  {config: plain, ports: []state.Port{port("s", public, outside, remote)}},
 		"internal-local":         {config: plain, ports: []state.Port{port("s", func(p *state.Port) { p.InternalLocal = true })}},

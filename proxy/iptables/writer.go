@@ -11,6 +11,7 @@ import (
 
 	goiptables "github.com/coreos/go-iptables/iptables"
 
+	"skiff/proxy/nfacct"
 	"skiff/proxy/state"
 )
 
@@ -91,6 +92,7 @@ func (w *Writer) Sync(ctx context.Context, t *state.Table, full bool) error {
 			return err
 		}
 		w.based = true
+		w.cfg.Counted = w.countable()
 	}
 	inputs, next := Rules(&w.cfg, t, *w.written, full)
 	for _, input := range inputs {
@@ -203,6 +205,22 @@ func (w *Writer) base() error {
 	return nil
 }
 
+// countable makes the counters of packets, and tells whether rules can count into
+// them: that needs a module of the kernel and one of iptables.
+func (w *Writer) countable() bool {
+	names := w.cfg.Counters()
+	for _, name := range names {
+		if nfacct.Ensure(name) != nil {
+			return false
+		}
+	}
+	if len(names) == 0 {
+		return false
+	}
+	try := []string{"-m", "nfacct", "--nfacct-name", names[0]}
+	return w.ipt.AppendUnique("filter", chainCanary, try...) == nil && w.ipt.DeleteIfExists("filter", chainCanary, try...) == nil
+}
+
 // adopt learns the chains that an earlier process left, so that those without
 // use are removed and connections through the others go on.
 func (w *Writer) adopt() error {
@@ -258,6 +276,9 @@ func Clean() error {
 			continue
 		}
 		errs = append(errs, clean(ipt, restore))
+	}
+	if errors.Join(errs...) == nil {
+		errs = append(errs, nfacct.Delete(CountInvalid), nfacct.Delete(CountLocalhost))
 	}
 	return errors.Join(errs...)
 }
