@@ -13,7 +13,9 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VM_CASES ?= TestCluster/(server-answers|pod-from-registry)$$
 # The unit tests that need modules of Debian's kernel, as PACKAGE:TESTS, which make
 # test-vm-modules runs.
-VM_TESTS ?= ./kubelet/network:TestWireGuard|TestPodsTalk/wireguard ./kubelet/network/policy:TestIPVS ./proxy/ipvs:TestPackets|TestEnding|TestClean ./proxy:IPVS
+VM_TESTS ?= ./kubelet/network:TestWireGuard|TestPodsTalk/wireguard ./kubelet/network/policy:TestIPVS ./proxy/ipvs:TestPackets|TestEnding|TestClean ./proxy:IPVS ./kubelet/volumes/iscsi:TestTarget
+# The Debian packages of an iSCSI target, and of what the node needs for its disks.
+VM_PACKAGES ?= open-iscsi libopeniscsiusr libisns0 tgt udev
 # Whose benchmarks it runs, and which: one kernel has both, so they can be compared.
 VM_BENCHES ?= ./proxy/nftables ./proxy/ipvs
 VM_SIZES ?= Services/services=(100|1000),
@@ -88,10 +90,10 @@ test-vm: build ## run a pod on two nodes in a virtual machine with cgroup v2 (sl
 	$(GO) test -c -o bin/e2e.test ./e2e
 	cd e2e && SKIFF_E2E=$(CURDIR)/bin/skiff VM_MEMORY=6000 ../scripts/vm ../bin/e2e.test -test.v -test.run '$(VM_CASES)'
 
-test-vm-modules: ## test WireGuard and IPVS in a virtual machine, whose kernel has both (VM_TESTS; very slow)
+test-vm-modules: ## test WireGuard, IPVS and iSCSI in a virtual machine, whose kernel has them (VM_TESTS; very slow)
 	set -e; for t in $(foreach t,$(VM_TESTS),'$(t)'); do \
 		$(GO) test -c -o bin/vm.test "$${t%%:*}"; \
-		(cd "$${t%%:*}" && VM_SECONDS=3600 $(CURDIR)/scripts/vm $(CURDIR)/bin/vm.test -test.v -test.run "$${t#*:}"); \
+		(cd "$${t%%:*}" && VM_SECONDS=3600 VM_PACKAGES='$(VM_PACKAGES)' $(CURDIR)/scripts/vm $(CURDIR)/bin/vm.test -test.v -test.run "$${t#*:}"); \
 	done
 	set -e; for p in $(VM_BENCHES); do \
 		$(GO) test -c -o bin/vm.test "$$p"; \

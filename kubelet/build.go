@@ -9,6 +9,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
+	"k8s.io/utils/exec"
 
 	"skiff/kubelet/allocation"
 	"skiff/kubelet/containers"
@@ -27,11 +28,14 @@ import (
 	"skiff/kubelet/volumes/csi"
 	"skiff/kubelet/volumes/downwardapi"
 	"skiff/kubelet/volumes/emptydir"
+	"skiff/kubelet/volumes/fc"
 	"skiff/kubelet/volumes/hostpath"
 	"skiff/kubelet/volumes/image"
+	"skiff/kubelet/volumes/iscsi"
 	"skiff/kubelet/volumes/local"
 	"skiff/kubelet/volumes/nfs"
 	"skiff/kubelet/volumes/projected"
+	"skiff/kubelet/volumes/scsi"
 	"skiff/kubelet/volumes/secret"
 	"skiff/kubelet/volumes/volume"
 )
@@ -55,6 +59,8 @@ func (k *Kubelet) buildVolumes() error {
 			&projected.Plugin{Mounter: m, Objects: k.objects, Tokens: k.tokens, Allocatable: allocatable, TrustBundle: k.trustBundle},
 			&local.Plugin{Mounter: m},
 			&nfs.Plugin{Mounter: m},
+			iscsi.New(iscsi.Config{Root: k.cfg.Paths.Root, Mounter: m, Exec: exec.New(), Objects: k.objects, Host: scsi.Host{Root: "/"}}),
+			fc.New(fc.Config{Root: k.cfg.Paths.Root, Mounter: m, Exec: exec.New(), Host: scsi.Host{Root: "/"}}),
 			&image.Plugin{Ensure: k.volumeImage},
 			k.csi,
 		},

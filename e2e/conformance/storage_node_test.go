@@ -3,6 +3,7 @@ package conformance
 import (
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -193,9 +194,14 @@ func TestStorageRefusedVolumes(t *testing.T) {
 		"gitrepo": {corev1.VolumeSource{GitRepo: &corev1.GitRepoVolumeSource{Repository: "https://git.example.com/x"}},
 			"git-repo volume plugin has been disabled"},
 		"iscsi": {corev1.VolumeSource{ISCSI: &corev1.ISCSIVolumeSource{TargetPortal: "198.51.100.1:3260", IQN: "iqn.2001-04.com.example:storage", Lun: 0}},
-			"iSCSI volumes need a CSI driver"},
+			"iSCSI volumes need iscsiadm on the node (package open-iscsi)"},
+		"fc": {corev1.VolumeSource{FC: &corev1.FCVolumeSource{TargetWWNs: []string{"500a0982991b8dc5"}, Lun: new(int32)}},
+			"the node has no Fibre Channel adapter"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if _, err := exec.LookPath("iscsiadm"); err == nil && name == "iscsi" {
+				t.Skip("the node has iscsiadm")
+			}
 			s := parallel(t)
 			s.pod(mounted(probePod("pod", "serve"), "/v", tc.src))
 			if e := s.event("pod", "Warning", tc.want); e.Reason != "FailedMount" {

@@ -195,15 +195,9 @@ func (m *Manager) RefreshIn(uid types.UID) time.Duration {
 
 // unsupported says why there is no plugin for a volume.
 func unsupported(r *volume.Request) string {
-	s := &r.Volume.VolumeSource
-	switch {
-	case s.GitRepo != nil:
+	if r.Volume.GitRepo != nil {
 		// Cloning runs what the repository says on the node.
 		return "git-repo volume plugin has been disabled: clone with an init container into an emptyDir"
-	case s.ISCSI != nil, r.PV != nil && r.PV.Spec.ISCSI != nil:
-		return "no volume plugin matched: iSCSI volumes need a CSI driver"
-	case s.FC != nil, r.PV != nil && r.PV.Spec.FC != nil:
-		return "no volume plugin matched: Fibre Channel volumes need a CSI driver"
 	}
 	return "no volume plugin matched"
 }

@@ -52,7 +52,7 @@ type Config struct {
 type Plugin struct {
 	cfg     Config
 	layout  layout
-	locks   locks
+	locks   volume.Locks[key]
 	started time.Time
 	load    sync.Once
 

@@ -65,7 +65,7 @@ func (p *Plugin) SetUp(ctx context.Context, r *volume.Request) (*volume.Mounted,
 			return nil, step("MountVolume.WaitForAttach", err)
 		}
 	}
-	unlock, err := p.locks.lock(ctx, t.key)
+	unlock, err := p.locks.Lock(ctx, t.key)
 	if err != nil {
 		return nil, err
 	}
@@ -183,7 +183,7 @@ func (w *work) again(ctx context.Context, pub *publication, republish, grow bool
 			return err
 		}
 	}
-	unlock, err := w.locks.lock(ctx, w.key)
+	unlock, err := w.locks.Lock(ctx, w.key)
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ func (p *Plugin) TearDown(ctx context.Context, dir string) error {
 		// The driver was not asked for anything yet.
 		return p.removePublished(dir, path, block)
 	}
-	unlock, err := p.locks.lock(ctx, r.key())
+	unlock, err := p.locks.Lock(ctx, r.key())
 	if err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ func (p *Plugin) sweep(ctx context.Context, f found) error {
 	if !p.unused(f.key()) {
 		return nil
 	}
-	unlock, err := p.locks.lock(ctx, f.key())
+	unlock, err := p.locks.Lock(ctx, f.key())
 	if err != nil {
 		return err
 	}

@@ -1,14 +1,15 @@
-package csi
+package volume
 
 import (
 	"context"
 	"sync"
 )
 
-// locks let one goroutine at a time work on a volume: drivers may expect so.
-type locks struct {
+// Locks let one goroutine at a time work on a volume, which K names: drivers may expect
+// so. The zero value is ready.
+type Locks[K comparable] struct {
 	mu   sync.Mutex // guards held
-	held map[key]*lock
+	held map[K]*lock
 }
 
 type lock struct {
@@ -16,11 +17,11 @@ type lock struct {
 	slot  chan struct{}
 }
 
-// lock waits for the volume; the function it returns gives it back.
-func (l *locks) lock(ctx context.Context, k key) (func(), error) {
+// Lock waits for the volume; the function it returns gives it back.
+func (l *Locks[K]) Lock(ctx context.Context, k K) (func(), error) {
 	l.mu.Lock()
 	if l.held == nil {
-		l.held = map[key]*lock{}
+		l.held = map[K]*lock{}
 	}
 	h := l.held[k]
 	if h == nil {
