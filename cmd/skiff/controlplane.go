@@ -107,14 +107,14 @@ func newControlPlane(l layout.Layout, c *node.Config) (*controlPlane, error) {
 	}
 	// The cluster's authority signs kubelets' serving certificates, but not in
 	// clusters that were made before it did.
-	conf, err := nodeKubelet(l, c)
-	if err != nil {
-		return nil, err
+	checked := true
+	if conf, err := nodeKubelet(l, c); err == nil { // what is wrong with it the kubelet's part says
+		checked = conf.ServerTLSBootstrap
 	}
-	if !conf.ServerTLSBootstrap {
+	if !checked {
 		slog.Warn("kubelets' serving certificates are not checked: set serverTLSBootstrap in the kubelets' configuration and in ConfigMap kube-system/kubelet-config", "file", kubeletFile(l))
 	}
-	cfg.KubeletTLS, err = o.kubeletTLS(flags, file("ca.crt"), file("apiserver-kubelet-client.crt"), file("apiserver-kubelet-client.key"), conf.ServerTLSBootstrap)
+	cfg.KubeletTLS, err = o.kubeletTLS(flags, file("ca.crt"), file("apiserver-kubelet-client.crt"), file("apiserver-kubelet-client.key"), checked)
 	if err != nil {
 		return nil, fmt.Errorf("%s: apiServer.extraArgs: %w", l.NodeConfig(), err)
 	}

@@ -35,25 +35,76 @@ import (
 // nodeParts are what every node runs: runtime, kubelet, pod network, proxy, DNS.
 // wait is closed when the API can be reached; flags are the kubelet's.
 func nodeParts(l layout.Layout, c *node.Config, flags *kubeletFlags, api *rest.Config, wait <-chan struct{}) ([]part, error) {
-	podCIDRs, err := prefixes(c.Cluster.Networking.PodSubnet)
+	n, err := newNodeSide(l, c, api, wait)
 	if err != nil {
 		return nil, err
 	}
-	ip, err := netip.ParseAddr(c.IP)
+	flags.warn()
+	parts, err := n.kubelet(flags)
 	if err != nil {
+		return nil, err
+	}
+	agents, err := n.agents()
+	return append(parts, agents...), err
+}
+
+// mastersNodeParts are the same beside a control plane, which goes on when the kubelet
+// cannot: that is made anew, from what its configuration says then, until it can.
+func mastersNodeParts(l layout.Layout, c *node.Config, api *rest.Config, wait <-chan struct{}) ([]part, error) {
+	n, err := newNodeSide(l, c, api, wait)
+	if err != nil {
+		return nil, err
+	}
+	agents, err := n.agents()
+	if err != nil {
+		return nil, err
+	}
+	if flags, err := nodeFlags(l, c); err == nil {
+		flags.warn()
+	}
+	return append(agents, together("kubelet", func() ([]part, error) {
+		flags, err := nodeFlags(l, c)
+		if err != nil {
+			return nil, err
+		}
+		return n.kubelet(flags)
+	})), nil
+}
+
+// nodeSide is what the parts of a node share.
+type nodeSide struct {
+	l        layout.Layout
+	c        *node.Config
+	api      *rest.Config
+	kube     kubernetes.Interface
+	wait     <-chan struct{}
+	podCIDRs []netip.Prefix
+	// ip is the node's address, and ips those of all its families.
+	ip  netip.Addr
+	ips []netip.Addr
+	// guard keeps a pod's containers from starting before its policies are in force.
+	guard    func(context.Context, *corev1.Pod, []string) error
+	runGuard func(context.Context) error
+}
+
+func newNodeSide(l layout.Layout, c *node.Config, api *rest.Config, wait <-chan struct{}) (*nodeSide, error) {
+	n := &nodeSide{l: l, c: c, api: api, wait: wait}
+	var err error
+	if n.podCIDRs, err = prefixes(c.Cluster.Networking.PodSubnet); err != nil {
+		return nil, err
+	}
+	if n.ip, err = netip.ParseAddr(c.IP); err != nil {
 		return nil, fmt.Errorf("%s: ip: %w", l.NodeConfig(), err)
 	}
-	v4, v6 := families(podCIDRs)
-	ips := []netip.Addr{ip}
-	if v4 && v6 {
-		if other, ok := network.OtherFamily(ip); ok {
-			ips = append(ips, other)
+	n.ips = []netip.Addr{n.ip}
+	if v4, v6 := families(n.podCIDRs); v4 && v6 {
+		if other, ok := network.OtherFamily(n.ip); ok {
+			n.ips = append(n.ips, other)
 		} else {
-			slog.Warn("the cluster has two address families, and the node's link but one address", "ip", ip)
+			slog.Warn("the cluster has two address families, and the node's link but one address", "ip", n.ip)
 		}
 	}
-	kube, err := kubernetes.NewForConfig(api)
-	if err != nil {
+	if n.kube, err = kubernetes.NewForConfig(api); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(l.Run(), 0o700); err != nil {
@@ -65,50 +116,44 @@ func nodeParts(l layout.Layout, c *node.Config, flags *kubeletFlags, api *rest.C
 	if err := passable(l.State(), l.Root()); err != nil {
 		return nil, err
 	}
-	flags.warn()
+	n.guard, n.runGuard, err = podGuard(n.kube, c.Name, filepath.Join(l.Run(), "guarded.json"))
+	return n, err
+}
+
+// kubelet are the kubelet, its runtime and the pod network.
+func (n *nodeSide) kubelet(flags *kubeletFlags) ([]part, error) {
+	l, c := n.l, n.c
 	conf, err := flags.load()
 	if err != nil {
 		return nil, err
 	}
-	addresses := newNodeAddresses(texts(ips))
-	serving, err := servingCertificate(l, c, conf, kube, addresses)
+	addresses := newNodeAddresses(texts(n.ips))
+	serving, err := servingCertificate(l, c, conf, n.kube, addresses)
 	if err != nil {
 		return nil, err
 	}
-	kubeletConfig := kubelet.Config{
-		Client: kube, NodeName: c.Name, NodeIPs: texts(ips),
+	cfg := kubelet.Config{
+		Client: n.kube, NodeName: c.Name, NodeIPs: texts(n.ips),
 		Paths: kubelet.Paths{Root: l.Kubelet(), PodLogs: l.PodLogs(), ContainerLogs: l.ContainerLogs(), Logs: l.Path("var/log"),
 			Manifests: l.Manifests(), CgroupRoot: l.CgroupRoot()},
 		Kubelet: conf, Taints: append(slices.Clone(c.Registration.Taints), flags.taints...), NodeLabels: flags.labels, Version: version.Version,
 		GetCertificate: serving.get, CredentialFiles: credentialFiles(l), CredentialProviders: flags.providers, CredentialPlugins: flags.plugins,
-		OnNode: addresses.set, Flags: shown(flags.set),
+		OnNode: addresses.set, Flags: shown(flags.set), Guard: n.guard,
 	}
-	guard, runGuard, err := podGuard(kube, c.Name, filepath.Join(l.Run(), "guarded.json"))
-	if err != nil {
-		return nil, err
-	}
-	kubeletConfig.Guard = guard
-	proxyConfig, err := proxy.Config{
-		Client: kube, NodeName: c.Name, Mode: proxy.Mode(c.ProxyMode), ClusterCIDRs: podCIDRs, IPv4: v4, IPv6: v6, NodeIPs: ips,
-		HealthzAddress: "0.0.0.0:10256", MetricsAddress: "127.0.0.1:10249", Log: slog.Default().With("part", "proxy"),
-	}.With([]byte(c.Proxy))
-	if err != nil {
-		return nil, fmt.Errorf("%s: proxy: %w", l.NodeConfig(), err)
-	}
-	var parts []part
 	var spans componenttracing.TracerProvider
 	if conf.Tracing != nil {
 		if spans, err = tracing.New(context.Background(), conf.Tracing, "kubelet", attribute.String("host.name", c.Name)); err != nil {
 			return nil, err
 		}
-		kubeletConfig.Tracing = spans
-		if kubeletConfig.Client, err = kubernetes.NewForConfig(tracing.Client(api, spans)); err != nil {
+		cfg.Tracing = spans
+		if cfg.Client, err = kubernetes.NewForConfig(tracing.Client(n.api, spans)); err != nil {
 			return nil, err
 		}
 	}
+	var parts []part
 	if e := externalRuntime(l, c, conf); e != (endpoints{}) {
-		parts = externalParts(e, kubeletConfig, wait)
-	} else if parts, err = builtInParts(l, kubeletConfig, podCIDRs, network.Backend(c.Cluster.Networking.PodBackend), ip, wait); err != nil {
+		parts = externalParts(e, cfg, n.wait)
+	} else if parts, err = builtInParts(l, cfg, n.podCIDRs, network.Backend(c.Cluster.Networking.PodBackend), n.ip, n.wait); err != nil {
 		return nil, err
 	}
 	if spans != nil {
@@ -117,17 +162,31 @@ func nodeParts(l layout.Layout, c *node.Config, flags *kubeletFlags, api *rest.C
 			return tracing.Finish(ctx, spans)
 		}})
 	}
-	parts = append(parts, part{"serving certificate", false, after(wait, serving.run)})
-	parts = append(parts, part{"local volumes", false, after(wait, func(ctx context.Context) error {
-		k, err := localvolume.New(localvolume.Config{Client: kube, NodeName: c.Name, Directory: volumesDir(l)})
+	return append(parts, part{"serving certificate", false, after(n.wait, serving.run)}), nil
+}
+
+// agents are what a node runs beside its kubelet: local volumes, network policies, proxy,
+// announcements, DNS.
+func (n *nodeSide) agents() ([]part, error) {
+	l, c := n.l, n.c
+	v4, v6 := families(n.podCIDRs)
+	proxyConfig, err := proxy.Config{
+		Client: n.kube, NodeName: c.Name, Mode: proxy.Mode(c.ProxyMode), ClusterCIDRs: n.podCIDRs, IPv4: v4, IPv6: v6, NodeIPs: n.ips,
+		HealthzAddress: "0.0.0.0:10256", MetricsAddress: "127.0.0.1:10249", Log: slog.Default().With("part", "proxy"),
+	}.With([]byte(c.Proxy))
+	if err != nil {
+		return nil, fmt.Errorf("%s: proxy: %w", l.NodeConfig(), err)
+	}
+	parts := []part{{"local volumes", false, after(n.wait, func(ctx context.Context) error {
+		k, err := localvolume.New(localvolume.Config{Client: n.kube, NodeName: c.Name, Directory: volumesDir(l)})
 		if err != nil {
 			return err
 		}
 		return k.Run(ctx)
-	})})
-	parts = append(parts, part{"network policy", false, after(wait, runGuard)})
+	})}}
+	parts = append(parts, part{"network policy", false, after(n.wait, n.runGuard)})
 	if !c.Cluster.Proxy.Disabled {
-		parts = append(parts, part{"proxy", false, after(wait, func(ctx context.Context) error {
+		parts = append(parts, part{"proxy", false, after(n.wait, func(ctx context.Context) error {
 			p, err := proxy.New(proxyConfig)
 			if err != nil {
 				return err
@@ -140,9 +199,10 @@ func nodeParts(l layout.Layout, c *node.Config, flags *kubeletFlags, api *rest.C
 		return nil, fmt.Errorf("%s: networking.loadBalancerPool: %w", l.NodeConfig(), err)
 	}
 	if len(pool) > 0 {
-		parts = append(parts, part{"announcements", false, after(wait, func(ctx context.Context) error {
+		parts = append(parts, part{"announcements", false, after(n.wait, func(ctx context.Context) error {
 			a, err := announce.New(announce.Config{
-				Client: kube, NodeName: c.Name, HealthPort: healthPort(c, proxyConfig.HealthzAddress), Ours: func(ip netip.Addr) bool { return local.InPool(pool, ip) }, Log: slog.Default().With("part", "announcements"),
+				Client: n.kube, NodeName: c.Name, HealthPort: healthPort(c, proxyConfig.HealthzAddress),
+				Ours: func(ip netip.Addr) bool { return local.InPool(pool, ip) }, Log: slog.Default().With("part", "announcements"),
 			})
 			if err != nil {
 				return err
@@ -151,8 +211,8 @@ func nodeParts(l layout.Layout, c *node.Config, flags *kubeletFlags, api *rest.C
 		})})
 	}
 	if !c.Cluster.DNS.Disabled {
-		parts = append(parts, part{"dns", false, after(wait, func(ctx context.Context) error {
-			s, err := dns.New(dns.Config{Client: api, Domain: c.Cluster.Networking.DNSDomain, Addresses: ips,
+		parts = append(parts, part{"dns", false, after(n.wait, func(ctx context.Context) error {
+			s, err := dns.New(dns.Config{Client: n.api, Domain: c.Cluster.Networking.DNSDomain, Addresses: n.ips,
 				Log: slog.Default().With("part", "dns")})
 			if err != nil {
 				return err

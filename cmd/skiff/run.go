@@ -74,11 +74,7 @@ func runMaster(ctx context.Context, l layout.Layout, c *node.Config) error {
 		return err
 	}
 	api := client.InProcess(cp.server.Handler(), &user.DefaultInfo{Name: "system:node:" + c.Name, Groups: []string{user.NodesGroup, user.AllAuthenticated}}, "kubelet")
-	flags, err := nodeFlags(l, c)
-	if err != nil {
-		return err
-	}
-	nodes, err := nodeParts(l, c, flags, api, cp.server.Ready())
+	nodes, err := mastersNodeParts(l, c, api, cp.server.Ready())
 	if err != nil {
 		return err
 	}

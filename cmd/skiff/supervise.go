@@ -27,10 +27,29 @@ const (
 // supervise runs parts until ctx ends or a vital one fails, and returns after
 // all of them have ended.
 func supervise(ctx context.Context, parts []part) error {
+	return runAll(ctx, append([]part{{"memory", false, func(ctx context.Context) error {
+		memory.GiveBack(ctx) // not where GOGC is set
+		<-ctx.Done()
+		return nil
+	}}}, parts...))
+}
+
+// together is a part that is several: when a vital one of them fails, or they cannot be
+// made, all are made anew.
+func together(name string, parts func() ([]part, error)) part {
+	return part{name, false, func(ctx context.Context) error {
+		made, err := parts()
+		if err != nil {
+			return err
+		}
+		return runAll(ctx, made)
+	}}
+}
+
+func runAll(ctx context.Context, parts []part) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
-	wg.Go(func() { memory.GiveBack(ctx) })
 	for _, p := range parts {
 		wg.Go(func() {
 			if err := keepRunning(ctx, p); err != nil {
