@@ -49,8 +49,9 @@ type Disks[T any] struct {
 	// Attach brings a disk to the node, or finds that it is there, and returns its
 	// device. What it needs of secrets is the caller's.
 	Attach func(ctx context.Context, about *T, secrets map[string]string) (device string, err error)
-	// Detach takes it away. others are the disks that stay.
-	Detach func(ctx context.Context, about *T, device string, others []T) error
+	// Detach takes it away. It finds the device by itself: the name that was noted may be
+	// another disk's since the node has booted. others are the disks that stay.
+	Detach func(ctx context.Context, about *T, others []T) error
 
 	locks volume.Locks[string]
 }

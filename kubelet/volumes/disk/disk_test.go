@@ -56,12 +56,9 @@ func (n *node) begin(root string) {
 			device := filepath.Join(root, *name)
 			return device, os.WriteFile(device, nil, 0o600)
 		},
-		Detach: func(_ context.Context, name *string, device string, others []string) error {
+		Detach: func(_ context.Context, name *string, others []string) error {
 			n.events = append(n.events, strings.TrimSpace("detach "+*name+" "+strings.Join(others, " ")))
-			if device != "" {
-				return os.Remove(device)
-			}
-			return nil
+			return os.RemoveAll(filepath.Join(root, *name))
 		},
 	}
 }
@@ -235,6 +232,28 @@ func TestSweep(t *testing.T) {
 			n.clean()
 		})
 	}
+}
+
+// Sweep leaves alone what a pod is about to have.
+func TestSweepDoesNotWait(t *testing.T) {
+	n := newNode(t)
+	if _, err := n.attach(t.Context(), Disk[string]{Key: "one", About: "one"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	n.events = nil
+	unlock, ok := n.locks.Try("one")
+	if !ok {
+		t.Fatal("somebody has the disk")
+	}
+	if err := n.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n.happened()
+	unlock()
+	if err := n.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n.happened("detach one")
 }
 
 func TestAttachFails(t *testing.T) {

@@ -46,9 +46,9 @@ func (d *Disks[T]) Sweep(ctx context.Context) error {
 }
 
 func (d *Disks[T]) sweep(ctx context.Context, key string) error {
-	unlock, err := d.locks.Lock(ctx, key)
-	if err != nil {
-		return err
+	unlock, ok := d.locks.Try(key)
+	if !ok {
+		return nil // a pod is about to have it, which may take its time
 	}
 	defer unlock()
 	return d.release(ctx, key)
@@ -80,7 +80,7 @@ func (d *Disks[T]) release(ctx context.Context, key string) error {
 			others = append(others, other.About)
 		}
 	}
-	if err := d.Detach(ctx, &n.About, n.Device, others); err != nil {
+	if err := d.Detach(ctx, &n.About, others); err != nil {
 		return fmt.Errorf("detach disk %q: %w", key, err)
 	}
 	return os.RemoveAll(d.dir(key))

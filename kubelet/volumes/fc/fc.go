@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -169,13 +170,15 @@ func (p *Plugin) ways(t *target) []string {
 }
 
 // detach takes the disk from the kernel, by all of its ways.
-func (p *Plugin) detach(ctx context.Context, t *target, device string, _ []target) error {
-	if device == "" {
-		return nil // it was never found
+func (p *Plugin) detach(ctx context.Context, t *target, _ []target) error {
+	var gone []string
+	for _, way := range p.ways(t) {
+		if d := p.cfg.Host.Multipath(way); !slices.Contains(gone, d) {
+			gone = append(gone, d)
+		}
 	}
 	var errs []error
-	// Without multipathd each way is a disk of its own.
-	for _, d := range append([]string{device}, p.ways(t)...) {
+	for _, d := range gone {
 		errs = append(errs, p.cfg.Host.Remove(ctx, p.cfg.Exec, d))
 	}
 	return errors.Join(errs...)

@@ -171,24 +171,29 @@ func read(dir, name string) string {
 }
 
 // detach takes the disk from the kernel, and closes the sessions that no other needs.
-func (p *Plugin) detach(ctx context.Context, t *target, device string, others []target) error {
-	gone := []string{device}
+func (p *Plugin) detach(ctx context.Context, t *target, others []target) error {
+	var gone []string
 	for _, portal := range t.Portals {
-		if s := p.session(t, portal); s != nil {
-			if name := s.disk(t.LUN); name != "" {
-				gone = append(gone, p.cfg.Host.Path("dev", name))
+		s := p.session(t, portal)
+		if s == nil {
+			continue
+		}
+		if name := s.disk(t.LUN); name != "" {
+			if d := p.cfg.Host.Multipath(p.cfg.Host.Path("dev", name)); !slices.Contains(gone, d) {
+				gone = append(gone, d)
 			}
 		}
 	}
 	for _, d := range gone {
-		if d == "" {
-			continue
-		}
 		if err := p.cfg.Host.Remove(ctx, p.cfg.Exec, d); err != nil {
 			return err
 		}
 	}
-	return p.run(ctx, t.logout(others))
+	err := p.run(ctx, t.logout(others))
+	if errors.Is(err, exec.ErrExecutableNotFound) && len(gone) == 0 {
+		return nil // nothing was ever begun
+	}
+	return err
 }
 
 func (p *Plugin) run(ctx context.Context, commands []command) error {
