@@ -223,7 +223,7 @@ func (c Config) complete() (Config, error) {
 	}
 	h := &c.RequestHeader
 	for at, name := range map[*[]string]string{
-		&h.AllowedNames: "front-proxy-client", &h.UsernameHeaders: "X-Remote-User", &h.UIDHeaders: "X-Remote-Uid",
+		&h.AllowedNames: "front-proxy-client", &h.UsernameHeaders: "X-Remote-User",
 		&h.GroupHeaders: "X-Remote-Group", &h.ExtraHeaderPrefixes: "X-Remote-Extra-",
 	} {
 		if len(*at) == 0 {

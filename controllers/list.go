@@ -173,7 +173,7 @@ func identities() []entry {
 		{name: "serviceaccount-controller", alias: "serviceaccount", identity: "service-account-controller", source: "serviceaccount-controller", build: func(p parts) (runner, error) {
 			return of(serviceaccount.New(serviceaccount.Config{Parts: p.Parts}))
 		}},
-		{name: "serviceaccount-token-controller", alias: "serviceaccount-token", identity: "tokens-controller", source: "serviceaccount-token-controller",
+		{name: "serviceaccount-token-controller", alias: "serviceaccount-token", identity: "", source: "serviceaccount-token-controller",
 			when: func(c Config) bool { return c.ServiceAccountKeyFile != "" },
 			build: func(p parts) (runner, error) {
 				return of(serviceaccounttoken.New(serviceaccounttoken.Config{Parts: p.Parts, Key: p.material.accountKey, CA: p.material.rootCA}))

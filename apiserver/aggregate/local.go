@@ -39,8 +39,8 @@ var groupPriorities = map[string]int32{
 	"autoscaling": 17500, "batch": 17400, "certificates.k8s.io": 17300, "networking.k8s.io": 17200, "policy": 17100,
 	"rbac.authorization.k8s.io": 17000, "storage.k8s.io": 16800, "admissionregistration.k8s.io": 16700,
 	"apiextensions.k8s.io": 16700, "scheduling.k8s.io": 16600, "coordination.k8s.io": 16500, "node.k8s.io": 16300,
-	"discovery.k8s.io": 16200, "resource.k8s.io": 16150, "flowcontrol.apiserver.k8s.io": 16100, "internal.apiserver.k8s.io": 16000,
-	"storagemigration.k8s.io": 15900,
+	"discovery.k8s.io": 16200, "resource.k8s.io": 16200, "flowcontrol.apiserver.k8s.io": 16100, "internal.apiserver.k8s.io": 16000,
+	"storagemigration.k8s.io": 15800,
 }
 
 const (
@@ -49,12 +49,20 @@ const (
 	customPriority      = 100
 )
 
+// versionPriorities are Kubernetes' own where they are not those of other versions of their kind.
+var versionPriorities = map[schema.GroupVersion]int32{
+	{Group: "", Version: "v1"}: 1, {Group: "autoscaling", Version: "v2"}: 30, {Group: "flowcontrol.apiserver.k8s.io", Version: "v1"}: 21,
+	{Group: "resource.k8s.io", Version: "v1"}: 21, {Group: "resource.k8s.io", Version: "v1beta2"}: 15,
+	{Group: "admissionregistration.k8s.io", Version: "v1beta1"}: 12, {Group: "admissionregistration.k8s.io", Version: "v1alpha1"}: 9,
+	{Group: "coordination.k8s.io", Version: "v1beta1"}: 13, {Group: "coordination.k8s.io", Version: "v1alpha2"}: 12,
+	{Group: "internal.apiserver.k8s.io", Version: "v1alpha1"}: 9, {Group: "scheduling.k8s.io", Version: "v1alpha3"}: 3,
+}
+
 func versionPriority(gv schema.GroupVersion) int32 {
+	if priority, ok := versionPriorities[gv]; ok {
+		return priority
+	}
 	switch {
-	case gv.Group == "":
-		return 1
-	case gv.Group == "autoscaling" && gv.Version == "v2":
-		return 30
 	case strings.Contains(gv.Version, "alpha"):
 		return 1
 	case strings.Contains(gv.Version, "beta"):

@@ -35,7 +35,7 @@ type RequestHeaderConfig struct {
 	ClientCA Roots
 	// AllowedNames are its common names; empty is any.
 	AllowedNames []string
-	// Header names; defaults X-Remote-User, X-Remote-Uid, X-Remote-Group, X-Remote-Extra-.
+	// Header names; defaults X-Remote-User, X-Remote-Group, X-Remote-Extra-, and none for UIDs.
 	UsernameHeaders, UIDHeaders, GroupHeaders, ExtraHeaderPrefixes []string
 }
 
@@ -128,7 +128,7 @@ func requestHeader(c RequestHeaderConfig) (authenticator.Request, error) {
 	}
 	names := or(c.UsernameHeaders, "X-Remote-User")
 	proxy := headerrequest.NewDynamicVerifyOptionsSecure(c.ClientCA.VerifyOptions, headerrequest.StaticStringSlice(c.AllowedNames),
-		names, headerrequest.StaticStringSlice(or(c.UIDHeaders, "X-Remote-Uid")),
+		names, headerrequest.StaticStringSlice(c.UIDHeaders),
 		or(c.GroupHeaders, "X-Remote-Group"), or(c.ExtraHeaderPrefixes, "X-Remote-Extra-"))
 	// A request that names no user comes from no proxy: its certificate need not be
 	// checked against the proxies' authority.

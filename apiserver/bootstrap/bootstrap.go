@@ -84,8 +84,8 @@ type creator[T any] interface {
 }
 
 // makeOne creates obj where it does not exist.
-func makeOne[T any](ctx context.Context, client creator[T], obj T) error {
-	_, err := client.Create(ctx, obj, metav1.CreateOptions{})
+func makeOne[T any](ctx context.Context, client creator[T], obj T, opts metav1.CreateOptions) error {
+	_, err := client.Create(ctx, obj, opts)
 	if apierrors.IsAlreadyExists(err) {
 		return nil
 	}
@@ -93,7 +93,7 @@ func makeOne[T any](ctx context.Context, client creator[T], obj T) error {
 }
 
 // makeAll creates objects side by side.
-func makeAll[T any](ctx context.Context, client creator[T], objs []T) error {
+func makeAll[T any](ctx context.Context, client creator[T], objs []T, opts metav1.CreateOptions) error {
 	errs := make([]error, len(objs))
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, 32)
@@ -101,7 +101,7 @@ func makeAll[T any](ctx context.Context, client creator[T], objs []T) error {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			errs[i] = makeOne(ctx, client, obj)
+			errs[i] = makeOne(ctx, client, obj, opts)
 		})
 	}
 	wg.Wait()

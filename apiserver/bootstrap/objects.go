@@ -12,6 +12,8 @@ import (
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	applymetav1 "k8s.io/client-go/applyconfigurations/meta/v1"
+	applynetworkingv1 "k8s.io/client-go/applyconfigurations/networking/v1"
 	"k8s.io/utils/ptr"
 )
 
@@ -20,7 +22,7 @@ func namespaces(ctx context.Context, c Config) error {
 	for _, name := range []string{"default", "kube-system", "kube-public", "kube-node-lease"} {
 		list = append(list, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}})
 	}
-	return makeAll(ctx, c.Client.CoreV1().Namespaces(), list)
+	return makeAll(ctx, c.Client.CoreV1().Namespaces(), list, metav1.CreateOptions{})
 }
 
 func priorityClasses(ctx context.Context, c Config) error {
@@ -29,7 +31,7 @@ func priorityClasses(ctx context.Context, c Config) error {
 			Description: "Used for system critical pods that must not be moved from their current node."},
 		{ObjectMeta: metav1.ObjectMeta{Name: "system-cluster-critical"}, Value: 2000000000,
 			Description: "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary."},
-	})
+	}, metav1.CreateOptions{})
 }
 
 func serviceCIDR(ctx context.Context, c Config) error {
@@ -45,9 +47,10 @@ func serviceCIDR(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	o.Status.Conditions = []metav1.Condition{{Type: networkingv1.ServiceCIDRConditionReady, Status: metav1.ConditionTrue,
-		LastTransitionTime: metav1.Now(), Message: "Kubernetes default Service CIDR is ready"}}
-	_, err = client.UpdateStatus(ctx, o, metav1.UpdateOptions{})
+	ready := applymetav1.Condition().WithType(networkingv1.ServiceCIDRConditionReady).WithStatus(metav1.ConditionTrue).
+		WithLastTransitionTime(metav1.Now()).WithMessage("Kubernetes default Service CIDR is ready")
+	status := applynetworkingv1.ServiceCIDR(o.Name).WithStatus(applynetworkingv1.ServiceCIDRStatus().WithConditions(ready))
+	_, err = client.ApplyStatus(ctx, status, metav1.ApplyOptions{FieldManager: "kubernetes-service-cidr-controller", Force: true})
 	return err
 }
 
@@ -63,6 +66,9 @@ func authenticationConfig(ctx context.Context, c Config) error {
 			"allowed-names": c.FrontProxy.AllowedNames, "extra-headers-prefix": c.FrontProxy.ExtraHeaderPrefixes, "group-headers": c.FrontProxy.GroupHeaders,
 			"uid-headers": c.FrontProxy.UIDHeaders, "username-headers": c.FrontProxy.UsernameHeaders,
 		} {
+			if key == "uid-headers" && len(list) == 0 {
+				continue
+			}
 			text, err := json.Marshal(list)
 			if err != nil {
 				return err
@@ -85,7 +91,7 @@ func tokenTracking(ctx context.Context, c Config) error {
 	return makeOne(ctx, c.Client.CoreV1().ConfigMaps("kube-system"), &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Name: "kube-apiserver-legacy-service-account-token-tracking", Namespace: "kube-system"},
 		Data:       map[string]string{"since": time.Now().UTC().Format(time.DateOnly)},
-	})
+	}, metav1.CreateOptions{})
 }
 
 // flowControl makes the mandatory and the suggested levels and schemas.
@@ -110,10 +116,11 @@ func flowControl(ctx context.Context, c Config) error {
 		limited("workload-low", 100, 90, 128, 6, 50),
 		limited("global-default", 20, 50, 128, 6, 50),
 	}
-	if err := makeAll(ctx, c.Client.FlowcontrolV1().PriorityLevelConfigurations(), levels); err != nil {
+	producer := metav1.CreateOptions{FieldManager: "api-priority-and-fairness-config-producer-v1"}
+	if err := makeAll(ctx, c.Client.FlowcontrolV1().PriorityLevelConfigurations(), levels, producer); err != nil {
 		return fmt.Errorf("priority levels: %w", err)
 	}
-	if err := makeAll(ctx, c.Client.FlowcontrolV1().FlowSchemas(), flowSchemas()); err != nil {
+	if err := makeAll(ctx, c.Client.FlowcontrolV1().FlowSchemas(), flowSchemas(), producer); err != nil {
 		return fmt.Errorf("flow schemas: %w", err)
 	}
 	return nil
@@ -154,7 +161,7 @@ func flowSchemas() []*flowcontrolv1.FlowSchema {
 	}
 	byUser, byNamespace := flowcontrolv1.FlowDistinguisherMethodByUserType, flowcontrolv1.FlowDistinguisherMethodByNamespaceType
 	nodes := []flowcontrolv1.ResourcePolicyRule{
-		{Verbs: []string{"*"}, APIGroups: []string{""}, Resources: []string{"nodes", "nodes/status"}, ClusterScope: true},
+		{Verbs: []string{"*"}, APIGroups: []string{""}, Resources: []string{"nodes", "nodes/status"}, ClusterScope: true, Namespaces: []string{"*"}},
 		{Verbs: []string{"*"}, APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Namespaces: []string{"*"}},
 	}
 	leases := []flowcontrolv1.ResourcePolicyRule{{Verbs: []string{"get", "create", "update"}, APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Namespaces: []string{"*"}}}
@@ -163,10 +170,6 @@ func flowSchemas() []*flowcontrolv1.FlowSchema {
 		schema("probes", "exempt", 2, "", group("system:unauthenticated", "system:authenticated"), nil,
 			[]flowcontrolv1.NonResourcePolicyRule{{Verbs: []string{"get"}, NonResourceURLs: []string{"/healthz", "/readyz", "/livez"}}}),
 		schema("system-leader-election", "leader-election", 100, byUser, append(users("system:kube-controller-manager", "system:kube-scheduler"), accounts...), leases, nil),
-		schema("endpoint-controller", "workload-high", 150, byUser, append(users("system:kube-controller-manager"), flowcontrolv1.Subject{Kind: flowcontrolv1.SubjectKindServiceAccount,
-			ServiceAccount: &flowcontrolv1.ServiceAccountSubject{Namespace: "kube-system", Name: "endpoint-controller"}}),
-			[]flowcontrolv1.ResourcePolicyRule{{Verbs: []string{"get", "create", "update"}, APIGroups: []string{""}, Resources: []string{"endpoints"}, Namespaces: []string{"*"}}}, nil),
-		schema("workload-leader-election", "leader-election", 200, byUser, accounts, leases, nil),
 		schema("system-node-high", "node-high", 400, byUser, group("system:nodes"), nodes, nil),
 		schema("system-nodes", "system", 500, byUser, group("system:nodes"), everything, anyPath),
 		schema("kube-controller-manager", "workload-high", 800, byNamespace, users("system:kube-controller-manager"), everything, anyPath),

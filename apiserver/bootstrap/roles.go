@@ -51,10 +51,12 @@ func roles(ctx context.Context, c Config) error {
 		return first
 	}
 	for _, r := range namespacedRoles() {
-		do(r.Name, func() error { return makeOne(ctx, c.Client.RbacV1().Roles(r.Namespace), r) })
+		do(r.Name, func() error { return makeOne(ctx, c.Client.RbacV1().Roles(r.Namespace), r, metav1.CreateOptions{}) })
 	}
 	for _, b := range namespacedBindings() {
-		do(b.Name, func() error { return makeOne(ctx, c.Client.RbacV1().RoleBindings(b.Namespace), b) })
+		do(b.Name, func() error {
+			return makeOne(ctx, c.Client.RbacV1().RoleBindings(b.Namespace), b, metav1.CreateOptions{})
+		})
 	}
 	wg.Wait()
 	return first
@@ -119,11 +121,42 @@ func rule(verbs, groups, resources []string, names ...string) rbacv1.PolicyRule 
 
 func l(s ...string) []string { return s }
 
+// paths is a rule to read what is no resource.
+func paths(urls ...string) rbacv1.PolicyRule {
+	return rbacv1.PolicyRule{Verbs: get, NonResourceURLs: urls}
+}
+
 var (
+	get       = l("get")
+	follow    = l("list", "watch")
 	read      = l("get", "list", "watch")
+	create    = l("create")
+	update    = l("update")
+	amend     = l("patch", "update")
 	write     = l("create", "delete", "deletecollection", "patch", "update")
 	readWrite = l("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
-	coreGroup = l("")
+
+	all        = l("*")
+	coreGroup  = l("")
+	admission  = l("admissionregistration.k8s.io")
+	apps       = l("apps")
+	authentic  = l("authentication.k8s.io")
+	authorize  = l("authorization.k8s.io")
+	autoscale  = l("autoscaling")
+	batch      = l("batch")
+	certs      = l("certificates.k8s.io")
+	discovery  = l("discovery.k8s.io")
+	extensions = l("extensions")
+	leases     = l("coordination.k8s.io")
+	networking = l("networking.k8s.io")
+	policy     = l("policy")
+	rbac       = l("rbac.authorization.k8s.io")
+	resource   = l("resource.k8s.io")
+	storage    = l("storage.k8s.io")
+	workloads  = l("apps", "extensions")
+
+	// tell is the right to report events.
+	tell = rule(l("create", "patch", "update"), l("", "events.k8s.io"), l("events"))
 )
 
 func role(name string, rules ...rbacv1.PolicyRule) *rbacv1.ClusterRole {
@@ -152,20 +185,18 @@ func namespacedRoles() []*rbacv1.Role {
 		m.Namespace = ns
 		return &rbacv1.Role{ObjectMeta: m, Rules: rules}
 	}
-	leases := l("coordination.k8s.io")
+	lock := []rbacv1.PolicyRule{rule(l("create", "get", "list", "update", "watch"), leases, l("leases")),
+		rule(l("create", "get", "list", "update", "watch"), leases, l("leasecandidates"))}
 	return []*rbacv1.Role{
 		in("kube-system", "extension-apiserver-authentication-reader", rule(read, coreGroup, l("configmaps"), "extension-apiserver-authentication")),
-		in("kube-system", "system::leader-locking-kube-controller-manager", rule(l("watch"), coreGroup, l("configmaps")),
-			rule(l("get", "update"), coreGroup, l("configmaps"), "kube-controller-manager")),
-		in("kube-system", "system::leader-locking-kube-scheduler", rule(l("watch"), coreGroup, l("configmaps")),
-			rule(l("get", "update"), coreGroup, l("configmaps"), "kube-scheduler")),
+		in("kube-system", "system::leader-locking-kube-controller-manager", lock...),
+		in("kube-system", "system::leader-locking-kube-scheduler", lock...),
 		in("kube-system", "system:controller:bootstrap-signer", rule(read, coreGroup, l("secrets"))),
-		in("kube-system", "system:controller:token-cleaner", rule(l("delete", "get", "list", "watch"), coreGroup, l("secrets")),
-			rule(l("create", "patch", "update"), l("", "events.k8s.io"), l("events"))),
+		in("kube-system", "system:controller:cloud-provider", rule(l("create", "get", "list", "watch"), coreGroup, l("configmaps"))),
+		in("kube-system", "system:controller:token-cleaner", rule(l("delete", "get", "list", "watch"), coreGroup, l("secrets")), tell),
 		in("kube-public", "system:controller:bootstrap-signer", rule(read, coreGroup, l("configmaps")),
-			rule(l("update"), coreGroup, l("configmaps"), "cluster-info"), rule(l("create", "patch", "update"), l("", "events.k8s.io"), l("events"))),
+			rule(update, coreGroup, l("configmaps"), "cluster-info"), tell),
 		in("kube-system", "skiff:node-dns", rule(read, coreGroup, l("configmaps"), "coredns")),
-		in("kube-system", "system:apiserver-leases", rule(readWrite, leases, l("leases"))),
 	}
 }
 
@@ -175,15 +206,17 @@ func namespacedBindings() []*rbacv1.RoleBinding {
 		m.Namespace = ns
 		return &rbacv1.RoleBinding{ObjectMeta: m, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: role}, Subjects: subjects}
 	}
-	out := []*rbacv1.RoleBinding{
-		in("kube-system", "system::leader-locking-kube-controller-manager", userSubject("system:kube-controller-manager"), accountSubject("kube-controller-manager")),
-		in("kube-system", "system::leader-locking-kube-scheduler", userSubject("system:kube-scheduler"), accountSubject("kube-scheduler")),
+	manager, scheduler := userSubject("system:kube-controller-manager"), userSubject("system:kube-scheduler")
+	reader := in("kube-system", "extension-apiserver-authentication-reader", manager, scheduler)
+	reader.Name = "system::extension-apiserver-authentication-reader"
+	return []*rbacv1.RoleBinding{
+		reader,
+		in("kube-system", "system::leader-locking-kube-controller-manager", manager, accountSubject("kube-controller-manager"), accountSubject("leader-election-controller")),
+		in("kube-system", "system::leader-locking-kube-scheduler", scheduler, accountSubject("kube-scheduler")),
 		in("kube-system", "system:controller:bootstrap-signer", accountSubject("bootstrap-signer")),
+		in("kube-system", "system:controller:cloud-provider", accountSubject("cloud-provider")),
 		in("kube-system", "system:controller:token-cleaner", accountSubject("token-cleaner")),
 		in("kube-public", "system:controller:bootstrap-signer", accountSubject("bootstrap-signer")),
 		in("kube-system", "skiff:node-dns", groupSubject("system:nodes")),
 	}
-	reader := in("kube-system", "extension-apiserver-authentication-reader", userSubject("system:kube-controller-manager"), userSubject("system:kube-scheduler"))
-	reader.Name = "system::extension-apiserver-authentication-reader"
-	return append(out, reader)
 }

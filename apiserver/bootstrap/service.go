@@ -47,7 +47,7 @@ func kubernetesService(ctx context.Context, c Config) error {
 	client := c.Client.CoreV1().Services("default")
 	_, err := client.Get(ctx, serviceName, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		err = makeOne(ctx, client, svc)
+		err = makeOne(ctx, client, svc, metav1.CreateOptions{})
 	}
 	if err != nil {
 		return fmt.Errorf("service default/kubernetes: %w", err)

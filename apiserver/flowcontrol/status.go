@@ -7,7 +7,11 @@ import (
 
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	applyflowcontrolv1 "k8s.io/client-go/applyconfigurations/flowcontrol/v1"
 )
+
+// statusManager is upstream's name for who writes the status.
+const statusManager = "api-priority-and-fairness-config-consumer-v1"
 
 // writeStatus tells which schemas name a level that does not exist. Another
 // server may write the same; a lost write is made at the next change.
@@ -28,13 +32,10 @@ func (c *Controller) writeStatus(ctx context.Context) {
 		if i >= 0 && s.Status.Conditions[i].Status == want.Status {
 			continue
 		}
-		s = s.DeepCopy()
-		if i >= 0 {
-			s.Status.Conditions[i] = want
-		} else {
-			s.Status.Conditions = append(s.Status.Conditions, want)
-		}
-		if _, err := c.cfg.Client.FlowcontrolV1().FlowSchemas().UpdateStatus(ctx, s, metav1.UpdateOptions{}); err != nil && ctx.Err() != nil {
+		condition := applyflowcontrolv1.FlowSchemaCondition().WithType(want.Type).WithStatus(want.Status).
+			WithLastTransitionTime(want.LastTransitionTime).WithReason(want.Reason).WithMessage(want.Message)
+		status := applyflowcontrolv1.FlowSchema(s.Name).WithStatus(applyflowcontrolv1.FlowSchemaStatus().WithConditions(condition))
+		if _, err := c.cfg.Client.FlowcontrolV1().FlowSchemas().ApplyStatus(ctx, status, metav1.ApplyOptions{FieldManager: statusManager, Force: true}); err != nil && ctx.Err() != nil {
 			return
 		}
 	}

@@ -40,7 +40,7 @@ func (o *servingFlags) add(f *pflag.FlagSet) {
 	f.BoolVar(&o.extendTokens, "service-account-extend-token-expiration", true, "let tokens of pods that do not read them anew live for a year")
 	f.StringVar(&o.jwks, "service-account-jwks-uri", "", "where the issuer's keys are said to be; default this server")
 	f.StringSliceVar(&o.users, "requestheader-username-headers", []string{"X-Remote-User"}, "the headers in which front proxies name the user")
-	f.StringSliceVar(&o.uids, "requestheader-uid-headers", []string{"X-Remote-Uid"}, "the headers in which they give the UID")
+	f.StringSliceVar(&o.uids, "requestheader-uid-headers", nil, "the headers in which they give the UID; default none")
 	f.StringSliceVar(&o.groups, "requestheader-group-headers", []string{"X-Remote-Group"}, "the headers in which they list the groups")
 	f.StringSliceVar(&o.extras, "requestheader-extra-headers-prefix", []string{"X-Remote-Extra-"}, "how headers with more about the user begin")
 }
