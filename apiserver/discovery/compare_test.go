@@ -132,13 +132,18 @@ func TestPublished(t *testing.T) {
 		var out []string
 		diff(path, fetch(t, d, path, accept), want, &out)
 		for _, l := range out {
-			if stored(l) || strings.Contains(l, "serverAddressByClientCIDRs") {
+			if stored(l) || newer(l) || strings.Contains(l, "serverAddressByClientCIDRs") {
 				t.Log(l)
 				continue
 			}
 			t.Error(l)
 		}
 	}
+}
+
+// newer are what v1.37.2 serves and the documents, of an earlier build, have not.
+func newer(line string) bool {
+	return strings.HasSuffix(line, "want nothing") && (strings.Contains(line, "podcertificaterequests") || strings.Contains(line, ".csinodes"))
 }
 
 // stored are the kinds that upstream stores in an older version than ours, so

@@ -127,6 +127,7 @@ func TestPublishedV3(t *testing.T) {
 		var schemas, paths []string
 		diff(path+" schemas", part(got, "components", "schemas"), part(want, "components", "schemas"), &schemas)
 		diff(path+" paths", got["paths"], want["paths"], &paths)
+		paths = slices.DeleteFunc(paths, newer)
 		for _, l := range append(slices.Clone(schemas), paths...) {
 			t.Log(l)
 		}
@@ -139,6 +140,11 @@ func TestPublishedV3(t *testing.T) {
 	if pathDiffs > 0 {
 		t.Errorf("%d differences in paths; they are listed above", pathDiffs)
 	}
+}
+
+// newer are paths that v1.37.2 has and the documents, of an earlier build, have not.
+func newer(line string) bool {
+	return strings.Contains(line, "not published") && (strings.Contains(line, "/podcertificaterequests") || strings.Contains(line, "/csinodes/{name}/status"))
 }
 
 func part(doc map[string]any, names ...string) map[string]any {

@@ -23,7 +23,9 @@ func Resources() []resources.Resource {
 	r.Path = v1.GroupName + "/customresourcedefinitions"
 	r.Categories = []string{"api-extensions"}
 	r.Versions = []resources.Version{resources.HubVersion("v1", resources.Empty[v1.CustomResourceDefinitionList], defaults)}
-	r.Columns = table.Columns(table.Name(), table.CreatedAt())
+	r.Columns = table.Columns(table.Name(), table.Text("Scope", "Whether the objects are in namespaces."), table.Text("Versions", "The versions that are served."),
+		table.CreatedAt(), table.Wide(table.Text("Group", "The API group.")), table.Wide(table.Text("Kind", "The kind of the objects.")),
+		table.Wide(table.Text("ShortNames", "Shorter names of the resource.")), table.Wide(table.Bool("Established", "Whether the resource is served.")))
 	main, view := resources.SpecStatus(resources.TypedStrategy[crd, *crd]{
 		Generation: true, Validate: validate, ValidateUpdate: validateUpdate, Warnings: warnings, CheckGracefulDelete: holdBack,
 	},
@@ -41,8 +43,27 @@ func Resources() []resources.Resource {
 	view.ValidateUpdate = validateStatus
 	return []resources.Resource{resources.Declare(resources.Spec[crd, *crd]{
 		Resource: r, Strategy: main, Views: resources.StatusView(view),
-		Row: func(o *crd) []any { return []any{o.Name, table.Created(o.CreationTimestamp)} },
+		Row: func(o *crd) []any {
+			return []any{o.Name, string(o.Spec.Scope), served(o), table.Created(o.CreationTimestamp), o.Spec.Group, o.Spec.Names.Kind,
+				strings.Join(o.Spec.Names.ShortNames, ","), apihelpers.IsCRDConditionTrue(o, v1.Established)}
+		},
 	})}
+}
+
+// served lists the served versions, the stored one first.
+func served(o *crd) string {
+	var stored, others []string
+	for _, v := range o.Spec.Versions {
+		switch {
+		case !v.Served:
+		case v.Storage:
+			stored = append(stored, v.Name+"(storage)")
+		default:
+			others = append(others, v.Name)
+		}
+	}
+	slices.Sort(others)
+	return strings.Join(append(stored, others...), ",")
 }
 
 func defaults(o *crd) {

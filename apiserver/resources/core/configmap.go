@@ -11,7 +11,7 @@ import (
 func configMaps() resources.Resource {
 	r := namespaced("ConfigMap", "configmaps", "cm")
 	r.Versions = v1[corev1.ConfigMap](func() runtime.Object { return &corev1.ConfigMapList{} }, nil)
-	r.Columns = table.Columns(table.Name(), table.Int("Data", "Number of items in the map."), table.Age())
+	r.Columns = table.Columns(table.Name(), table.Text("Data", "Number of items in the map."), table.Age())
 	return resources.Declare(resources.Spec[corev1.ConfigMap, *corev1.ConfigMap]{
 		Resource: r,
 		Strategy: resources.TypedStrategy[corev1.ConfigMap, *corev1.ConfigMap]{

@@ -12,7 +12,7 @@ func secrets() resources.Resource {
 	r := namespaced("Secret", "secrets")
 	r.Versions = v1(func() runtime.Object { return &corev1.SecretList{} }, secretDefaults)
 	r.Columns = table.Columns(table.Name(), table.Text("Type", "What the data is for."),
-		table.Int("Data", "Number of items in the secret."), table.Age())
+		table.Text("Data", "Number of items in the secret."), table.Age())
 	return resources.Declare(resources.Spec[corev1.Secret, *corev1.Secret]{
 		Resource: r,
 		Strategy: resources.TypedStrategy[corev1.Secret, *corev1.Secret]{

@@ -14,7 +14,7 @@ import (
 func serviceAccounts() resources.Resource {
 	r := namespaced("ServiceAccount", "serviceaccounts", "sa")
 	r.Versions = v1[corev1.ServiceAccount](func() runtime.Object { return &corev1.ServiceAccountList{} }, nil)
-	r.Columns = table.Columns(table.Name(), table.Int("Secrets", "Number of secrets that pods of the account may use."), table.Age())
+	r.Columns = table.Columns(table.Name(), table.Age())
 	r.Subresources = map[string]resources.Subresource{
 		"token": {Group: "authentication.k8s.io", Version: "v1", Kind: "TokenRequest",
 			Verbs: resources.CreateOnly, Connect: resources.ConnectToken},
@@ -28,7 +28,7 @@ func serviceAccounts() resources.Resource {
 			PrepareForUpdate:         func(_ context.Context, sa, _ *corev1.ServiceAccount) { dropSecretRefs(sa.Secrets) },
 		},
 		Row: func(sa *corev1.ServiceAccount) []any {
-			return []any{sa.Name, int64(len(sa.Secrets)), table.Since(sa.CreationTimestamp)}
+			return []any{sa.Name, table.Since(sa.CreationTimestamp)}
 		},
 	})
 }

@@ -3,7 +3,6 @@ package flowcontrol
 
 import (
 	"context"
-	"fmt"
 
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -24,7 +23,7 @@ func flowSchemas() resources.Resource {
 			o.Spec.MatchingPrecedence = 1000
 		}
 	})}
-	r.Columns = table.Columns(table.Name(), table.Text("PriorityLevel", "The priority level that requests go to."), table.Int("MatchingPrecedence", "The order in which schemas are tried."), table.Text("DistinguisherMethod", "How requests are told apart."), table.Age(), table.Text("MissingPL", "Whether the priority level does not exist."))
+	r.Columns = table.Columns(table.Name(), table.Text("PriorityLevel", "The priority level that requests go to."), table.Text("MatchingPrecedence", "The order in which schemas are tried."), table.Text("DistinguisherMethod", "How requests are told apart."), table.Age(), table.Text("MissingPL", "Whether the priority level does not exist."))
 	main, view := resources.SpecStatus(resources.TypedStrategy[flowcontrolv1.FlowSchema, *flowcontrolv1.FlowSchema]{Generation: true, AllowUnconditionalUpdate: true, Validate: validateSchema, ValidateUpdate: func(ctx context.Context, o, _ *flowcontrolv1.FlowSchema) field.ErrorList {
 		return validateSchema(ctx, o)
 	}},
@@ -64,14 +63,13 @@ func priorityLevels() resources.Resource {
 	return resources.Declare(resources.Spec[flowcontrolv1.PriorityLevelConfiguration, *flowcontrolv1.PriorityLevelConfiguration]{
 		Resource: r, Strategy: main, Views: resources.StatusView(view),
 		Row: func(o *flowcontrolv1.PriorityLevelConfiguration) []any {
-			none := "<none>"
-			ncs, queues, hand, length := none, none, none, none
+			var ncs, queues, hand, length any = "<none>", "<none>", "<none>", "<none>"
 			if l := o.Spec.Limited; l != nil {
 				if l.NominalConcurrencyShares != nil {
-					ncs = fmt.Sprint(*l.NominalConcurrencyShares)
+					ncs = int64(*l.NominalConcurrencyShares)
 				}
 				if q := l.LimitResponse.Queuing; q != nil {
-					queues, hand, length = fmt.Sprint(q.Queues), fmt.Sprint(q.HandSize), fmt.Sprint(q.QueueLengthLimit)
+					queues, hand, length = int64(q.Queues), int64(q.HandSize), int64(q.QueueLengthLimit)
 				}
 			}
 			return []any{o.Name, string(o.Spec.Type), ncs, queues, hand, length, table.Since(o.CreationTimestamp)}

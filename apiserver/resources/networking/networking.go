@@ -3,12 +3,15 @@ package networking
 
 import (
 	"context"
+	"fmt"
+	"path"
 	"strings"
 
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -53,10 +56,11 @@ func ingresses() resources.Resource {
 }
 
 func hosts(rules []networkingv1.IngressRule) string {
+	const most = 3
 	var list []string
-	for i, r := range rules {
-		if i == 3 {
-			return strings.Join(list, ",") + " + " + "more..."
+	for _, r := range rules {
+		if len(list) == most {
+			return strings.Join(list, ",") + fmt.Sprintf(" + %d more...", len(rules)-most)
 		}
 		if r.Host != "" {
 			list = append(list, r.Host)
@@ -215,8 +219,8 @@ func serviceCIDRs() resources.Resource {
 	r.Versions = []resources.Version{resources.HubVersion[networkingv1.ServiceCIDR]("v1", resources.Empty[networkingv1.ServiceCIDRList], nil)}
 	r.Columns = table.Columns(table.Name(), table.Text("CIDRs", "The ranges."), table.Age())
 	main, view := resources.SpecStatus(strategy[networkingv1.ServiceCIDR, *networkingv1.ServiceCIDR]{
-		Generation: true, AllowUnconditionalUpdate: true,
-		Validate: validateServiceCIDR,
+		AllowUnconditionalUpdate: true,
+		Validate:                 validateServiceCIDR,
 		ValidateUpdate: func(_ context.Context, o, old *networkingv1.ServiceCIDR) field.ErrorList {
 			if equality.Semantic.DeepEqual(o.Spec.CIDRs, old.Spec.CIDRs) {
 				return nil
@@ -237,11 +241,11 @@ func ipAddresses() resources.Resource {
 	r := resources.Kind(networkingv1.GroupName, "IPAddress", "ipaddresses", false, "ip")
 	r.ListKind = "IPAddressList"
 	r.Versions = []resources.Version{resources.HubVersion[networkingv1.IPAddress]("v1", resources.Empty[networkingv1.IPAddressList], nil)}
-	r.Columns = table.Columns(table.Name(), table.Text("ParentRef", "What the address is for."), table.Age())
+	r.Columns = table.Columns(table.Name(), table.Text("ParentRef", "What the address is for."))
 	return resources.Declare(resources.Spec[networkingv1.IPAddress, *networkingv1.IPAddress]{
 		Resource: r,
 		Strategy: strategy[networkingv1.IPAddress, *networkingv1.IPAddress]{
-			Generation: true, AllowUnconditionalUpdate: true, NameValidation: anyName,
+			AllowUnconditionalUpdate: true, NameValidation: anyName,
 			Validate: validateIPAddress,
 			ValidateUpdate: func(_ context.Context, o, old *networkingv1.IPAddress) field.ErrorList {
 				return apivalidation.ValidateImmutableField(o.Spec.ParentRef, old.Spec.ParentRef, field.NewPath("spec", "parentRef"))
@@ -256,13 +260,18 @@ func ipAddresses() resources.Resource {
 			},
 		},
 		Row: func(o *networkingv1.IPAddress) []any {
-			parent := ""
-			if p := o.Spec.ParentRef; p != nil {
-				parent = p.Resource + "/" + p.Namespace + "/" + p.Name
-			}
-			return []any{o.Name, parent, table.Since(o.CreationTimestamp)}
+			return []any{o.Name, parent(o.Spec.ParentRef)}
 		},
 	})
+}
+
+// parent names an object of any kind, with its namespace where it has one.
+func parent(ref *networkingv1.ParentReference) string {
+	if ref == nil {
+		return ""
+	}
+	resource := schema.GroupResource{Group: ref.Group, Resource: ref.Resource}
+	return path.Join(resource.String(), ref.Namespace, ref.Name)
 }
 
 // anyName: an address is its own name; IPv6 has colons.

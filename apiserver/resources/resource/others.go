@@ -23,9 +23,16 @@ func taintRules() resources.Resource {
 	view.ValidateUpdate = func(_ context.Context, o, _ *rule) field.ErrorList {
 		return resources.ValidConditions(o.Status.Conditions)
 	}
-	r.Columns = table.Columns(table.Name(), table.Age())
+	r.Columns = table.Columns(table.Name(), table.Text("Key", "The taint's key."), table.Text("Value", "The taint's value."), table.Text("Effect", "What the taint does."),
+		table.Text("TimeAdded", "Since when the taint is set."), table.Age())
 	return resources.Declare(resources.Spec[rule, *rule]{Resource: r, Strategy: main, Views: resources.StatusView(view),
-		Row: func(o *rule) []any { return []any{o.Name, table.Since(o.CreationTimestamp)} }})
+		Row: func(o *rule) []any {
+			added := ""
+			if t := o.Spec.Taint.TimeAdded; t != nil {
+				added = table.Since(*t)
+			}
+			return []any{o.Name, o.Spec.Taint.Key, o.Spec.Taint.Value, string(o.Spec.Taint.Effect), added, table.Since(o.CreationTimestamp)}
+		}})
 }
 
 func poolStatusRequests() resources.Resource {
@@ -50,5 +57,8 @@ func poolStatusRequests() resources.Resource {
 	}),
 		func(o *request) *alpha.ResourcePoolStatusRequestSpec { return &o.Spec },
 		func(o *request) **alpha.ResourcePoolStatusRequestStatus { return &o.Status })
-	return resources.Declare(resources.Spec[request, *request]{Resource: r, Strategy: main, Views: resources.StatusView(view)})
+	r.Columns = table.Columns(table.Name(), table.Text("Driver", "The driver of the pools."), table.Text("Total", "All devices."), table.Text("Available", "Devices that can be had."),
+		table.Text("Allocated", "Devices in use."), table.Text("Unavailable", "Devices that cannot be had."), table.Text("Errors", "Pools that cannot be told of."),
+		table.Int("Pools", "How many pools there are."), table.Text("Status", "How far the request is."), table.Text("Completed", "When it was answered."))
+	return resources.Declare(resources.Spec[request, *request]{Resource: r, Strategy: main, Views: resources.StatusView(view), Row: poolStatusRow})
 }

@@ -17,9 +17,14 @@ func Resources() []resources.Resource {
 	return []resources.Resource{
 		plain[v1.DeviceClass, *v1.DeviceClass]("DeviceClass", "deviceclasses", false, resources.Empty[v1.DeviceClassList], nil, classVersions(nil), validateClass),
 		claims(),
-		plain[v1.ResourceClaimTemplate, *v1.ResourceClaimTemplate]("ResourceClaimTemplate", "resourceclaimtemplates", true, resources.Empty[v1.ResourceClaimTemplateList], defaultTemplate, templateVersions(), validateTemplate),
-		resourceSlices(), taintRules(), poolStatusRequests(),
+		templates(), resourceSlices(), taintRules(), poolStatusRequests(),
 	}
+}
+
+func templates() resources.Resource {
+	r := plain[v1.ResourceClaimTemplate, *v1.ResourceClaimTemplate]("ResourceClaimTemplate", "resourceclaimtemplates", true, resources.Empty[v1.ResourceClaimTemplateList], defaultTemplate, templateVersions(), validateTemplate)
+	r.Strategy.Generation = false
+	return r
 }
 
 func plain[T any, P resources.Object[T]](kind, plural string, namespaced bool, list func() runtime.Object, def func(P), others []resources.Version, rule func(context.Context, P, P) field.ErrorList) resources.Resource {

@@ -23,7 +23,7 @@ func Resources() []resources.Resource {
 func storageClasses() resources.Resource {
 	r := resources.Kind(storagev1.GroupName, "StorageClass", "storageclasses", false, "sc")
 	r.Versions = []resources.Version{resources.HubVersion[storagev1.StorageClass]("v1", resources.Empty[storagev1.StorageClassList], defaultClass)}
-	r.Columns = table.Columns(table.Name(), table.Text("Provisioner", "Who makes the volumes."), table.Text("ReclaimPolicy", "What becomes of a volume without claim."), table.Text("VolumeBindingMode", "When a claim is bound."), table.Bool("AllowVolumeExpansion", "Whether volumes can grow."), table.Age())
+	r.Columns = table.Columns(table.Name(), table.Text("Provisioner", "Who makes the volumes."), table.Text("ReclaimPolicy", "What becomes of a volume without claim."), table.Text("VolumeBindingMode", "When a claim is bound."), table.Text("AllowVolumeExpansion", "Whether volumes can grow."), table.Age())
 	return resources.Declare(resources.Spec[storagev1.StorageClass, *storagev1.StorageClass]{
 		Resource: r,
 		Strategy: resources.TypedStrategy[storagev1.StorageClass, *storagev1.StorageClass]{AllowUnconditionalUpdate: true, Validate: validateClass, ValidateUpdate: updateClass},
@@ -89,7 +89,7 @@ func updateClass(ctx context.Context, o, old *storagev1.StorageClass) field.Erro
 func volumeAttachments() resources.Resource {
 	r := resources.Kind(storagev1.GroupName, "VolumeAttachment", "volumeattachments", false)
 	r.Versions = []resources.Version{resources.HubVersion[storagev1.VolumeAttachment]("v1", resources.Empty[storagev1.VolumeAttachmentList], nil)}
-	r.Columns = table.Columns(table.Name(), table.Text("Attacher", "Who attaches the volume."), table.Text("PV", "The volume."), table.Text("Node", "The node."), table.Bool("Attached", "Whether it is attached."), table.Age())
+	r.Columns = table.Columns(table.Name(), table.Reference("Attacher", "Who attaches the volume."), table.Text("PV", "The volume."), table.Text("Node", "The node."), table.Bool("Attached", "Whether it is attached."), table.Age())
 	main, view := resources.SpecStatus(resources.TypedStrategy[storagev1.VolumeAttachment, *storagev1.VolumeAttachment]{Validate: validateAttachment, ValidateUpdate: updateAttachment},
 		func(o *storagev1.VolumeAttachment) *storagev1.VolumeAttachmentSpec { return &o.Spec }, func(o *storagev1.VolumeAttachment) *storagev1.VolumeAttachmentStatus { return &o.Status })
 	view.ValidateUpdate = validateAttachmentStatus
@@ -109,9 +109,16 @@ func csiNodes() resources.Resource {
 	r := resources.Kind(storagev1.GroupName, "CSINode", "csinodes", false)
 	r.Versions = []resources.Version{resources.HubVersion[storagev1.CSINode]("v1", resources.Empty[storagev1.CSINodeList], nil)}
 	r.Columns = table.Columns(table.Name(), table.Int("Drivers", "How many drivers the node has."), table.Age())
+	main, view := resources.SpecStatus(resources.TypedStrategy[storagev1.CSINode, *storagev1.CSINode]{Validate: validateCSINode, ValidateUpdate: updateCSINode},
+		func(o *storagev1.CSINode) *storagev1.CSINodeSpec { return &o.Spec }, func(o *storagev1.CSINode) *storagev1.CSINodeStatus { return &o.Status })
+	// The health of storage is an alpha feature, and off: what is told of it is dropped.
+	keepSpec := view.PrepareForUpdate
+	view.PrepareForUpdate = func(ctx context.Context, o, old *storagev1.CSINode) {
+		keepSpec(ctx, o, old)
+		o.Status = old.Status
+	}
 	return resources.Declare(resources.Spec[storagev1.CSINode, *storagev1.CSINode]{
-		Resource: r,
-		Strategy: resources.TypedStrategy[storagev1.CSINode, *storagev1.CSINode]{Validate: validateCSINode, ValidateUpdate: updateCSINode},
+		Resource: r, Strategy: main, Views: resources.StatusView(view),
 		Row: func(o *storagev1.CSINode) []any {
 			return []any{o.Name, int64(len(o.Spec.Drivers)), table.Since(o.CreationTimestamp)}
 		},
@@ -124,7 +131,7 @@ func csiDrivers() resources.Resource {
 	r.Columns = table.Columns(table.Name(), table.Bool("AttachRequired", "Whether volumes are attached first."), table.Bool("PodInfoOnMount", "Whether the driver is told of the pod."), table.Bool("StorageCapacity", "Whether capacity is tracked."), table.Text("TokenRequests", "The tokens that the driver wants."), table.Bool("RequiresRepublish", "Whether volumes are published again and again."), table.Text("Modes", "The modes of volumes."), table.Age())
 	return resources.Declare(resources.Spec[storagev1.CSIDriver, *storagev1.CSIDriver]{
 		Resource: r,
-		Strategy: resources.TypedStrategy[storagev1.CSIDriver, *storagev1.CSIDriver]{Generation: true, Validate: validateDriver, ValidateUpdate: updateDriver},
+		Strategy: resources.TypedStrategy[storagev1.CSIDriver, *storagev1.CSIDriver]{Validate: validateDriver, ValidateUpdate: updateDriver},
 		Row:      func(o *storagev1.CSIDriver) []any { return driverRow(o) },
 	})
 }
@@ -141,6 +148,7 @@ func defaultDriver(o *storagev1.CSIDriver) {
 	set(&s.StorageCapacity, false)
 	set(&s.RequiresRepublish, false)
 	set(&s.SELinuxMount, false)
+	set(&s.PreventPodSchedulingIfMissing, false)
 	if s.FSGroupPolicy == nil {
 		p := storagev1.ReadWriteOnceWithFSTypeFSGroupPolicy
 		s.FSGroupPolicy = &p
@@ -171,18 +179,10 @@ func driverRow(o *storagev1.CSIDriver) []any {
 func csiStorageCapacities() resources.Resource {
 	r := resources.Kind(storagev1.GroupName, "CSIStorageCapacity", "csistoragecapacities", true)
 	r.Versions = []resources.Version{resources.HubVersion[storagev1.CSIStorageCapacity]("v1", resources.Empty[storagev1.CSIStorageCapacityList], nil)}
-	r.Columns = table.Columns(table.Name(), table.Text("StorageClassName", "The class."), table.Text("Capacity", "How much is free."), table.Age())
 	r.ListKind = "CSIStorageCapacityList"
 	return resources.Declare(resources.Spec[storagev1.CSIStorageCapacity, *storagev1.CSIStorageCapacity]{
 		Resource: r,
 		Strategy: resources.TypedStrategy[storagev1.CSIStorageCapacity, *storagev1.CSIStorageCapacity]{Validate: validateCapacity, ValidateUpdate: updateCapacity},
-		Row: func(o *storagev1.CSIStorageCapacity) []any {
-			capacity := "<unset>"
-			if o.Capacity != nil {
-				capacity = o.Capacity.String()
-			}
-			return []any{o.Name, o.StorageClassName, capacity, table.Since(o.CreationTimestamp)}
-		},
 	})
 }
 

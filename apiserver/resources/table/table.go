@@ -41,6 +41,13 @@ func Text(name, description string) metav1.TableColumnDefinition {
 	return metav1.TableColumnDefinition{Name: name, Type: "string", Description: description}
 }
 
+// Reference is a column of names of other objects.
+func Reference(name, description string) metav1.TableColumnDefinition {
+	c := Text(name, description)
+	c.Format = "name"
+	return c
+}
+
 // Int is an integer column.
 func Int(name, description string) metav1.TableColumnDefinition {
 	return metav1.TableColumnDefinition{Name: name, Type: "integer", Description: description}
