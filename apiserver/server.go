@@ -190,7 +190,7 @@ func (s *Server) traffic() error {
 		}
 		sinks, s.auditRuns = append(sinks, hook), append(s.auditRuns, hook.Run)
 	}
-	s.auditor, err = audit.New(audit.Config{Policy: policy, Sinks: sinks})
+	s.auditor, err = audit.New(audit.Config{Policy: policy, Sinks: sinks, Fail: handlers.WriteError})
 	return err
 }
 

@@ -8,10 +8,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	authnv1 "k8s.io/api/authentication/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
@@ -20,15 +22,18 @@ import (
 	"skiff/apiserver/request"
 )
 
-// Sink takes events. Log is one.
+// Sink takes events. Log is one. An error says that an event is lost and that
+// nothing may be done unrecorded.
 type Sink interface {
-	Record(ctx context.Context, e *auditv1.Event)
+	Record(ctx context.Context, e *auditv1.Event) error
 }
 
 // Config of an Auditor.
 type Config struct {
 	Policy *Policy
 	Sinks  []Sink
+	// Fail answers a request that cannot be recorded as it comes in.
+	Fail func(w http.ResponseWriter, r *http.Request, err error)
 	// Now is the clock; default time.Now.
 	Now func() time.Time
 }
@@ -38,8 +43,8 @@ type Auditor struct{ cfg Config }
 
 // New checks the configuration.
 func New(c Config) (*Auditor, error) {
-	if c.Policy == nil || len(c.Sinks) == 0 {
-		return nil, errors.New("audit: Policy and Sinks must be set: give --audit-policy-file and --audit-log-path")
+	if c.Policy == nil || len(c.Sinks) == 0 || c.Fail == nil {
+		return nil, errors.New("audit: Policy, Sinks and Fail must be set: give --audit-policy-file and --audit-log-path")
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -90,7 +95,10 @@ func (a *Auditor) Wrap(next http.Handler) http.Handler {
 			return
 		}
 		ctx := r.Context()
-		a.send(ctx, rec, auditv1.StageRequestReceived)
+		if err := a.send(ctx, rec, auditv1.StageRequestReceived); err != nil {
+			a.cfg.Fail(w, r, apierrors.NewInternalError(errors.New("failed to store audit event")))
+			return
+		}
 		var body *tee
 		if rec.decision.bodies() && r.Body != nil && r.Body != http.NoBody {
 			body = &tee{ReadCloser: r.Body}
@@ -103,19 +111,19 @@ func (a *Auditor) Wrap(next http.Handler) http.Handler {
 			rw.keep = maxBody
 		}
 		if long {
-			rw.started = func() { a.send(ctx, rec, auditv1.StageResponseStarted) }
+			rw.started = func() { a.later(ctx, rec, auditv1.StageResponseStarted) }
 		}
 		defer func() {
 			if p := recover(); p != nil {
 				rec.status(metav1.Status{Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Reason: metav1.StatusReasonInternalError, Message: fmt.Sprintf("APIServer panic'd: %v", p)})
-				a.send(ctx, rec, auditv1.StagePanic)
+				a.later(ctx, rec, auditv1.StagePanic)
 				panic(p)
 			}
 			if body != nil {
 				rec.request(body.buf.Bytes(), r.Header.Get("Content-Type"), body.over)
 			}
 			rec.response(rw, w.Header().Get("Content-Type"))
-			a.send(ctx, rec, auditv1.StageResponseComplete)
+			a.later(ctx, rec, auditv1.StageResponseComplete)
 		}()
 		next.ServeHTTP(rw.wrap(), r)
 	})
@@ -132,7 +140,7 @@ func (a *Auditor) Refused(refuse http.Handler) http.Handler {
 		rw := &writer{ResponseWriter: w}
 		refuse.ServeHTTP(rw, r)
 		rec.response(rw, w.Header().Get("Content-Type"))
-		a.send(r.Context(), rec, auditv1.StageResponseStarted)
+		a.later(r.Context(), rec, auditv1.StageResponseStarted)
 	})
 }
 
@@ -208,11 +216,15 @@ func sources(r *http.Request) []string {
 	return out
 }
 
-func (a *Auditor) send(ctx context.Context, rec *record, stage auditv1.Stage) {
-	for _, s := range rec.decision.omit {
-		if s == stage {
-			return
-		}
+// later records what can no longer be undone.
+func (a *Auditor) later(ctx context.Context, rec *record, stage auditv1.Stage) {
+	_ = a.send(ctx, rec, stage) // sinks tell of what they lose
+}
+
+// send gives every sink the event of a stage.
+func (a *Auditor) send(ctx context.Context, rec *record, stage auditv1.Stage) error {
+	if slices.Contains(rec.decision.omit, stage) {
+		return nil
 	}
 	rec.mu.Lock()
 	rec.event.Stage = stage
@@ -221,9 +233,11 @@ func (a *Auditor) send(ctx context.Context, rec *record, stage auditv1.Stage) {
 	}
 	e := rec.event.DeepCopy()
 	rec.mu.Unlock()
+	var errs []error
 	for _, s := range a.cfg.Sinks {
-		s.Record(context.WithoutCancel(ctx), e)
+		errs = append(errs, s.Record(context.WithoutCancel(ctx), e))
 	}
+	return errors.Join(errs...)
 }
 
 // tee keeps what is read.

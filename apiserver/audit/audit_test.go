@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"errors"
 	"context"
 	"io"
 	"net/http"
@@ -35,9 +36,20 @@ rules:
   nonResourceURLs: ["/healthz*"]
 `
 
-type sink struct{ got []*auditv1.Event }
+type sink struct {
+	got   []*auditv1.Event
+	fails error
+}
 
-func (s *sink) Record(_ context.Context, e *auditv1.Event) { s.got = append(s.got, e) }
+// fail answers a request that could not be recorded.
+func fail(w http.ResponseWriter, _ *http.Request, err error) {
+	http.Error(w, err.Error(), http.StatusInternalServerError)
+}
+
+func (s *sink) Record(_ context.Context, e *auditv1.Event) error {
+	s.got = append(s.got, e)
+	return s.fails
+}
 
 // Covers: api.audit
 func TestWrap(t *testing.T) {
@@ -61,7 +73,7 @@ func TestWrap(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &sink{}
-			a, err := New(Config{Policy: p, Sinks: []Sink{s}})
+			a, err := New(Config{Policy: p, Sinks: []Sink{s}, Fail: fail})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -108,7 +120,7 @@ func serve(t *testing.T, policy string, r *http.Request, chain func(*Auditor) ht
 		t.Fatal(err)
 	}
 	s := &sink{}
-	a, err := New(Config{Policy: p, Sinks: []Sink{s}})
+	a, err := New(Config{Policy: p, Sinks: []Sink{s}, Fail: fail})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,5 +219,38 @@ func TestBodiesOfEveryFormat(t *testing.T) {
 		if got != tc.want {
 			t.Errorf("%s: %s, want %s", name, got, tc.want)
 		}
+	}
+}
+
+// A request that cannot be recorded as it comes in is not served; later stages
+// cannot be undone.
+func TestUnrecorded(t *testing.T) {
+	for name, tc := range map[string]struct {
+		omit string
+		want int
+	}{
+		"as it comes in": {"", http.StatusInternalServerError},
+		"when it ends":   {"omitStages: [RequestReceived]\n", http.StatusTeapot},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, err := ParsePolicy([]byte("apiVersion: audit.k8s.io/v1\nkind: Policy\n" + tc.omit + "rules: [{level: Metadata}]"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			a, err := New(Config{Policy: p, Sinks: []Sink{&sink{fails: errors.New("no place")}}, Fail: fail})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := httptest.NewRequest("GET", "/version", nil)
+			w := httptest.NewRecorder()
+			a.Begin(a.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }))).
+				ServeHTTP(w, r.WithContext(request.WithInfo(r.Context(), request.Parse(r))))
+			if w.Code != tc.want {
+				t.Errorf("code %d, want %d", w.Code, tc.want)
+			}
+			if tc.omit == "" && !strings.Contains(w.Body.String(), "Internal error occurred: failed to store audit event") {
+				t.Errorf("answer %q", w.Body)
+			}
+		})
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
@@ -22,8 +21,10 @@ type LogConfig struct {
 	// MaxSize in MiB at which the file is put aside (0: never), MaxBackups how
 	// many of those are kept (0: all), and MaxAge in days how long (0: for ever).
 	MaxSize, MaxBackups, MaxAge int
-	Truncate                    TruncateConfig
-	Log                         *slog.Logger
+	// Compress packs the files that are put aside.
+	Compress bool
+	Truncate TruncateConfig
+	Log      *slog.Logger
 }
 
 // logQueue bounds the events that wait for the disk; a full queue makes requests
@@ -34,6 +35,7 @@ const logQueue = 10000
 type Log struct {
 	cfg   LogConfig
 	queue chan *auditv1.Event
+	aside chan struct{} // holds one where files were put aside
 
 	mu   sync.Mutex // guards out and size
 	out  io.Writer
@@ -49,7 +51,7 @@ func NewLog(c LogConfig) (*Log, error) {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
-	l := &Log{cfg: c, queue: make(chan *auditv1.Event, logQueue)}
+	l := &Log{cfg: c, queue: make(chan *auditv1.Event, logQueue), aside: make(chan struct{}, 1)}
 	if c.Path == "-" {
 		l.out = os.Stdout
 		return l, nil
@@ -75,20 +77,29 @@ func (l *Log) open() error {
 }
 
 // Record queues an event.
-func (l *Log) Record(ctx context.Context, e *auditv1.Event) {
+func (l *Log) Record(ctx context.Context, e *auditv1.Event) error {
 	select {
 	case l.queue <- e:
+		return nil
 	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
 // Run writes until ctx ends, and then what is still queued.
 func (l *Log) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer close(l.aside)
 	defer func() {
 		if l.file != nil {
 			l.file.Close()
 		}
 	}()
+	if l.file != nil {
+		l.tidySoon() // what an earlier run left
+		wg.Go(l.tidy)
+	}
 	for {
 		select {
 		case e := <-l.queue:
@@ -131,32 +142,16 @@ func (l *Log) rotate(next int64) error {
 	if err := l.file.Close(); err != nil {
 		return err
 	}
-	ext := filepath.Ext(l.cfg.Path)
-	base := l.cfg.Path[:len(l.cfg.Path)-len(ext)]
+	base, ext := l.names()
 	if err := os.Rename(l.cfg.Path, base+"-"+time.Now().UTC().Format("2006-01-02T15-04-05.000")+ext); err != nil {
 		return err
 	}
-	if err := l.open(); err != nil {
-		return err
-	}
-	return l.prune(base, ext)
+	l.tidySoon()
+	return l.open()
 }
 
-func (l *Log) prune(base, ext string) error {
-	old, err := filepath.Glob(base + "-*" + ext)
-	if err != nil {
-		return err
-	}
-	slices.Sort(old) // the names are in order of time
-	for i, path := range old {
-		tooMany := l.cfg.MaxBackups > 0 && len(old)-i > l.cfg.MaxBackups
-		info, err := os.Stat(path)
-		tooOld := err == nil && l.cfg.MaxAge > 0 && time.Since(info.ModTime()) > time.Duration(l.cfg.MaxAge)*24*time.Hour
-		if tooMany || tooOld {
-			if err := os.Remove(path); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+// names are what the files that were put aside begin and end with.
+func (l *Log) names() (base, ext string) {
+	ext = filepath.Ext(l.cfg.Path)
+	return l.cfg.Path[:len(l.cfg.Path)-len(ext)], ext
 }

@@ -17,10 +17,24 @@ import (
 	"k8s.io/client-go/util/flowcontrol"
 )
 
+// Mode is when events go to a webhook.
+type Mode string
+
+const (
+	// Batch sends many at once, and no request waits for it.
+	Batch Mode = "batch"
+	// Blocking sends each as it comes, and its request waits.
+	Blocking Mode = "blocking"
+	// BlockingStrict refuses the requests too whose arrival cannot be recorded.
+	BlockingStrict Mode = "blocking-strict"
+)
+
 // WebhookConfig is a service that takes lists of events.
 type WebhookConfig struct {
 	// KubeconfigFile says where it is and how to reach it.
 	KubeconfigFile string
+	// Mode is Batch where it is empty.
+	Mode Mode
 	// Buffer bounds the events that wait; what comes when it is full is lost, and
 	// the log tells. Default 10000.
 	Buffer int
@@ -41,7 +55,7 @@ type WebhookConfig struct {
 // webhookTries is how often a batch is sent before it is lost.
 const webhookTries = 5
 
-// Webhook sends events to a service, in batches.
+// Webhook sends events to a service.
 type Webhook struct {
 	cfg    WebhookConfig
 	client *http.Client
@@ -52,6 +66,13 @@ type Webhook struct {
 
 // NewWebhook reads the kubeconfig.
 func NewWebhook(c WebhookConfig) (*Webhook, error) {
+	switch c.Mode {
+	case "":
+		c.Mode = Batch
+	case Batch, Blocking, BlockingStrict:
+	default:
+		return nil, fmt.Errorf("audit webhook: mode %q: want %s, %s or %s", c.Mode, Batch, Blocking, BlockingStrict)
+	}
 	conf, err := clientcmd.BuildConfigFromFlags("", c.KubeconfigFile)
 	if err != nil {
 		return nil, fmt.Errorf("audit webhook: %s: %w", c.KubeconfigFile, err)
@@ -90,13 +111,21 @@ func setDefault[T comparable](at *T, value T) {
 	}
 }
 
-// Record queues an event. Requests never wait for the service.
-func (w *Webhook) Record(_ context.Context, e *auditv1.Event) {
+// Record queues an event, or sends it, as the mode is.
+func (w *Webhook) Record(ctx context.Context, e *auditv1.Event) error {
+	if w.cfg.Mode != Batch {
+		err := w.deliver(ctx, []*auditv1.Event{e}, webhookTries)
+		if w.cfg.Mode == BlockingStrict {
+			return err
+		}
+		return nil
+	}
 	select {
 	case w.queue <- e:
 	default:
 		w.cfg.Log.Error("audit event is lost: the webhook does not keep up", "id", e.AuditID)
 	}
+	return nil
 }
 
 // Run sends batches until ctx ends, and then once more what is still queued.
@@ -111,12 +140,12 @@ func (w *Webhook) Run(ctx context.Context) error {
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.client.Timeout)
 			defer cancel()
 			for len(batch) > 0 {
-				w.deliver(last, batch, 1)
+				_ = w.deliver(last, batch, 1) // it tells of what is lost
 				batch = w.rest(nil)
 			}
 			return nil
 		}
-		w.deliver(ctx, batch, webhookTries)
+		_ = w.deliver(ctx, batch, webhookTries) // it tells of what is lost
 	}
 }
 
@@ -162,9 +191,11 @@ const (
 	listTail = "]}"
 )
 
-// deliver sends a batch in as many parts as its bound in bytes asks for.
-func (w *Webhook) deliver(ctx context.Context, batch []*auditv1.Event, tries int) {
+// deliver sends a batch in as many parts as its bound in bytes asks for, and logs
+// what is lost.
+func (w *Webhook) deliver(ctx context.Context, batch []*auditv1.Event, tries int) error {
 	var body bytes.Buffer
+	var errs []error
 	n := 0
 	send := func() {
 		if n == 0 {
@@ -173,6 +204,7 @@ func (w *Webhook) deliver(ctx context.Context, batch []*auditv1.Event, tries int
 		body.WriteString(listTail)
 		if err := w.repeat(ctx, body.Bytes(), tries); err != nil {
 			w.cfg.Log.Error("audit events are lost", "webhook", w.url, "events", n, "err", err)
+			errs = append(errs, err)
 		}
 		body.Reset()
 		n = 0
@@ -194,6 +226,7 @@ func (w *Webhook) deliver(ctx context.Context, batch []*auditv1.Event, tries int
 		n++
 	}
 	send()
+	return errors.Join(errs...)
 }
 
 // repeat posts a list until the service takes it, or refuses it for good.

@@ -94,7 +94,7 @@ func TestWebhookBatches(t *testing.T) {
 	r, w, _ := startReceiver(t, WebhookConfig{MaxSize: 3, MaxWait: time.Hour}, nil)
 	stop := run(t, w)
 	for i := range 7 {
-		w.Record(t.Context(), event(i, ""))
+		_ = w.Record(t.Context(), event(i, ""))
 	}
 	for range 2 {
 		if n := len(next(t, r).Items); n != 3 {
@@ -120,7 +120,7 @@ func TestWebhookRepeats(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, w, said := startReceiver(t, WebhookConfig{Backoff: time.Nanosecond}, tc.fail)
-			w.deliver(t.Context(), []*auditv1.Event{event(1, "")}, webhookTries)
+			_ = w.deliver(t.Context(), []*auditv1.Event{event(1, "")}, webhookTries)
 			if r.tries != tc.want {
 				t.Errorf("%d tries, want %d", r.tries, tc.want)
 			}
@@ -135,7 +135,7 @@ func TestWebhookBounds(t *testing.T) {
 	r, w, said := startReceiver(t, WebhookConfig{Buffer: 1, Truncate: TruncateConfig{MaxEventSize: 400, MaxBatchSize: 600}}, nil)
 	large := event(3, "")
 	large.RequestURI = strings.Repeat("x", 1000)
-	w.deliver(t.Context(), []*auditv1.Event{event(1, strings.Repeat("a", 1000)), event(2, "kept"), large, event(4, ""), event(5, "")}, 1)
+	_ = w.deliver(t.Context(), []*auditv1.Event{event(1, strings.Repeat("a", 1000)), event(2, "kept"), large, event(4, ""), event(5, "")}, 1)
 	var all []auditv1.Event
 	lists := len(r.lists)
 	for range lists {
@@ -153,9 +153,41 @@ func TestWebhookBounds(t *testing.T) {
 	if !strings.Contains(said.String(), "too large without its objects") {
 		t.Errorf("the log does not tell of the event that is too large: %s", said)
 	}
-	w.Record(t.Context(), event(6, ""))
-	w.Record(t.Context(), event(7, ""))
+	_ = w.Record(t.Context(), event(6, ""))
+	_ = w.Record(t.Context(), event(7, ""))
 	if !strings.Contains(said.String(), "does not keep up") {
 		t.Error("the log does not tell of an event that found the buffer full")
+	}
+}
+
+// Covers: api.audit
+func TestWebhookModes(t *testing.T) {
+	for name, tc := range map[string]struct {
+		mode Mode
+		fail int
+		want bool // an error
+	}{
+		"blocking":                {Blocking, 0, false},
+		"blocking, refused":       {Blocking, 400, false},
+		"strictly":                {BlockingStrict, 0, false},
+		"strictly, refused":       {BlockingStrict, 400, true},
+		"a batch, never sent yet": {Batch, 400, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, w, _ := startReceiver(t, WebhookConfig{Mode: tc.mode, Backoff: time.Nanosecond}, func(int) int { return tc.fail })
+			if err := w.Record(t.Context(), event(1, "")); (err != nil) != tc.want {
+				t.Errorf("error %v, want one: %v", err, tc.want)
+			}
+			want := 1
+			if tc.mode == Batch {
+				want = 0
+			}
+			if r.tries != want {
+				t.Errorf("%d events were sent before Record returned, want %d", r.tries, want)
+			}
+		})
+	}
+	if _, err := NewWebhook(WebhookConfig{Mode: "sometimes"}); err == nil || !strings.Contains(err.Error(), `mode "sometimes": want batch, blocking or blocking-strict`) {
+		t.Errorf("an unknown mode: %v", err)
 	}
 }

@@ -40,7 +40,7 @@ type apiserverFlags struct {
 	webhookTTL                            time.Duration
 	authzConfig                           string
 	authzHook                             authz.WebhookConfig
-	auditPolicy                           string
+	auditPolicy, hookMode                 string
 	auditLog                              audit.LogConfig
 	auditHook                             audit.WebhookConfig
 	throttle, logTruncate, hookTruncate   bool
@@ -121,8 +121,10 @@ func (o *apiserverFlags) add(f *pflag.FlagSet) {
 	f.IntVar(&o.auditLog.MaxAge, "audit-log-maxage", 0, "how many days old records are kept; 0 is for ever")
 	f.IntVar(&o.auditLog.MaxBackups, "audit-log-maxbackup", 0, "how many old files of records are kept; 0 is all")
 	f.IntVar(&o.auditLog.MaxSize, "audit-log-maxsize", 0, "the size in MiB at which the file is put aside; 0 is never")
+	f.BoolVar(&o.auditLog.Compress, "audit-log-compress", false, "pack the old files of records with gzip")
 	truncation(f, "audit-log", &o.logTruncate, &o.auditLog.Truncate)
 	f.StringVar(&o.auditHook.KubeconfigFile, "audit-webhook-config-file", "", "a kubeconfig of the service that they are sent to")
+	f.StringVar(&o.hookMode, "audit-webhook-mode", string(audit.Batch), "batch sends records together; blocking sends each before its request goes on, and blocking-strict refuses requests that cannot be recorded")
 	f.IntVar(&o.auditHook.Buffer, "audit-webhook-batch-buffer-size", 10000, "how many records wait; more are lost")
 	f.IntVar(&o.auditHook.MaxSize, "audit-webhook-batch-max-size", 400, "how many are sent at once")
 	f.DurationVar(&o.auditHook.MaxWait, "audit-webhook-batch-max-wait", 30*time.Second, "how long the first of a batch waits")
@@ -200,6 +202,7 @@ func (o *apiserverFlags) apply(c *apiserver.Config) error {
 	c.AuditPolicyFile, c.AuditLog, c.EncryptionConfigFile, c.EncryptionReload = o.auditPolicy, o.auditLog, o.encryption, o.reload
 	c.AuditWebhook = o.auditHook
 	c.TracingConfigFile, c.GoawayChance, c.CORSAllowedOrigins = o.tracing, o.goaway, o.cors
+	c.AuditWebhook.Mode = audit.Mode(o.hookMode)
 	c.AuditWebhook.Unthrottled = !o.throttle
 	if !o.logTruncate {
 		c.AuditLog.Truncate = audit.TruncateConfig{}
