@@ -50,6 +50,14 @@ func Open(text string) (Place, error) {
 	return newBucket(u)
 }
 
+// Archive is the text that names an archive of a place to Fetch, or its file.
+func Archive(text, name string) string {
+	if u, err := url.Parse(text); err == nil && u.Scheme != "" {
+		return u.JoinPath(name).String()
+	}
+	return filepath.Join(text, name)
+}
+
 // Fetch brings one archive, named with its place, into a local folder.
 func Fetch(ctx context.Context, text, dir string) (string, error) {
 	u, err := url.Parse(text)

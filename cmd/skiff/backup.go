@@ -64,7 +64,7 @@ func backUp(ctx context.Context, l layout.Layout, out string) (string, error) {
 		return "", err
 	}
 	name := backup.Name(c.Name, time.Now())
-	return out + name, putBackup(ctx, l, place, name)
+	return backup.Archive(out, name), putBackup(ctx, l, place, name)
 }
 
 // putBackup makes an archive and stores it under a name.
