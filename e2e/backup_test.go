@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -28,6 +29,10 @@ func TestBackup(t *testing.T) {
 	uid := s.field("configmap/before", ".metadata.uid")
 
 	c.skiff(t, "reset", "--root", c.Root)
+	other := filepath.Join(t.TempDir(), "other")
+	if out, err := c.trySkiff("restore", file, "--root", other); err == nil || !strings.Contains(out, "of a node below another root") {
+		t.Errorf("restored below another root: %v, %s", err, out)
+	}
 	c.skiff(t, "restore", file, "--root", c.Root)
 	c.up(t)
 	if got := s.field("configmap/before", ".metadata.uid"); got != uid {

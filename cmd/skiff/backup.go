@@ -179,6 +179,10 @@ func restoreStore(ctx context.Context, out io.Writer, l layout.Layout, keep bool
 	if err != nil {
 		return err
 	}
+	// The configuration has paths of the root that it was made for.
+	if has := c.Registration.CRISocket; strings.HasPrefix(has, "unix:///run/skiff") && has != "unix://"+l.CRISocket() {
+		return fmt.Errorf("the backup is of a node below another root, with certificates in %s: give `skiff restore` the --root of that node", c.Cluster.CertificatesDir)
+	}
 	keys, revision, err := sqlite.Verify(ctx, l.Database())
 	if err != nil {
 		return err
