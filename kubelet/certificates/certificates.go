@@ -50,10 +50,15 @@ type BootstrapConfig struct {
 // Bootstrap makes sure that the node has a kubeconfig with a client
 // certificate of its own. It does nothing when there is a valid one.
 func Bootstrap(ctx context.Context, cfg BootstrapConfig) error {
-	if valid(cfg.Kubeconfig) {
+	ends := until(cfg.Kubeconfig)
+	if time.Now().Before(ends) {
 		return nil
 	}
 	loaded, err := clientcmd.LoadFromFile(cfg.Bootstrap)
+	if errors.Is(err, os.ErrNotExist) && !ends.IsZero() {
+		return fmt.Errorf("the node's client certificate in %s ended at %s, and the bootstrap kubeconfig that could ask for another is gone: "+
+			"put one with a new token (`skiff token create`) at %s, or reset the node and join it anew", cfg.Kubeconfig, ends.UTC().Format(time.RFC3339), cfg.Bootstrap)
+	}
 	if err != nil {
 		return fmt.Errorf("load bootstrap kubeconfig %s: %w", cfg.Bootstrap, err)
 	}
@@ -87,28 +92,31 @@ func Bootstrap(ctx context.Context, cfg BootstrapConfig) error {
 	return writeKubeconfig(cfg.Kubeconfig, restConfig, store.CurrentPath())
 }
 
-// valid reports whether a kubeconfig has a client certificate that holds.
-func valid(path string) bool {
+// until is when the client certificate of a kubeconfig ends, zero where there is none.
+func until(path string) time.Time {
 	config, err := clientcmd.BuildConfigFromFlags("", path)
 	if err != nil {
-		return false
+		return time.Time{}
 	}
 	data := config.CertData
 	if len(data) == 0 && config.CertFile != "" {
 		if data, err = os.ReadFile(config.CertFile); err != nil {
-			return false
+			return time.Time{}
 		}
 	}
 	for {
 		var block *pem.Block
 		if block, data = pem.Decode(data); block == nil {
-			return false
+			return time.Time{}
 		}
 		if block.Type != "CERTIFICATE" {
 			continue
 		}
 		cert, err := x509.ParseCertificate(block.Bytes)
-		return err == nil && time.Now().Before(cert.NotAfter)
+		if err != nil {
+			return time.Time{}
+		}
+		return cert.NotAfter
 	}
 }
 
