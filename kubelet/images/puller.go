@@ -148,14 +148,17 @@ func (p *Puller) pull(ctx context.Context, r Request, spec *runtimeapi.ImageSpec
 	p.event(r, v1.EventTypeNormal, "Pulling", fmt.Sprintf("Pulling image %q", r.Image))
 	start := time.Now()
 	id, with, err := p.try(ctx, r, spec)
-	if err = p.cfg.Access.end(spec.Image, id, with, err); err != nil {
+	known, size := id, uint64(0)
+	if err == nil {
+		// Some runtimes return another name than the one that the image is looked up by.
+		if st, err := p.cfg.Images.ImageStatus(ctx, spec, false); err == nil && st.GetImage().GetId() != "" {
+			known, size = st.GetImage().GetId(), st.GetImage().GetSize()
+		}
+	}
+	if err = p.cfg.Access.end(spec.Image, known, with, err); err != nil {
 		return p.failed(r, key, err)
 	}
 	p.forget(key)
-	var size uint64
-	if st, err := p.cfg.Images.ImageStatus(ctx, spec, false); err == nil {
-		size = st.GetImage().GetSize()
-	}
 	p.event(r, v1.EventTypeNormal, "Pulled", fmt.Sprintf("Successfully pulled image %q in %v (%v including waiting). Image size: %v bytes.",
 		r.Image, time.Since(start).Truncate(time.Millisecond), time.Since(waitStart).Truncate(time.Millisecond), size))
 	p.backoff.GC()
