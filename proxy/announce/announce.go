@@ -60,6 +60,9 @@ type Announcer struct {
 	speakers map[place]*speaker
 	mine     map[netip.Addr]bool
 	running  sync.WaitGroup
+	// settled tells that others know of this node since it began, or was dead.
+	began   time.Time
+	settled bool
 }
 
 // place is where a speaker speaks.
@@ -84,7 +87,7 @@ func New(cfg Config) (*Announcer, error) {
 	if cfg.Connected == nil {
 		cfg.Connected = cfg.connected
 	}
-	a := &Announcer{cfg: cfg, changed: make(chan struct{}, 1), speakers: make(map[place]*speaker), mine: make(map[netip.Addr]bool)}
+	a := &Announcer{cfg: cfg, changed: make(chan struct{}, 1), speakers: make(map[place]*speaker), mine: make(map[netip.Addr]bool), began: time.Now()}
 	a.prober = newProber(cfg, a.wake)
 	return a, nil
 }
@@ -115,7 +118,6 @@ func (a *Announcer) Run(ctx context.Context) error {
 	look, refresh := time.NewTicker(a.cfg.Look), time.NewTicker(a.cfg.Refresh)
 	defer look.Stop()
 	defer refresh.Stop()
-	began := time.Now()
 	if a.cfg.HealthPort != 0 {
 		a.running.Go(func() { a.prober.run(ctx) })
 	}
@@ -130,7 +132,7 @@ func (a *Announcer) Run(ctx context.Context) error {
 		}
 		w := world{nodes: all, services: list, ours: a.cfg.Ours, slices: func(s *v1.Service) []*discovery.EndpointSlice { return sliced(ends.Informer(), s) }}
 		var again, settling <-chan time.Time
-		mine, early := a.take(w.choose(), all, time.Until(settled(began, a.prober.answering(), a.cfg.Ask)) <= 0)
+		mine, early := a.take(w.choose(), all)
 		if early {
 			settling = time.After(a.cfg.Ask)
 		}
@@ -173,9 +175,9 @@ func sliced(informer cache.SharedIndexInformer, s *v1.Service) []*discovery.Endp
 }
 
 // take finds the addresses that this node announces, and has those nodes asked after
-// that this hangs on. early tells that there are more, for which it is too early: while
-// this node is not settled, another may still have them.
-func (a *Announcer) take(chosen map[netip.Addr][]string, nodes []*v1.Node, settled bool) (mine map[netip.Addr]bool, early bool) {
+// that this hangs on. early tells that there are more, for which it is too early: until
+// others have seen that this node is there, or there again, they may still have them.
+func (a *Announcer) take(chosen map[netip.Addr][]string, nodes []*v1.Node) (mine map[netip.Addr]bool, early bool) {
 	mine = make(map[netip.Addr]bool)
 	if a.cfg.HealthPort == 0 {
 		for ip, rank := range chosen {
@@ -185,6 +187,12 @@ func (a *Announcer) take(chosen map[netip.Addr][]string, nodes []*v1.Node, settl
 		}
 		return mine, false
 	}
+	switch now := time.Now(); {
+	case a.prober.of(a.cfg.NodeName) == dead:
+		a.began, a.settled = now, false
+	case !now.Before(settled(a.began, a.prober.answering(), a.cfg.Ask)):
+		a.settled = true
+	}
 	asked := make(map[string]string)
 	for ip, rank := range chosen {
 		ours, watch := decide(rank, a.cfg.NodeName, a.prober.of)
@@ -192,7 +200,7 @@ func (a *Announcer) take(chosen map[netip.Addr][]string, nodes []*v1.Node, settl
 			asked[name] = ""
 		}
 		switch {
-		case ours && (settled || len(rank) == 1):
+		case ours && (a.settled || len(rank) == 1 || a.mine[ip]):
 			mine[ip] = true
 		case ours:
 			early = true

@@ -167,5 +167,5 @@ func settled(began, answering time.Time, ask time.Duration) time.Time {
 	if answering.IsZero() {
 		return began.Add(noProxy)
 	}
-	return answering.Add(3 * ask)
+	return answering.Add(2 * ask)
 }

@@ -63,6 +63,7 @@ func (p *proxies) candidate(t *testing.T, name string, connected func(context.Co
 	if err != nil {
 		t.Fatal(err)
 	}
+	a.settled = true
 	return &candidate{a, p, map[netip.Addr][]string{netip.MustParseAddr("10.1.0.77"): order}}
 }
 
@@ -73,10 +74,10 @@ func (c *candidate) has(t *testing.T) bool {
 	for _, n := range c.p.nodes {
 		all = append(all, n)
 	}
-	c.take(c.rank, all, true)
+	c.take(c.rank, all)
 	c.prober.round(t.Context())
-	mine, _ := c.take(c.rank, all, true)
-	return len(mine) == 1
+	c.mine, _ = c.take(c.rank, all)
+	return len(c.mine) == 1
 }
 
 // TestTakeOver has an address go to the next node when the first is silent, and back,
@@ -100,8 +101,9 @@ func TestTakeOver(t *testing.T) {
 	a.has(t)
 	round("three lost answers", false, true)
 	p.well["a"].Store(true)
-	a.has(t)
-	round("it is back", true, false)
+	round("it is back, and waits until b has seen it", false, false)
+	a.began, a.prober.since = time.Time{}, time.Time{}.Add(time.Second)
+	round("b has seen it", true, false)
 }
 
 // A node that has lost its way to the API server takes nothing over.
@@ -127,18 +129,26 @@ func TestCutOffTakesNothing(t *testing.T) {
 // Who begins waits until others have seen it, unless there are none.
 func TestSettles(t *testing.T) {
 	p := startProxies(t, "a", "b")
-	a := p.candidate(t, "a", nil, "a", "b")
-	if mine, early := a.take(a.rank, nil, false); len(mine) != 0 || !early {
+	a, alone := p.candidate(t, "a", nil, "a", "b"), p.candidate(t, "a", nil, "a")
+	a.settled, alone.settled = false, false
+	if mine, early := a.take(a.rank, nil); len(mine) != 0 || !early {
 		t.Errorf("it has %v at once, early: %v", mine, early)
 	}
-	alone := p.candidate(t, "a", nil, "a")
-	if mine, early := alone.take(alone.rank, nil, false); len(mine) != 1 || early {
+	a.began = time.Now().Add(-noProxy)
+	if mine, early := a.take(a.rank, nil); len(mine) != 1 || early {
+		t.Errorf("later it has %v, early: %v", mine, early)
+	}
+	a.settled, a.mine = false, map[netip.Addr]bool{netip.MustParseAddr("10.1.0.77"): true}
+	if mine, early := a.take(a.rank, nil); len(mine) != 1 || early {
+		t.Errorf("of what it had it has %v, early: %v", mine, early)
+	}
+	if mine, early := alone.take(alone.rank, nil); len(mine) != 1 || early {
 		t.Errorf("the only node has %v, early: %v", mine, early)
 	}
 	began := time.Unix(1000, 0)
 	for _, tc := range []struct{ answering, want time.Time }{
 		{time.Time{}, began.Add(noProxy)},
-		{began.Add(2 * time.Second), began.Add(5 * time.Second)},
+		{began.Add(2 * time.Second), began.Add(4 * time.Second)},
 	} {
 		if got := settled(began, tc.answering, time.Second); !got.Equal(tc.want) {
 			t.Errorf("answering at %v: settled at %v, want %v", tc.answering, got, tc.want)
