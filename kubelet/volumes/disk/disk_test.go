@@ -121,7 +121,7 @@ func one(edit ...func(*Disk[string])) Disk[string] {
 
 // Two pods share what is mounted once; with the last of them the disk goes.
 //
-// Covers: node.volumes
+// Covers: node.disks
 func TestShared(t *testing.T) {
 	n := newNode(t)
 	first := n.setUp("a", false, one())

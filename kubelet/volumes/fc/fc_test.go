@@ -19,7 +19,7 @@ import (
 
 const wwn = "500a0982991b8dc5"
 
-// Covers: node.volumes
+// Covers: node.disks
 func TestSetUp(t *testing.T) {
 	one := map[string]string{"dev/sda": "", "sys/block/sda/device/delete": "", "sys/block/sda/slaves/": "", "dev/disk/by-path/pci-0000:03:00.0-fc-0x" + wwn + "-lun-2": "-> ../../sda"}
 	two := map[string]string{

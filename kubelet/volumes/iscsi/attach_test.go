@@ -122,7 +122,7 @@ func (n *node) deleted() []string {
 	return out
 }
 
-// Covers: node.volumes
+// Covers: node.disks
 func TestSetUp(t *testing.T) {
 	for name, tc := range map[string]struct {
 		edit   func(*node)

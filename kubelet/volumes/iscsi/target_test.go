@@ -163,7 +163,7 @@ func (s *storage) sessions(want int) {
 // TestTarget mounts disks of a real target: made once and shared, kept over a restart,
 // as a device, and gone with their last pod.
 //
-// Covers: node.volumes
+// Covers: node.disks
 func TestTarget(t *testing.T) {
 	s := startStorage(t)
 	a, b, c := s.request("a", 1, false), s.request("b", 1, false), s.request("c", 2, true)
