@@ -179,7 +179,7 @@ func TestIntrospection(t *testing.T) {
 		}
 	}
 	for path, want := range map[string]string{
-		"/statusz":      "Paths: /checkpoint /configz",
+		"/statusz":      "Paths: /attach /checkpoint /configz ",
 		"/flagz":        "kubelet flagz\n",
 		"/metrics/slis": `kubernetes_healthchecks_total{name="syncloop",status="success",type="healthz"} 2`,
 	} {
