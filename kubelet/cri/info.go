@@ -58,19 +58,23 @@ func (r *Runtime) UpdateRuntimeConfig(context.Context, *runtimeapi.RuntimeConfig
 // Close implements both services; what there is to close ends with Run.
 func (r *Runtime) Close(context.Context) error { return nil }
 
-var errNoCheckpoint = status.Error(codes.Unimplemented, "skiff's container runtime does not checkpoint containers; use containerd with CRIU where that is needed")
+// notImplemented is what a runtime answers that has no checkpoints: clients know one by
+// these words. containerd with CRIU has some.
+func notImplemented(method string) error {
+	return status.Errorf(codes.Unimplemented, "method %s not implemented", method)
+}
 
 // CheckpointContainer implements RuntimeService.
 func (r *Runtime) CheckpointContainer(context.Context, *runtimeapi.CheckpointContainerRequest) error {
-	return errNoCheckpoint
+	return notImplemented("CheckpointContainer")
 }
 
 // CheckpointPod implements RuntimeService.
 func (r *Runtime) CheckpointPod(context.Context, *runtimeapi.CheckpointPodRequest) error {
-	return errNoCheckpoint
+	return notImplemented("CheckpointPod")
 }
 
 // RestorePod implements RuntimeService.
 func (r *Runtime) RestorePod(context.Context, *runtimeapi.RestorePodRequest) (*runtimeapi.RestorePodResponse, error) {
-	return nil, errNoCheckpoint
+	return nil, notImplemented("RestorePod")
 }

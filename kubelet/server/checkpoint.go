@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -43,12 +41,9 @@ func (s *Server) checkpoint(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = s.cfg.Runtime.CheckpointContainer(r.Context(), req)
 	}
-	switch {
-	case err == nil:
-		writeJSON(w, map[string][]string{"items": {req.Location}})
-	case status.Code(err) == codes.Unimplemented:
-		http.Error(w, fmt.Sprintf("checkpointing of %s/%s/%s failed (%v)", pod.Namespace, pod.Name, container, err), http.StatusNotFound)
-	default:
+	if err != nil {
 		http.Error(w, fmt.Sprintf("checkpointing of %s/%s/%s failed (%v)", pod.Namespace, pod.Name, container, err), http.StatusInternalServerError)
+		return
 	}
+	writeJSON(w, map[string][]string{"items": {req.Location}})
 }

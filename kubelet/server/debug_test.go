@@ -64,7 +64,8 @@ func TestCheckpoint(t *testing.T) {
 		{"no pod", "/checkpoint/ns/none/c", nil, http.StatusNotFound, "does not exist"},
 		{"no container", "/checkpoint/ns/web/none", nil, http.StatusNotFound, "container none does not exist"},
 		{"no number", "/checkpoint/ns/web/c?timeout=soon", nil, http.StatusNotFound, "cannot parse value of timeout parameter"},
-		{"a runtime that cannot", "/checkpoint/ns/web/c", status.Error(codes.Unimplemented, "no CRIU"), http.StatusNotFound, "checkpointing of ns/web/c failed (rpc error: code = Unimplemented desc = no CRIU)"},
+		{"a runtime that cannot", "/checkpoint/ns/web/c", status.Error(codes.Unimplemented, "method CheckpointContainer not implemented"), http.StatusInternalServerError,
+			"checkpointing of ns/web/c failed (rpc error: code = Unimplemented desc = method CheckpointContainer not implemented)"},
 		{"a runtime that fails", "/checkpoint/ns/web/c", status.Error(codes.Unknown, "disk full"), http.StatusInternalServerError, "checkpointing of ns/web/c failed"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
