@@ -209,6 +209,21 @@ func TestTarget(t *testing.T) {
 	}
 	s.tearDown(a)
 	s.sessions(0)
+	// By two portals, under a name of its own.
+	two := s.request("e", 1, false)
+	two.PV.Spec.ISCSI.Portals, two.PV.Spec.ISCSI.InitiatorName = []string{"127.0.0.2"}, ptr.To("iqn.2001-04.com.example:node")
+	s.setUp(two)
+	s.sessions(2)
+	for _, dir := range glob("/sys/class/iscsi_session/*") {
+		if got := read(dir, "initiatorname"); got != "iqn.2001-04.com.example:node" {
+			t.Errorf("the target knows the node as %q", got)
+		}
+	}
+	s.tearDown(two)
+	s.sessions(0)
+	if left := s.do("iscsiadm", "-m", "iface"); strings.Contains(left, ":pv") {
+		t.Errorf("interfaces: %s", left)
+	}
 	missing := s.request("d", 9, false)
 	s.cfg.Appear = time.Second
 	if _, err := s.SetUp(t.Context(), missing); err == nil || !strings.Contains(err.Error(), "does not appear") {
