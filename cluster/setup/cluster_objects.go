@@ -10,6 +10,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -163,7 +164,11 @@ func (d *Init) markControlPlane(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return markControlPlane(ctx, client, name, taints, d.Config.Timeouts.KubernetesAPICall.Duration)
+		err = markControlPlane(ctx, client, name, taints, d.Config.Timeouts.KubernetesAPICall.Duration)
+		if apierrors.IsNotFound(err) {
+			return fmt.Errorf("%w: its kubelet has not registered it; the end of the log %s:\n%s", err, d.Layout.ProcessLog(), LogTail(d.Layout))
+		}
+		return err
 	})
 }
 

@@ -59,17 +59,29 @@ func mastersNodeParts(l layout.Layout, c *node.Config, api *rest.Config, wait <-
 	if err != nil {
 		return nil, err
 	}
-	if flags, err := nodeFlags(l, c); err == nil {
-		flags.warn()
-	}
-	return append(agents, together("kubelet", func() ([]part, error) {
+	anew := func() ([]part, error) {
 		flags, err := nodeFlags(l, c)
 		if err != nil {
 			return nil, err
 		}
+		flags.warn()
 		return n.kubelet(flags)
+	}
+	first, err := anew()
+	if _, never := os.Stat(podsDir(l)); err != nil && never != nil {
+		return nil, err // whoever sets the node up hears of it at once
+	}
+	return append(agents, together("kubelet", func() ([]part, error) {
+		if parts := first; parts != nil {
+			first = nil
+			return parts, nil
+		}
+		return anew()
 	})), nil
 }
+
+// podsDir is there once a kubelet has run.
+func podsDir(l layout.Layout) string { return filepath.Join(l.Kubelet(), "pods") }
 
 // nodeSide is what the parts of a node share.
 type nodeSide struct {
