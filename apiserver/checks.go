@@ -31,19 +31,42 @@ func newChecks() *checks {
 	ok := func(context.Context) error { return nil }
 	c.live = []check{{"ping", ok}, {"log", ok}}
 	c.ready = append(slices.Clone(c.live),
-		check{"poststarthook/start-apiserver", func(context.Context) error {
-			if !c.started.Load() {
-				return errors.New("the caches are not full, or the objects of a fresh cluster are not there yet")
-			}
-			return nil
-		}},
 		check{"shutdown", func(context.Context) error {
 			if c.stopping.Load() {
 				return errors.New("process is shutting down")
 			}
 			return nil
 		}})
+	for _, name := range startup() {
+		c.ready = append(c.ready, check{name, func(context.Context) error {
+			if !c.started.Load() {
+				return errors.New("the caches are not full, or the objects of a fresh cluster are not there yet")
+			}
+			return nil
+		}})
+	}
 	return c
+}
+
+// startup are upstream's names for what is done before a server is ready. Here all
+// of it is one step, but tools wait for some of them by name.
+func startup() []string {
+	names := []string{"informer-sync"}
+	for _, hook := range []string{
+		"start-apiserver-admission-initializer", "generic-apiserver-start-informers", "priority-and-fairness-config-consumer",
+		"priority-and-fairness-filter", "storage-object-count-tracker-hook", "start-apiextensions-informers", "start-apiextensions-controllers",
+		"crd-informer-synced", "start-system-namespaces-controller", "peer-endpoint-reconciler-controller",
+		"start-cluster-authentication-info-controller", "start-kube-apiserver-identity-lease-controller",
+		"start-kube-apiserver-identity-lease-garbage-collector", "storage-readiness", "start-legacy-token-tracking-controller",
+		"start-service-ip-repair-controllers", "rbac/bootstrap-roles", "scheduling/bootstrap-system-priority-classes",
+		"priority-and-fairness-config-producer", "bootstrap-controller", "start-kubernetes-service-cidr-controller",
+		"aggregator-reload-proxy-client-cert", "start-kube-aggregator-informers", "apiservice-status-local-available-controller",
+		"apiservice-status-remote-available-controller", "apiservice-registration-controller", "apiservice-discovery-controller",
+		"kube-apiserver-autoregistration", "apiservice-openapi-controller", "apiservice-openapiv3-controller",
+	} {
+		names = append(names, "poststarthook/"+hook)
+	}
+	return append(names, "autoregister-completion")
 }
 
 // add adds a check to both lists. It is for wiring only.

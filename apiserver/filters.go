@@ -103,6 +103,8 @@ func (s *Server) withRequest(next http.Handler) http.Handler {
 			id = uuid.NewString()
 		}
 		w.Header().Set("Audit-Id", id)
+		// What may be kept says so itself.
+		w.Header().Set("Cache-Control", "no-cache, private")
 		info := request.Parse(r)
 		ctx := request.WithInfo(r.Context(), info)
 		ctx = request.WithAuditID(ctx, id)

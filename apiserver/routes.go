@@ -21,7 +21,8 @@ import (
 // routes is what is served where.
 func (s *Server) routes() http.Handler {
 	r := chi.NewRouter()
-	r.NotFound(func(w http.ResponseWriter, r *http.Request) { handlers.WriteNotFound(w, r) })
+	// Paths outside the API have upstream's plain answer.
+	r.NotFound(http.NotFound)
 	r.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) { handlers.WriteNotFound(w, r) })
 	api := func(w http.ResponseWriter, req *http.Request) {
 		if s.extensions.aggregate.Handle(w, req) {
@@ -50,8 +51,10 @@ func (s *Server) routes() http.Handler {
 	r.Handle("/metrics", s.checks.metrics.handler())
 	r.Handle("/metrics/slis", s.checks.metrics.health.Handler())
 	if s.keys != nil {
-		r.Get("/openid/v1/jwks", s.keys.ServeJWKS)
-		r.Get("/.well-known/openid-configuration", s.keys.ServeConfig)
+		for _, end := range []string{"", "/"} {
+			r.Get("/openid/v1/jwks"+end, s.keys.ServeJWKS)
+			r.Get("/.well-known/openid-configuration"+end, s.keys.ServeConfig)
+		}
 	}
 	pages := s.pages()
 	r.Get("/statusz", pages.Statusz)

@@ -173,6 +173,9 @@ func (c *connectors) nodeBackend(ctx context.Context, scheme, name, port string)
 
 func (c *connectors) serviceBackend(ctx context.Context, namespace, scheme, name, port string) (*url.URL, http.RoundTripper, error) {
 	svc, err := c.Client.CoreV1().Services(namespace).Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, nil, apierrors.NewServiceUnavailable(fmt.Sprintf("no endpoints available for service %q", name))
+	}
 	if err != nil {
 		return nil, nil, err
 	}

@@ -54,6 +54,7 @@ func (k *kind) anyStatus() bool {
 // strategy is the main endpoint's.
 func (k *kind) strategy() resources.Strategy {
 	s := resources.Strategy{
+		AnyFinalizers:     true,
 		Generation:        true,
 		GenerationChanged: contentChanged,
 		PrepareForCreate: func(ctx context.Context, obj runtime.Object) {

@@ -17,10 +17,12 @@ import (
 	"sync/atomic"
 
 	apidiscovery "k8s.io/api/apidiscovery/v2"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	apimachineryversion "k8s.io/apimachinery/pkg/version"
 
+	"skiff/apiserver/handlers"
 	"skiff/apiserver/resources"
 )
 
@@ -234,6 +236,11 @@ func versionDiscovery(gv schema.GroupVersion, list []*resources.Resource) apidis
 func (d *Discovery) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	docs := d.docs.Load()
 	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+	// The lists of groups answer any method.
+	if r.Method != http.MethodGet && (parts[0] == "api" || len(parts) > 2) {
+		handlers.WriteError(w, r, apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, "", schema.GroupResource{}, "", "405: Method Not Allowed", 0, false))
+		return
+	}
 	switch {
 	case len(parts) == 1 && parts[0] == "api":
 		if aggregatedWanted(r) != "" {

@@ -32,7 +32,7 @@ func (a *API) applyPatch(t *Target, s *resources.Strategy, media string, b []byt
 		u.Object = map[string]any{}
 	}
 	if u.GetAPIVersion() != "" && u.GetKind() != "" && u.GroupVersionKind().Kind != t.Resource.Kind {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("the kind of the configuration (%s) is not the kind of the URL's resource (%s)", u.GetKind(), t.Resource.Kind))
+		return nil, apierrors.NewBadRequest("invalid object type: " + u.GroupVersionKind().String())
 	}
 	m, err := a.manager(t, s)
 	if err != nil {

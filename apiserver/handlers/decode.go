@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,11 +12,11 @@ import (
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	cbordirect "k8s.io/apimachinery/pkg/runtime/serializer/cbor/direct"
+	"k8s.io/client-go/kubernetes/scheme"
 	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 
@@ -91,9 +92,13 @@ func bodyJSON(format string, b []byte) (out []byte, strict []error, err error) {
 // typeOf reads kind and apiVersion. What is missing is taken from want, as
 // upstream does.
 func typeOf(doc []byte, want schema.GroupVersionKind) (schema.GroupVersionKind, error) {
-	var tm metav1.TypeMeta
+	// The type is in the text that clients see of what cannot be read.
+	var tm struct {
+		APIVersion string `json:"apiVersion,omitempty"`
+		Kind       string `json:"kind,omitempty"`
+	}
 	if err := json.Unmarshal(doc, &tm); err != nil {
-		return want, fmt.Errorf("couldn't get version/kind; json parse error: %w", err)
+		return want, unreadable{fmt.Errorf("couldn't get version/kind; json parse error: %w", err)}
 	}
 	got := want
 	if tm.APIVersion != "" {
@@ -117,7 +122,7 @@ func decodeInto(format string, b []byte, want schema.GroupVersionKind, obj runti
 	}
 	doc, strict, err := bodyJSON(format, b)
 	if err != nil {
-		return nil, err
+		return nil, unreadable{err}
 	}
 	got, err := typeOf(doc, want)
 	if err != nil {
@@ -145,12 +150,46 @@ func decodeInto(format string, b []byte, want schema.GroupVersionKind, obj runti
 	return strict, err
 }
 
+var errNoProto = errors.New("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")
+
+// unreadable: the body is not even of the format that it claims.
+type unreadable struct{ error }
+
+func (e unreadable) Unwrap() error { return e.error }
+
+// told shows the beginning of a body that could not be read.
+func told(b []byte) string {
+	const most = 30
+	cut := b[:min(len(b), most)]
+	shown, more := hex.EncodeToString(cut), ""
+	if len(b) == 0 {
+		return "<empty>"
+	}
+	if b[0] == '{' {
+		shown = string(cut)
+	}
+	if len(b) > most {
+		more = " ..."
+	}
+	return shown + more
+}
+
 // wrongType: the body is of another kind than the request's path.
 type wrongType struct{ got, want schema.GroupVersionKind }
 
+// schemeName is what upstream calls its table of kinds in front of clients.
+const schemeName = "pkg/runtime/scheme.go:111"
+
 func (e wrongType) Error() string {
+	if !scheme.Scheme.Recognizes(e.got) {
+		return fmt.Sprintf("no kind %q is registered for version %q in scheme %q", e.got.Kind, e.got.GroupVersion(), schemeName)
+	}
 	if e.got.Kind != e.want.Kind && e.got.GroupVersion() == e.want.GroupVersion() {
-		return fmt.Sprintf("no kind %q is registered for version %q at this path, which takes %q", e.got.Kind, e.got.GroupVersion(), e.want.Kind)
+		group := "core"
+		if e.want.Group != "" {
+			group, _, _ = strings.Cut(e.want.Group, ".")
+		}
+		return fmt.Sprintf("converting (%s.%s) to (%s.%s): unknown conversion", e.got.Version, e.got.Kind, group, e.want.Kind)
 	}
 	return fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)", e.got.GroupVersion(), e.want.GroupVersion())
 }
@@ -165,7 +204,7 @@ func decodeProto(b []byte, want schema.GroupVersionKind, obj runtime.Object) err
 		return nil
 	}
 	if !strings.HasPrefix(string(b[:min(len(b), 4)]), magic) {
-		return errors.New("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")
+		return unreadable{errNoProto}
 	}
 	var unk runtime.Unknown
 	if err := unk.Unmarshal(b[len(magic):]); err != nil {
@@ -247,13 +286,13 @@ func (a *API) decodeBody(r *http.Request, t *Target, mode fieldValidation) (runt
 		err = applyStrict(r.Context(), mode, strict)
 	}
 	if err != nil {
-		return nil, t.badBody(err)
+		return nil, t.badBody(err, b)
 	}
 	request.About(r.Context(), obj)
 	return t.toHub(obj)
 }
 
-func (t *Target) badBody(err error) error {
+func (t *Target) badBody(err error, b []byte) error {
 	var api apierrors.APIStatus
 	if errors.As(err, &api) {
 		return err
@@ -262,9 +301,12 @@ func (t *Target) badBody(err error) error {
 	var wrong wrongType
 	if errors.As(err, &wrong) {
 		gvk = wrong.got
-		if wrong.got.GroupVersion() != wrong.want.GroupVersion() {
+		if wrong.got.GroupVersion() != wrong.want.GroupVersion() && scheme.Scheme.Recognizes(wrong.got) {
 			return apierrors.NewBadRequest(err.Error())
 		}
+	}
+	if errors.As(err, &unreadable{}) {
+		return apierrors.NewBadRequest(fmt.Sprintf("the object provided is unrecognized (must be of type %s): %v (%s)", t.Resource.Kind, err, told(b)))
 	}
 	return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", gvk.Kind, gvk.Version, t.Resource.Kind, err))
 }
@@ -325,6 +367,9 @@ func (a *API) ReadInto(r *http.Request, gvk schema.GroupVersionKind, into runtim
 		err = applyStrict(r.Context(), mode, strict)
 	}
 	var api apierrors.APIStatus
+	if errors.As(err, &unreadable{}) {
+		return apierrors.NewBadRequest(fmt.Sprintf("the object provided is unrecognized (must be of type %s): %v (%s)", gvk.Kind, err, told(b)))
+	}
 	if err != nil && !errors.As(err, &api) {
 		return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", gvk.Kind, gvk.Version, gvk.Kind, err))
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -99,11 +100,17 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, t *Target, sub *reso
 	if sub != nil {
 		verbs, connect = sub.Verbs, sub.Connect
 	}
+	if verb == "watch" && r.Method != http.MethodGet {
+		a.WriteError(w, r, t.noMethod(verb))
+		return
+	}
 	if verb == "head" || connect == resources.ConnectProxy && r.Method == http.MethodOptions {
 		verb = "get"
 	}
-	// A new object is posted to its collection, a subresource to its object.
+	// A new object is posted to its collection, a subresource to its object. What is
+	// in namespaces is deleted in one of them.
 	astray := verb == "create" && (t.Resource.Namespaced && t.Namespace == "" || sub == nil && t.Name != "") ||
+		verb == "deletecollection" && t.Resource.Namespaced && t.Namespace == "" ||
 		t.Name == "" && (verb == "update" || verb == "patch")
 	if !slices.Contains(verbs, verb) || astray {
 		a.WriteError(w, r, t.noMethod(verb))
@@ -117,6 +124,17 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, t *Target, sub *reso
 		}
 		c(w, r, t)
 		return
+	}
+	// Before anything changes: an answer that the client cannot read tells it nothing.
+	if _, err := t.negotiate(r); err != nil && verb != "watch" {
+		a.WriteError(w, r, err)
+		return
+	}
+	if verb == "get" || verb == "delete" {
+		if msgs := path.IsValidPathSegmentName(t.Name); len(msgs) > 0 {
+			a.WriteError(w, r, apierrors.NewBadRequest(fmt.Sprintf("Name parameter invalid: %q: %s", t.Name, strings.Join(msgs, ";"))))
+			return
+		}
 	}
 	strategy := &t.Resource.Strategy
 	if sub != nil {

@@ -147,3 +147,36 @@ func TestVersionsThatAreNotYet(t *testing.T) {
 		t.Errorf("Retry-After %q", a.header.Get("Retry-After"))
 	}
 }
+
+func TestRequestsRefused(t *testing.T) {
+	s := newServer(t)
+	s.must(http.StatusCreated, "POST", maps, `{"metadata":{"name":"a"}}`)
+	const all = "/api/v1/configmaps"
+	for _, tc := range []struct {
+		name, method, path string
+		code               int
+		message            string
+	}{
+		{"a version that is none", "GET", maps + "?resourceVersion=abc", 400, `invalid resource version: resourceVersion: Invalid value: "abc": strconv.ParseUint: parsing "abc": invalid syntax`},
+		{"a token that is none", "GET", maps + "?continue=bogus", 400, "invalid continue token: continue key is not valid: illegal base64 data at input byte 4"},
+		{"a token and a match", "GET", maps + "?continue=bogus&resourceVersion=1&resourceVersionMatch=Exact", 422, `ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden when continue is provided`},
+		{"initial events of a list", "GET", maps + "?sendInitialEvents=true", 422, `ListOptions.meta.k8s.io "" is invalid: sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list`},
+		{"a watch with a match", "GET", maps + "?watch=true&resourceVersionMatch=Exact", 422, `ListOptions.meta.k8s.io "" is invalid: [resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided, resourceVersionMatch: Unsupported value: "Exact": supported values: "NotOlderThan"]`},
+		{"a watch with a token", "GET", maps + "?watch=true&continue=x", 422, `ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden when continue is provided`},
+		{"a watch that is posted", "POST", "/api/v1/watch/configmaps", 405, ""},
+		{"all namespaces' objects at once", "DELETE", all, 405, ""},
+		{"a namespace without name", "DELETE", "/api/v1/namespaces//configmaps", 405, ""},
+		{"a name that is a path", "GET", maps + "/%2e%2e", 400, `Name parameter invalid: "..": may not be '..'`},
+		{"an export", "GET", maps + "/a?export=true", 400, "the export parameter, deprecated since v1.14, is no longer supported"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			a := s.call(tc.method, tc.path, "")
+			if st := a.status(t); a.code != tc.code || tc.message != "" && st.Message != tc.message {
+				t.Errorf("code %d, message %q; want %d, %q", a.code, st.Message, tc.code, tc.message)
+			}
+		})
+	}
+	if n := s.store("", "configmaps").Count(); n != 1 {
+		t.Errorf("%d objects are left of one", n)
+	}
+}

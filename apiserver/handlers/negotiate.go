@@ -10,6 +10,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"skiff/apiserver/store"
 )
@@ -44,6 +45,12 @@ func NotAcceptable(media ...string) error {
 	}}
 }
 
+// noRepresentation refuses types of which none is among what is served.
+func noRepresentation() error {
+	return apierrors.NewGenericServerResponse(http.StatusNotAcceptable, "", schema.GroupResource{}, "",
+		"406: Not Acceptable\n\nAvailable representations: "+strings.Join(supported, ", "), 0, false)
+}
+
 // negotiate reads the Accept header: the first clause that can be served wins.
 // transform tells whether the answer has a Table and metadata form.
 func negotiate(r *http.Request, transform bool) (wire, error) { return negotiated(r, transform, true) }
@@ -62,7 +69,12 @@ func negotiated(r *http.Request, transform, proto bool) (wire, error) {
 		w.format = formatJSON
 		return w, nil
 	}
+	known := false
 	for _, header := range accept {
+		if header == "" {
+			w.format = formatJSON
+			return w, nil
+		}
 		for _, clause := range clauses(header) {
 			clause = strings.TrimSpace(clause)
 			// What most clients send needs no parser.
@@ -82,11 +94,15 @@ func negotiated(r *http.Request, transform, proto bool) (wire, error) {
 			default:
 				continue
 			}
+			known = true
 			if !w.options(params, transform) || w.format == formatProto && !proto && !w.partial() {
 				continue
 			}
 			return w, nil
 		}
+	}
+	if !known {
+		return wire{}, noRepresentation()
 	}
 	return wire{}, notAcceptable()
 }
@@ -150,14 +166,8 @@ func (w *wire) options(params map[string]string, transform bool) bool {
 	return true
 }
 
-// contentType is the answer's header.
-func (w *wire) contentType() string {
-	t := w.format
-	if w.as != "" {
-		t += ";as=" + w.as + ";g=meta.k8s.io;v=" + w.asVersion
-	}
-	return t
-}
+// contentType is the answer's header. It does not tell of Tables and metadata.
+func (w *wire) contentType() string { return w.format }
 
 // partial tells whether only metadata is wanted.
 func (w *wire) partial() bool { return strings.HasPrefix(w.as, "PartialObject") }

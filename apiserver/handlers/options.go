@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/http"
@@ -98,8 +99,8 @@ func (a *API) deleteOptions(r *http.Request) (*metav1.DeleteOptions, error) {
 func decodeDeleteOptions(format string, b []byte, o *metav1.DeleteOptions) error {
 	if format == formatProto {
 		var unk runtime.Unknown
-		if len(b) < 4 {
-			return apierrors.NewBadRequest("the body is cut short")
+		if !bytes.HasPrefix(b, []byte("k8s\x00")) {
+			return apierrors.NewBadRequest(errNoProto.Error())
 		}
 		if err := unk.Unmarshal(b[4:]); err != nil {
 			return apierrors.NewBadRequest(err.Error())
@@ -118,7 +119,7 @@ func decodeDeleteOptions(format string, b []byte, o *metav1.DeleteOptions) error
 		return apierrors.NewBadRequest(err.Error())
 	}
 	if got.Kind != "DeleteOptions" {
-		return apierrors.NewBadRequest("decoded object cannot be converted to DeleteOptions")
+		return apierrors.NewBadRequest(fmt.Sprintf("no kind %q is registered for version %q in scheme %q", got.Kind, got.GroupVersion(), schemeName))
 	}
 	if err := unmarshalPreserving(doc, o); err != nil {
 		return apierrors.NewBadRequest(err.Error())
@@ -231,36 +232,39 @@ func (t *Target) selectConverted(sel fields.Selector) func(*store.Item) bool {
 // validateListOptions is upstream's rule of which options go together.
 func validateListOptions(o *metav1.ListOptions) field.ErrorList {
 	var errs field.ErrorList
-	match := o.ResourceVersionMatch
-	if o.SendInitialEvents != nil {
-		if !o.Watch {
-			errs = append(errs, field.Forbidden(field.NewPath("sendInitialEvents"), "sendInitialEvents is forbidden for list"))
-		}
-		if match != metav1.ResourceVersionMatchNotOlderThan {
-			errs = append(errs, field.Forbidden(field.NewPath("resourceVersionMatch"), "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"))
-		}
-		if len(o.Continue) > 0 {
-			errs = append(errs, field.Forbidden(field.NewPath("resourceVersionMatch"), "resourceVersionMatch is forbidden with continue"))
-		}
-		return errs
-	}
-	if match == "" {
-		return errs
-	}
+	match, at := o.ResourceVersionMatch, field.NewPath("resourceVersionMatch")
+	const onContinue = "resourceVersionMatch is forbidden when continue is provided"
 	if o.Watch {
-		errs = append(errs, field.Forbidden(field.NewPath("resourceVersionMatch"), "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"))
+		if o.SendInitialEvents != nil && match != metav1.ResourceVersionMatchNotOlderThan {
+			errs = append(errs, field.Forbidden(at, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"))
+		}
+		if match != "" && o.SendInitialEvents == nil {
+			errs = append(errs, field.Forbidden(at, "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"))
+		}
+		if match != "" && match != metav1.ResourceVersionMatchNotOlderThan {
+			errs = append(errs, field.NotSupported(at, match, []metav1.ResourceVersionMatch{metav1.ResourceVersionMatchNotOlderThan}))
+		}
+		if o.Continue != "" {
+			errs = append(errs, field.Forbidden(at, onContinue))
+		}
+		return errs
 	}
-	if o.ResourceVersion == "" {
-		errs = append(errs, field.Forbidden(field.NewPath("resourceVersionMatch"), "resourceVersionMatch is forbidden unless resourceVersion is provided"))
+	if match != "" {
+		if o.ResourceVersion == "" {
+			errs = append(errs, field.Forbidden(at, "resourceVersionMatch is forbidden unless resourceVersion is provided"))
+		}
+		if o.Continue != "" {
+			errs = append(errs, field.Forbidden(at, onContinue))
+		}
+		if match != metav1.ResourceVersionMatchExact && match != metav1.ResourceVersionMatchNotOlderThan {
+			errs = append(errs, field.NotSupported(at, match, []string{string(metav1.ResourceVersionMatchExact), string(metav1.ResourceVersionMatchNotOlderThan), ""}))
+		}
+		if match == metav1.ResourceVersionMatchExact && o.ResourceVersion == "0" {
+			errs = append(errs, field.Forbidden(at, `resourceVersionMatch "exact" is forbidden for resourceVersion "0"`))
+		}
 	}
-	if o.Continue != "" {
-		errs = append(errs, field.Forbidden(field.NewPath("resourceVersionMatch"), "resourceVersionMatch is forbidden with continue"))
-	}
-	if match != metav1.ResourceVersionMatchExact && match != metav1.ResourceVersionMatchNotOlderThan {
-		errs = append(errs, field.NotSupported(field.NewPath("resourceVersionMatch"), match, []string{string(metav1.ResourceVersionMatchExact), string(metav1.ResourceVersionMatchNotOlderThan), ""}))
-	}
-	if match == metav1.ResourceVersionMatchExact && o.ResourceVersion == "0" {
-		errs = append(errs, field.Forbidden(field.NewPath("resourceVersionMatch"), `resourceVersionMatch "exact" is forbidden for resourceVersion "0"`))
+	if o.SendInitialEvents != nil {
+		errs = append(errs, field.Forbidden(field.NewPath("sendInitialEvents"), "sendInitialEvents is forbidden for list"))
 	}
 	return errs
 }

@@ -24,8 +24,7 @@ const (
 	// maxPatchOperations bounds a JSON patch, as upstream.
 	maxPatchOperations = 10000
 
-	applyCBOR  = "application/apply-patch+cbor"
-	patchTypes = 5
+	applyCBOR = "application/apply-patch+cbor"
 )
 
 func (a *API) patch(w http.ResponseWriter, r *http.Request, t *Target, s *resources.Strategy) {
@@ -33,13 +32,7 @@ func (a *API) patch(w http.ResponseWriter, r *http.Request, t *Target, s *resour
 	kind := types.PatchType(media)
 	accepted := t.patchTypes()
 	if err != nil || !accepted[kind] {
-		names := make([]string, 0, patchTypes)
-		for _, n := range []types.PatchType{types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType, types.ApplyYAMLPatchType, applyCBOR} {
-			if accepted[n] {
-				names = append(names, string(n))
-			}
-		}
-		a.WriteError(w, r, unsupportedMedia(names))
+		a.WriteError(w, r, apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "", schema.GroupResource{}, "", "415: Unsupported Media Type", 0, false))
 		return
 	}
 	rules := kind
@@ -63,7 +56,7 @@ func (a *API) patch(w http.ResponseWriter, r *http.Request, t *Target, s *resour
 	}
 	// Admission sees a patch as the update that it is.
 	seen := &metav1.UpdateOptions{TypeMeta: metav1.TypeMeta{Kind: "UpdateOptions", APIVersion: "meta.k8s.io/v1"}, DryRun: o.DryRun, FieldManager: o.FieldManager, FieldValidation: o.FieldValidation}
-	c := change{options: seen, dry: dryRun(o.DryRun), manager: managerName(o.FieldManager, r)}
+	c := change{patch: true, options: seen, dry: dryRun(o.DryRun), manager: managerName(o.FieldManager, r)}
 	if rules == types.ApplyYAMLPatchType {
 		c.manager = o.FieldManager
 		c.tracked = true

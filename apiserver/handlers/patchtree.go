@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/mergepatch"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 )
@@ -31,7 +32,7 @@ func (p *patcher) merge(versioned runtime.Object) (patched, error) {
 			mergeTree(tree, patch)
 			return tree, nil
 		})
-		if err == nil && out.err == nil && len(out.strict) == 0 {
+		if err == nil && out.err == nil && len(out.strict) == 0 && (len(strict) == 0 || p.mode != validateStrict) {
 			out.strict = strict
 			return out, nil
 		}
@@ -98,7 +99,7 @@ func (p *patcher) tree(versioned runtime.Object, patch map[string]any, apply fun
 		return patched{}, err
 	}
 	out := patched{obj: p.t.Version.New()}
-	if got := schema.FromAPIVersionAndKind(text(tree["apiVersion"]), text(tree["kind"])); got != gvk {
+	if got := schema.FromAPIVersionAndKind(text(tree["apiVersion"]), text(tree["kind"])); got != gvk && p.kind != types.StrategicMergePatchType {
 		out.err = wrongType{got, gvk}
 		return out, nil
 	}

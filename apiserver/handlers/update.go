@@ -82,6 +82,8 @@ type change struct {
 	tracked bool
 	// create lets a missing object be made.
 	create bool
+	// patch: a UID that differs is a change to the object, not a precondition.
+	patch bool
 }
 
 func (a *API) write(ctx context.Context, t *Target, s *resources.Strategy, c change) (*store.Item, bool, error) {
@@ -165,6 +167,9 @@ func (a *API) changed(ctx context.Context, t *Target, s *resources.Strategy, c *
 	if err != nil {
 		return nil, nil, err
 	}
+	if old == nil && c.tracked && m.GetUID() != "" {
+		return nil, nil, apierrors.NewConflict(t.GR(), t.Name, fmt.Errorf("uid mismatch: the provided object specified uid %s, and no existing object was found", m.GetUID()))
+	}
 	if err := checkName(t, m); err != nil {
 		return nil, nil, err
 	}
@@ -178,7 +183,7 @@ func (a *API) changed(ctx context.Context, t *Target, s *resources.Strategy, c *
 	if err != nil {
 		return nil, nil, err
 	}
-	if uid := m.GetUID(); uid != "" {
+	if uid := m.GetUID(); uid != "" && !c.patch {
 		if err := t.Store.Check(old, t.Store.Key(t.Namespace, t.Name), t.Name, store.Preconditions{UID: &uid}); err != nil {
 			return nil, nil, err
 		}
@@ -236,9 +241,7 @@ func (a *API) madeByUpdate(ctx context.Context, t *Target, s *resources.Strategy
 	if err != nil {
 		return nil, nil, err
 	}
-	if uid := m.GetUID(); uid != "" && c.tracked {
-		return nil, nil, apierrors.NewConflict(t.GR(), t.Name, fmt.Errorf("uid mismatch: the provided object specified uid %s, and no existing object was found", uid))
-	} else if uid != "" {
+	if uid := m.GetUID(); uid != "" {
 		return nil, nil, apierrors.NewConflict(t.GR(), t.Name, fmt.Errorf("StorageError: invalid object, Code: 4, Key: %s, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: %s, UID in object meta: ", t.Store.Key(t.Namespace, t.Name), uid))
 	}
 	if err := a.MayCreate(ctx, t); err != nil {

@@ -152,6 +152,8 @@ type Strategy struct {
 	Warnings func(ctx context.Context, obj, old runtime.Object) []string
 	// AllowCreateOnUpdate lets PUT make an object that does not exist.
 	AllowCreateOnUpdate bool
+	// AnyFinalizers: finalizers need no domain.
+	AnyFinalizers bool
 	// AllowUnconditionalUpdate lets PUT leave resourceVersion out.
 	AllowUnconditionalUpdate bool
 	// CheckGracefulDelete decides on graceful deletion: it may set

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 )
 
@@ -36,11 +37,11 @@ func encodeContinue(key, prefix string, rev int64) string {
 func decodeContinue(token, prefix string) (from string, rev int64, err error) {
 	b, err := base64.RawURLEncoding.DecodeString(token)
 	if err != nil {
-		return "", 0, errContinueEncoding
+		return "", 0, fmt.Errorf("%w: %w", errContinueEncoding, err)
 	}
 	var c continueToken
 	if err := json.Unmarshal(b, &c); err != nil {
-		return "", 0, errContinueEncoding
+		return "", 0, fmt.Errorf("%w: %w", errContinueEncoding, err)
 	}
 	if c.APIVersion != continueVersion {
 		return "", 0, errContinueVersion

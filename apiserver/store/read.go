@@ -69,11 +69,11 @@ func parseRevision(text string) (int64, error) {
 	if text == "" {
 		return 0, nil
 	}
-	rev, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || rev < 0 {
-		return 0, apierrors.NewBadRequest("Invalid value: " + strconv.Quote(text) + ": invalid resource version")
+	rev, err := strconv.ParseUint(text, 10, 63)
+	if err != nil {
+		return 0, apierrors.NewBadRequest("invalid resource version: resourceVersion: Invalid value: " + strconv.Quote(text) + ": " + err.Error())
 	}
-	return rev, nil
+	return int64(rev), nil
 }
 
 // ListOptions are the parts of a list request that the store answers.
@@ -117,13 +117,13 @@ func (s *Store) list(ctx context.Context, o ListOptions) (*List, error) {
 	from, exact := "", int64(0)
 	switch {
 	case o.Continue != "":
-		if o.ResourceVersion != "" && o.ResourceVersion != "0" {
-			return nil, apierrors.NewBadRequest("specifying resource version is not allowed when using continue")
-		}
 		var err error
 		from, exact, err = decodeContinue(o.Continue, s.prefix)
 		if err != nil {
 			return nil, apierrors.NewBadRequest("invalid continue token: " + err.Error())
+		}
+		if o.ResourceVersion != "" && o.ResourceVersion != "0" {
+			return nil, apierrors.NewBadRequest("specifying resource version is not allowed when using continue")
 		}
 		if exact < 0 {
 			// An inconsistent continuation: go on in the newest state.

@@ -26,7 +26,7 @@ func Resources() []resources.Resource {
 	r.Columns = table.Columns(table.Name(), table.Text("Scope", "Whether the objects are in namespaces."), table.Text("Versions", "The versions that are served."),
 		table.CreatedAt(), table.Wide(table.Text("Group", "The API group.")), table.Wide(table.Text("Kind", "The kind of the objects.")),
 		table.Wide(table.Text("ShortNames", "Shorter names of the resource.")), table.Wide(table.Bool("Established", "Whether the resource is served.")))
-	main, view := resources.SpecStatus(resources.TypedStrategy[crd, *crd]{
+	main, view := resources.SpecStatus(resources.TypedStrategy[crd, *crd]{AnyFinalizers: true,
 		Generation: true, Validate: validate, ValidateUpdate: validateUpdate, Warnings: warnings, CheckGracefulDelete: holdBack,
 	},
 		func(o *crd) *v1.CustomResourceDefinitionSpec { return &o.Spec }, func(o *crd) *v1.CustomResourceDefinitionStatus { return &o.Status })

@@ -25,7 +25,7 @@ func leases() resources.Resource {
 	r.Columns = table.Columns(table.Name(), table.Text("Holder", "Who holds the lease."), table.Age())
 	return resources.Declare(resources.Spec[coordinationv1.Lease, *coordinationv1.Lease]{
 		Resource: r,
-		Strategy: resources.TypedStrategy[coordinationv1.Lease, *coordinationv1.Lease]{AllowCreateOnUpdate: true, Validate: validateLease, ValidateUpdate: func(ctx context.Context, o, _ *coordinationv1.Lease) field.ErrorList { return validateLease(ctx, o) }},
+		Strategy: resources.TypedStrategy[coordinationv1.Lease, *coordinationv1.Lease]{AnyFinalizers: true, AllowCreateOnUpdate: true, Validate: validateLease, ValidateUpdate: func(ctx context.Context, o, _ *coordinationv1.Lease) field.ErrorList { return validateLease(ctx, o) }},
 		Row: func(o *coordinationv1.Lease) []any {
 			holder := ""
 			if o.Spec.HolderIdentity != nil {

@@ -14,7 +14,7 @@ import (
 
 // Events are the events of the core group.
 func Events() resources.Resource {
-	return resources.Declare(EventSpec(resources.TypedStrategy[corev1.Event, *corev1.Event]{
+	return resources.Declare(EventSpec(resources.TypedStrategy[corev1.Event, *corev1.Event]{AnyFinalizers: true,
 		Validate: ValidateEvent, ValidateUpdate: validateEventUpdate,
 		NameValidation: anyName,
 	}))
