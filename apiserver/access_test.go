@@ -195,7 +195,7 @@ func TestAccess(t *testing.T) {
 	t.Run("health", func(t *testing.T) {
 		for path, want := range map[string]string{
 			"/readyz": "ok", "/livez": "ok", "/healthz": "ok", "/readyz/ping": "ok", "/readyz?verbose": "readyz check passed", "/livez?verbose": "livez check passed",
-			"/readyz/poststarthook/start-apiserver": "ok", "/healthz/etcd": "ok",
+			"/readyz/poststarthook/rbac/bootstrap-roles": "ok", "/healthz/etcd": "ok",
 			"/readyz?verbose&exclude=etcd&exclude=none&exclude=a": "[+]etcd excluded: ok\n[+]etcd-readiness ok\nwarn: some health checks cannot be excluded: no matches for \"a\", \"none\"\nreadyz check passed",
 			"/metrics/slis": `kubernetes_healthcheck{name="etcd",type="readyz"} 1`,
 			"/metrics":      "apiserver_request_total{", "/version": `"gitVersion": "v1.37.2+skiff`, "/openid/v1/jwks": `"keys"`, "/.well-known/openid-configuration": `"issuer"`,

@@ -104,14 +104,17 @@ func New(c Config) (*Authorizer, error) {
 // RBAC is the authorizer of roles, and nil when the server began without it.
 func (a *Authorizer) RBAC() *rbac.Authorizer { return a.rbac }
 
-// RulesIncomplete says why the rules of RBAC are not all that a user may do; it is
-// empty when they are.
-func (a *Authorizer) RulesIncomplete() string {
+// RulesIncomplete says why the rules of RBAC are not all that u may do; it is empty
+// when they are.
+func (a *Authorizer) RulesIncomplete(u user.Info) string {
 	var out []string
 	for _, s := range a.current.Load().settings.Authorizers {
 		var text string
 		switch s.Type {
 		case typeNode:
+			if node.Name(u) == "" {
+				continue
+			}
 			text = "node authorizer does not support user rule resolution"
 		case apiserver.TypeWebhook:
 			text = "webhook authorizer does not support user rule resolution"

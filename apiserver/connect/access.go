@@ -6,8 +6,10 @@ import (
 	"net/http"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
@@ -42,11 +44,8 @@ func (c *connectors) decide(ctx context.Context, u user.Info, res *authorization
 func checkSpec(u string, groups []string, self bool, res *authorizationv1.ResourceAttributes, other *authorizationv1.NonResourceAttributes) field.ErrorList {
 	var errs field.ErrorList
 	p := field.NewPath("spec")
-	if res != nil && other != nil {
-		errs = append(errs, field.Invalid(p.Child("nonResourceAttributes"), other, "cannot be specified in combination with resourceAttributes"))
-	}
-	if res == nil && other == nil {
-		errs = append(errs, field.Invalid(p.Child("resourceAttributes"), res, "exactly one of nonResourceAttributes or resourceAttributes must be specified"))
+	if (res == nil) == (other == nil) {
+		errs = append(errs, field.Invalid(p, shownPath(other), "exactly one of nonResourceAttributes or resourceAttributes must be specified"))
 	}
 	if res != nil {
 		errs = append(errs, checkSelectors(res, p.Child("resourceAttributes"))...)
@@ -55,6 +54,30 @@ func checkSpec(u string, groups []string, self bool, res *authorizationv1.Resour
 		errs = append(errs, field.Invalid(p.Child("user"), u, "at least one of user or group must be specified"))
 	}
 	return errs
+}
+
+// shownPath has the names that upstream's text has.
+func shownPath(a *authorizationv1.NonResourceAttributes) any {
+	if a == nil {
+		return nil
+	}
+	return struct{ Path, Verb string }{a.Path, a.Verb}
+}
+
+// checkMeta: a review has no name, nor anything else that an object is kept by.
+func checkMeta(m metav1.ObjectMeta, but string) field.ErrorList {
+	m.ManagedFields, m.CreationTimestamp = nil, metav1.Time{}
+	left := m
+	left.Namespace = ""
+	if equality.Semantic.DeepEqual(left, metav1.ObjectMeta{}) {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(field.NewPath("metadata"), m, "must be empty"+but)}
+}
+
+// invalidReview names no kind, as upstream's does.
+func invalidReview(errs field.ErrorList) error {
+	return apierrors.NewInvalid(schema.GroupKind{Group: authorizationv1.GroupName}, "", errs)
 }
 
 func specUser(s *authorizationv1.SubjectAccessReviewSpec) user.Info {
@@ -72,8 +95,9 @@ func (c *connectors) subjectAccessReview(w http.ResponseWriter, r *http.Request,
 		handlers.WriteError(w, r, err)
 		return
 	}
-	if errs := checkSpec(in.Spec.User, in.Spec.Groups, false, in.Spec.ResourceAttributes, in.Spec.NonResourceAttributes); len(errs) > 0 {
-		handlers.WriteError(w, r, apierrors.NewInvalid(t.GVK().GroupKind(), "", errs))
+	errs := append(checkSpec(in.Spec.User, in.Spec.Groups, false, in.Spec.ResourceAttributes, in.Spec.NonResourceAttributes), checkMeta(in.ObjectMeta, "")...)
+	if len(errs) > 0 {
+		handlers.WriteError(w, r, invalidReview(errs))
 		return
 	}
 	in.Status = c.decide(r.Context(), specUser(&in.Spec), in.Spec.ResourceAttributes, in.Spec.NonResourceAttributes)
@@ -93,13 +117,14 @@ func (c *connectors) localSubjectAccessReview(w http.ResponseWriter, r *http.Req
 	errs := checkSpec(in.Spec.User, in.Spec.Groups, false, in.Spec.ResourceAttributes, in.Spec.NonResourceAttributes)
 	p := field.NewPath("spec")
 	if in.Spec.NonResourceAttributes != nil {
-		errs = append(errs, field.Invalid(p.Child("nonResourceAttributes"), in.Spec.NonResourceAttributes, "disallowed on this kind of request"))
+		errs = append(errs, field.Invalid(p.Child("nonResourceAttributes"), shownPath(in.Spec.NonResourceAttributes), "disallowed on this kind of request"))
 	}
 	if a := in.Spec.ResourceAttributes; a != nil && a.Namespace != in.Namespace {
 		errs = append(errs, field.Invalid(p.Child("resourceAttributes", "namespace"), a.Namespace, "must match metadata.namespace"))
 	}
+	errs = append(errs, checkMeta(in.ObjectMeta, " except for namespace")...)
 	if len(errs) > 0 {
-		handlers.WriteError(w, r, apierrors.NewInvalid(t.GVK().GroupKind(), "", errs))
+		handlers.WriteError(w, r, invalidReview(errs))
 		return
 	}
 	if t.Namespace != in.Namespace {
@@ -117,8 +142,9 @@ func (c *connectors) selfSubjectAccessReview(w http.ResponseWriter, r *http.Requ
 		handlers.WriteError(w, r, err)
 		return
 	}
-	if errs := checkSpec("", nil, true, in.Spec.ResourceAttributes, in.Spec.NonResourceAttributes); len(errs) > 0 {
-		handlers.WriteError(w, r, apierrors.NewInvalid(t.GVK().GroupKind(), "", errs))
+	errs := append(checkSpec("", nil, true, in.Spec.ResourceAttributes, in.Spec.NonResourceAttributes), checkMeta(in.ObjectMeta, "")...)
+	if len(errs) > 0 {
+		handlers.WriteError(w, r, invalidReview(errs))
 		return
 	}
 	u := request.UserFrom(r.Context())
@@ -164,9 +190,10 @@ func (c *connectors) selfSubjectRulesReview(w http.ResponseWriter, r *http.Reque
 		if err != nil {
 			st.EvaluationError = err.Error()
 		}
-		if why := c.RulesIncomplete(); why != "" {
+		if why := c.RulesIncomplete(u); why != "" {
 			st.Incomplete, st.EvaluationError = true, why
 		}
 	}
+	in.Spec = authorizationv1.SelfSubjectRulesReviewSpec{}
 	c.API.WriteKind(w, r, http.StatusCreated, t.GVK(), in)
 }

@@ -9,6 +9,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
+	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/client-go/kubernetes"
 
@@ -30,7 +31,7 @@ type Config struct {
 	// Rules lists what a user may do; nil where no authorizer can tell.
 	Rules authorizer.RuleResolver
 	// RulesIncomplete says why the lists of Rules are not all, and nothing when they are.
-	RulesIncomplete func() string
+	RulesIncomplete func(user.Info) string
 	Authenticator   Authenticator
 	// Issuer makes tokens; nil answers that there are none.
 	Issuer *serviceaccount.Issuer

@@ -39,8 +39,11 @@ func (c *connectors) tokenReview(w http.ResponseWriter, r *http.Request, t *hand
 	}
 	resp, ok, err := c.Authenticator.AuthenticateToken(ctx, in.Spec.Token)
 	in.Status = authenticationv1.TokenReviewStatus{Authenticated: ok && err == nil}
-	if err != nil {
-		in.Status.Error = err.Error()
+	switch {
+	case err != nil:
+		in.Status.Error = "[invalid bearer token, " + err.Error() + "]"
+	case !ok:
+		in.Status.Error = "invalid bearer token"
 	}
 	if in.Status.Authenticated {
 		if len(wanted) > 0 {

@@ -183,6 +183,9 @@ func (a *Authorizer) Authorize(ctx context.Context, attrs authorizer.Attributes)
 func yes() (authorizer.Decision, string, error) { return authorizer.DecisionAllow, "", nil }
 
 func no(reason string) (authorizer.Decision, string, error) {
+	if reason != "" {
+		reason = "node: " + reason
+	}
 	return authorizer.DecisionNoOpinion, reason, nil
 }
 

@@ -131,21 +131,21 @@ func TestOwnObjects(t *testing.T) {
 			want    string // the reason of a refusal; "yes"
 		}{
 			{request("mine", "get", "nodes", "", "mine"), "yes"},
-			{request("mine", "get", "nodes", "", "other"), "node 'mine' cannot read 'other', only its own Node object"},
-			{request("mine", "list", "nodes", "", ""), "node 'mine' cannot read all nodes, only its own Node object"},
+			{request("mine", "get", "nodes", "", "other"), "node: node 'mine' cannot read 'other', only its own Node object"},
+			{request("mine", "list", "nodes", "", ""), "node: node 'mine' cannot read all nodes, only its own Node object"},
 			{request("mine", "create", "nodes", "", ""), "yes"},
 			{request("mine", "patch", "nodes", "status", "mine"), "yes"},
 			{request("mine", "delete", "nodes", "", "mine"), ""},
 			{request("mine", "get", "pods", "", name), "yes"},
-			{request("other", "get", "pods", "", name), "no relationship found between node 'other' and this object"},
-			{request("mine", "list", "pods", "", ""), "can only list/watch pods with spec.nodeName field selector"},
+			{request("other", "get", "pods", "", name), "node: no relationship found between node 'other' and this object"},
+			{request("mine", "list", "pods", "", ""), "node: can only list/watch pods with spec.nodeName field selector"},
 			{selecting(request("mine", "watch", "pods", "", ""), "mine"), "yes"},
-			{selecting(request("mine", "watch", "pods", "", ""), "other"), "can only list/watch pods with spec.nodeName field selector"},
+			{selecting(request("mine", "watch", "pods", "", ""), "other"), "node: can only list/watch pods with spec.nodeName field selector"},
 			{request("mine", "update", "pods", "status", name), "yes"},
 			{request("mine", "patch", "pods", "", name), ""},
 			{request("mine", "get", "volumeattachments", "", "att"), "yes"},
-			{request("other", "get", "volumeattachments", "", "att"), "no relationship found between node 'other' and this object"},
-			{request("mine", "list", "volumeattachments", "", ""), "can only get individual resources of this type"},
+			{request("other", "get", "volumeattachments", "", "att"), "node: no relationship found between node 'other' and this object"},
+			{request("mine", "list", "volumeattachments", "", ""), "node: can only get individual resources of this type"},
 		} {
 			r := tt.request
 			if r.Resource == "volumeattachments" {

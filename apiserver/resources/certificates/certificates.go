@@ -46,27 +46,16 @@ func requests() resources.Resource {
 		Validate:         validateRequest,
 	}, func(o *csr) *certificatesv1.CertificateSigningRequestSpec { return &o.Spec },
 		func(o *csr) *certificatesv1.CertificateSigningRequestStatus { return &o.Status })
+	main.ResetFields = append(main.ResetFields, "spec")
 	// The status endpoint sets the certificate, the approval endpoint the verdict.
 	keep := status.PrepareForUpdate
 	status.PrepareForUpdate = func(ctx context.Context, o, old *csr) {
 		keep(ctx, o, old)
-		var mine []certificatesv1.CertificateSigningRequestCondition
-		for _, c := range o.Status.Conditions {
-			if !verdict(c.Type) {
-				mine = append(mine, c)
-			}
-		}
-		for _, c := range old.Status.Conditions {
-			if verdict(c.Type) {
-				mine = append(mine, c)
-			}
-		}
-		o.Status.Conditions = mine
 		stamp(o, old)
 	}
 	status.ValidateUpdate = validateStatusChange
 	approval := resources.TypedStrategy[csr, *csr]{
-		ResetFields: []string{"spec"}, ValidateUpdate: validateApproval,
+		ResetFields: []string{"spec", "status"}, ValidateUpdate: validateApproval,
 		PrepareForUpdate: func(_ context.Context, o, old *csr) {
 			conditions := o.Status.Conditions
 			o.Spec, o.Status = old.Spec, old.Status

@@ -23,11 +23,11 @@ func validateStatusChange(_ context.Context, o, old *csr) field.ErrorList {
 	if len(o.Status.Certificate) > 0 && string(o.Status.Certificate) != string(old.Status.Certificate) {
 		errs = append(errs, chain(o.Status.Certificate, at)...)
 	}
-	return append(errs, keptVerdicts(o, old)...)
+	return append(errs, keptVerdicts(o, old, false)...)
 }
 
 func validateApproval(_ context.Context, o, old *csr) field.ErrorList {
-	return append(conditions(o), keptVerdicts(o, old)...)
+	return append(conditions(o), keptVerdicts(o, old, true)...)
 }
 
 func chain(certificate []byte, at *field.Path) field.ErrorList {
@@ -72,19 +72,23 @@ func conditions(o *csr) field.ErrorList {
 		}
 	}
 	if seen[certificatesv1.CertificateApproved] && seen[certificatesv1.CertificateDenied] {
-		errs = append(errs, field.Invalid(conditionsPath, certificatesv1.CertificateDenied, "Approved and Denied conditions are mutually exclusive"))
+		errs = append(errs, field.Invalid(conditionsPath, `{conditions[{"type": "Approved"}], conditions[{"type": "Denied"}]}`,
+			"must specify at most one of: `conditions[{\"type\": \"Approved\"}]`, `conditions[{\"type\": \"Denied\"}]`"))
 	}
 	return errs
 }
 
-func keptVerdicts(o, old *csr) field.ErrorList {
+// keptVerdicts: a verdict stays, and is given where approving tells.
+func keptVerdicts(o, old *csr, approving bool) field.ErrorList {
 	var errs field.ErrorList
 	for _, kind := range []certificatesv1.RequestConditionType{certificatesv1.CertificateApproved, certificatesv1.CertificateDenied, certificatesv1.CertificateFailed} {
 		was, is := of(old, kind), of(o, kind)
 		switch {
 		case len(was) > 0 && len(is) == 0:
 			errs = append(errs, field.Forbidden(conditionsPath, fmt.Sprintf("updates may not remove a condition of type %q", kind)))
-		case len(was) > 0 && !equality.Semantic.DeepEqual(was, is):
+		case len(was) == 0 && len(is) > 0 && !approving && verdict(kind):
+			errs = append(errs, field.Forbidden(conditionsPath, fmt.Sprintf("updates may not add a condition of type %q", kind)))
+		case len(was) > 0 && !approving && !equality.Semantic.DeepEqual(was, is):
 			errs = append(errs, field.Forbidden(conditionsPath, fmt.Sprintf("updates may not modify a condition of type %q", kind)))
 		}
 	}
