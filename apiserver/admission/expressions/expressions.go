@@ -6,8 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"sync"
 
 	"github.com/google/cel-go/cel"
@@ -60,26 +58,6 @@ func Policy() []cel.EnvOption {
 // Mutations are the variables of a policy's mutations, with the types that they make.
 func Mutations() []cel.EnvOption {
 	return append(Policy(), common.ResolverEnvOption(&mutation.DynamicTypeResolver{}), environment.UnversionedLib(library.JSONPatch))
-}
-
-// Check says what is wrong with a text that is to give one of want; anything
-// will do where want is empty.
-func (c *Compiler) Check(text string, want ...*cel.Type) error {
-	ast, iss := c.env.Compile(text)
-	if iss.Err() != nil {
-		return fmt.Errorf("compilation failed: %s", iss.String())
-	}
-	if got := ast.OutputType(); len(want) == 0 || got.IsExactType(cel.DynType) || slices.ContainsFunc(want, func(t *cel.Type) bool { return got.IsExactType(t) }) {
-		return nil
-	}
-	if len(want) == 1 {
-		return fmt.Errorf("must evaluate to %s", want[0])
-	}
-	names := make([]string, len(want))
-	for i, t := range want {
-		names[i] = t.String()
-	}
-	return fmt.Errorf("must evaluate to one of [%s]", strings.Join(names, " "))
 }
 
 // program is a compiled text.

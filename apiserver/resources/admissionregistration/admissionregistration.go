@@ -9,7 +9,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"skiff/apiserver/admission/expressions"
 	"skiff/apiserver/resources"
 	"skiff/apiserver/resources/table"
 )
@@ -22,16 +21,11 @@ func Resources() []resources.Resource {
 		mutatingWebhooks(), validatingWebhooks(),
 		plain[v1.MutatingAdmissionPolicy, *v1.MutatingAdmissionPolicy]("MutatingAdmissionPolicy", "mutatingadmissionpolicies", resources.Empty[v1.MutatingAdmissionPolicyList], func(o *v1.MutatingAdmissionPolicy) {
 			setDefault(&o.Spec.FailurePolicy, v1.Fail)
-			if o.Spec.ReinvocationPolicy == "" {
-				o.Spec.ReinvocationPolicy = v1.NeverReinvocationPolicy
-			}
 			defaultMatch(o.Spec.MatchConstraints)
-		}, mutatingPolicyVersions, newChecker(expressions.Mutations).mutating),
+		}, mutatingPolicyVersions, newChecker().mutating),
 		plain[v1.MutatingAdmissionPolicyBinding, *v1.MutatingAdmissionPolicyBinding]("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings", resources.Empty[v1.MutatingAdmissionPolicyBindingList], func(o *v1.MutatingAdmissionPolicyBinding) {
 			defaultMatch(o.Spec.MatchResources)
-		}, mutatingBindingVersions, func(o *v1.MutatingAdmissionPolicyBinding) field.ErrorList {
-			return bindingFrame(o.Spec.PolicyName, o.Spec.ParamRef, o.Spec.MatchResources)
-		}),
+		}, mutatingBindingVersions, validateMutatingBinding),
 		validatingPolicies(),
 		plain[v1.ValidatingAdmissionPolicyBinding, *v1.ValidatingAdmissionPolicyBinding]("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", resources.Empty[v1.ValidatingAdmissionPolicyBindingList], func(o *v1.ValidatingAdmissionPolicyBinding) {
 			defaultMatch(o.Spec.MatchResources)
@@ -90,7 +84,7 @@ func validatingPolicies() resources.Resource {
 		defaultMatch(o.Spec.MatchConstraints)
 	})}
 	r.Columns = table.Columns(table.Name(), table.Int("Validations", "How many expressions it has."), table.Text("ParamKind", "The kind of its parameters."), table.Age())
-	cel := newChecker(expressions.Policy)
+	cel := newChecker()
 	main, view := resources.SpecStatus(resources.TypedStrategy[policy, *policy]{AnyFinalizers: true, Generation: true,
 		Validate:       func(_ context.Context, o *policy) field.ErrorList { return cel.policy(o) },
 		ValidateUpdate: func(_ context.Context, o, _ *policy) field.ErrorList { return cel.policy(o) }},
@@ -121,7 +115,7 @@ func mutatingWebhooks() resources.Resource {
 		}
 	})}
 	r.Columns = table.Columns(table.Name(), table.Int("Webhooks", "How many webhooks it has."), table.Age())
-	cel := newChecker(expressions.Webhook)
+	cel := newChecker()
 	check := func(o *config) field.ErrorList {
 		list := make([]hook, len(o.Webhooks))
 		for i, h := range o.Webhooks {
@@ -149,7 +143,7 @@ func validatingWebhooks() resources.Resource {
 		}
 	})}
 	r.Columns = table.Columns(table.Name(), table.Int("Webhooks", "How many webhooks it has."), table.Age())
-	cel := newChecker(expressions.Webhook)
+	cel := newChecker()
 	check := func(o *config) field.ErrorList {
 		list := make([]hook, len(o.Webhooks))
 		for i, h := range o.Webhooks {

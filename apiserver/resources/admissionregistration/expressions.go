@@ -15,29 +15,13 @@ import (
 // checker compiles what objects of the group bring in CEL. Its environment is
 // made when the first expression comes: most clusters have none.
 type checker struct {
-	compiler func() (*expressions.Compiler, error)
+	plain func() *expressions.Checker
 }
 
-func newChecker(variables func() []cel.EnvOption) *checker {
-	return &checker{compiler: sync.OnceValues(func() (*expressions.Compiler, error) { return expressions.New(variables()...) })}
-}
+func newChecker() *checker { return &checker{plain: sync.OnceValue(expressions.NewChecker)} }
 
-// expression demands a text that gives one of want.
-func (c *checker) expression(text string, at *field.Path, none string, want ...*cel.Type) field.ErrorList {
-	if strings.TrimSpace(text) == "" {
-		return field.ErrorList{field.Required(at, none)}
-	}
-	compiler, err := c.compiler()
-	if err != nil {
-		return field.ErrorList{field.InternalError(at, err)}
-	}
-	if err := compiler.Check(text, want...); err != nil {
-		return field.ErrorList{field.Invalid(at, text, err.Error())}
-	}
-	return nil
-}
-
-func (c *checker) conditions(list []v1.MatchCondition, at *field.Path) field.ErrorList {
+// conditions check match conditions, which may not name an object's variables.
+func (c *checker) conditions(list []v1.MatchCondition, scope expressions.Scope, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	if len(list) > 64 {
 		errs = append(errs, field.TooMany(at, len(list), 64))
@@ -45,7 +29,12 @@ func (c *checker) conditions(list []v1.MatchCondition, at *field.Path) field.Err
 	names := map[string]bool{}
 	for i, m := range list {
 		at := at.Index(i)
-		errs = append(errs, c.expression(m.Expression, at.Child("expression"), "", cel.BoolType)...)
+		text := expressions.Text{Expression: m.Expression, Want: []*cel.Type{cel.BoolType}}
+		if text.Blank() {
+			errs = append(errs, field.Required(at.Child("expression"), ""))
+		} else {
+			errs = append(errs, c.plain().Check(text, scope, at.Child("expression"))...)
+		}
 		if m.Name == "" {
 			errs = append(errs, field.Required(at.Child("name"), ""))
 			continue
@@ -61,21 +50,50 @@ func (c *checker) conditions(list []v1.MatchCondition, at *field.Path) field.Err
 	return errs
 }
 
-func (c *checker) variables(list []v1.Variable) field.ErrorList {
+// composed are the expressions of one policy: each may name the variables that
+// stand before it.
+type composed struct {
+	variables func() (*expressions.Variables, error)
+	scope     expressions.Scope
+}
+
+func newComposed(scope expressions.Scope) *composed {
+	return &composed{variables: sync.OnceValues(expressions.NewVariables), scope: scope}
+}
+
+// expression demands a text that gives one of want; none is said where there is no text.
+func (c *composed) expression(text string, scope expressions.Scope, at *field.Path, none string, want ...*cel.Type) field.ErrorList {
+	t := expressions.Text{Expression: text, Want: want}
+	if t.Blank() {
+		return field.ErrorList{field.Required(at, none)}
+	}
+	v, err := c.variables()
+	if err != nil {
+		return field.ErrorList{field.InternalError(at, err)}
+	}
+	return v.Check(t, scope, at)
+}
+
+// define checks variables, and lets what follows name them.
+func (c *composed) define(list []v1.Variable) field.ErrorList {
 	var errs field.ErrorList
-	names := map[string]bool{}
 	for i, v := range list {
 		at := specPath.Child("variables").Index(i)
-		switch {
-		case v.Name == "":
+		if strings.TrimSpace(v.Name) == "" {
 			errs = append(errs, field.Required(at.Child("name"), "name is not specified"))
-		case !celIdentifier(v.Name):
-			errs = append(errs, field.Invalid(at.Child("name"), v.Name, "name is not a valid CEL identifier"))
-		case names[v.Name]:
-			errs = append(errs, field.Duplicate(at.Child("name"), v.Name))
+		} else if !celIdentifier(v.Name) {
+			errs = append(errs, field.Invalid(at.Child("name"), v.Name, "must be a valid CEL identifier"))
 		}
-		names[v.Name] = true
-		errs = append(errs, c.expression(v.Expression, at.Child("expression"), "expression is not specified")...)
+		t := expressions.Text{Name: v.Name, Expression: v.Expression}
+		if t.Blank() {
+			errs = append(errs, field.Required(at.Child("expression"), "expression is not specified"))
+			continue
+		}
+		known, err := c.variables()
+		if err != nil {
+			return append(errs, field.InternalError(at, err))
+		}
+		errs = append(errs, known.Define(t, c.scope, at.Child("expression"))...)
 	}
 	return errs
 }

@@ -10,6 +10,8 @@ import (
 	unversioned "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"skiff/apiserver/admission/expressions"
 )
 
 // hook is what webhooks of both kinds have.
@@ -34,17 +36,18 @@ func (c *checker) hooks(list []hook) field.ErrorList {
 	for i := range list {
 		h, at := &list[i], field.NewPath("webhooks").Index(i)
 		errs = append(errs, validation.IsFullyQualifiedName(at.Child("name"), h.name)...)
+		errs = append(errs, c.hook(h, at)...)
+		errs = append(errs, reviewVersions(h.versions, at.Child("admissionReviewVersions"))...)
 		if names[h.name] {
 			errs = append(errs, field.Duplicate(at.Child("name"), h.name))
 		}
 		names[h.name] = true
-		errs = append(errs, c.hook(h, at)...)
 	}
 	return errs
 }
 
 func (c *checker) hook(h *hook, at *field.Path) field.ErrorList {
-	errs := reviewVersions(h.versions, at.Child("admissionReviewVersions"))
+	var errs field.ErrorList
 	for i := range h.rules {
 		errs = append(errs, rule(&h.rules[i], at.Child("rules").Index(i))...)
 	}
@@ -53,9 +56,6 @@ func (c *checker) hook(h *hook, at *field.Path) field.ErrorList {
 	}
 	if m := h.match; m != nil && *m != v1.Exact && *m != v1.Equivalent {
 		errs = append(errs, field.NotSupported(at.Child("matchPolicy"), *m, []v1.MatchPolicyType{v1.Equivalent, v1.Exact}))
-	}
-	if r := h.reinvocation; r != nil && *r != v1.NeverReinvocationPolicy && *r != v1.IfNeededReinvocationPolicy {
-		errs = append(errs, field.NotSupported(at.Child("reinvocationPolicy"), *r, []v1.ReinvocationPolicyType{v1.IfNeededReinvocationPolicy, v1.NeverReinvocationPolicy}))
 	}
 	switch e := h.effects; {
 	case e == nil:
@@ -68,8 +68,11 @@ func (c *checker) hook(h *hook, at *field.Path) field.ErrorList {
 	}
 	errs = append(errs, unversioned.ValidateLabelSelector(h.namespaces, unversioned.LabelSelectorValidationOptions{}, at.Child("namespaceSelector"))...)
 	errs = append(errs, unversioned.ValidateLabelSelector(h.objects, unversioned.LabelSelectorValidationOptions{}, at.Child("objectSelector"))...)
+	if r := h.reinvocation; r != nil && *r != v1.NeverReinvocationPolicy && *r != v1.IfNeededReinvocationPolicy {
+		errs = append(errs, field.NotSupported(at.Child("reinvocationPolicy"), *r, []v1.ReinvocationPolicyType{v1.IfNeededReinvocationPolicy, v1.NeverReinvocationPolicy}))
+	}
 	errs = append(errs, clientConfig(&h.client, at.Child("clientConfig"))...)
-	return append(errs, c.conditions(h.conditions, at.Child("matchConditions"))...)
+	return append(errs, c.conditions(h.conditions, expressions.Scope{}, at.Child("matchConditions"))...)
 }
 
 func reviewVersions(list []string, at *field.Path) field.ErrorList {
@@ -103,11 +106,12 @@ func clientConfig(c *v1.WebhookClientConfig, at *field.Path) field.ErrorList {
 	}
 	at = at.Child("service")
 	var errs field.ErrorList
-	if c.Service.Name == "" {
-		errs = append(errs, field.Required(at.Child("name"), "service name is required"))
-	}
+	// Each is told at the other's place, as clients know it from Kubernetes.
 	if c.Service.Namespace == "" {
-		errs = append(errs, field.Required(at.Child("namespace"), "service namespace is required"))
+		errs = append(errs, field.Required(at.Child("name"), ""))
+	}
+	if c.Service.Name == "" {
+		errs = append(errs, field.Required(at.Child("namespace"), ""))
 	}
 	if p := c.Service.Port; p != nil {
 		for _, msg := range validation.IsValidPortNum(int(*p)) {
@@ -146,20 +150,15 @@ func hookURL(text string, at *field.Path) field.ErrorList {
 }
 
 func servicePath(text string, at *field.Path) field.ErrorList {
-	u, err := url.Parse("https://host" + text)
+	var errs field.ErrorList
 	switch {
 	case text == "/" || text == "":
 		return nil
 	case text == "//":
 		return field.ErrorList{field.Invalid(at, text, "segment[0] may not be empty")}
 	case !strings.HasPrefix(text, "/"):
-		return field.ErrorList{field.Invalid(at, text, "must start with a '/'")}
-	case err != nil:
-		return field.ErrorList{field.Invalid(at, text, err.Error())}
-	case u.Path != text:
-		return field.ErrorList{field.Invalid(at, text, fmt.Sprintf("must be a plain path, %q is not", text))}
+		errs = append(errs, field.Invalid(at, text, "must start with a '/'"))
 	}
-	var errs field.ErrorList
 	for i, segment := range strings.Split(strings.TrimSuffix(text[1:], "/"), "/") {
 		if segment == "" {
 			errs = append(errs, field.Invalid(at, text, fmt.Sprintf("segment[%d] may not be empty", i)))
@@ -184,12 +183,9 @@ func ruleResources(list []string, at *field.Path) field.ErrorList {
 	for i, r := range list {
 		at := at.Index(i)
 		res, sub, nested := strings.Cut(r, "/")
-		if r == "" || nested && res == "" {
+		if r == "" {
 			errs = append(errs, field.Required(at, ""))
 			continue
-		}
-		if has[r] {
-			errs = append(errs, field.Duplicate(at, r))
 		}
 		has[r] = true
 		if !nested {
