@@ -1,4 +1,4 @@
-// Package storageobjectinuseprotection puts the finalizers on volumes and
+// Package storageobjectinuseprotection puts the finalizers on volumes, their classes and
 // claims that keep them while they are used.
 package storageobjectinuseprotection
 
@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	v1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"skiff/apiserver/admission"
@@ -19,6 +20,7 @@ const Name = "StorageObjectInUseProtection"
 const (
 	ClaimFinalizer  = "kubernetes.io/pvc-protection"
 	VolumeFinalizer = "kubernetes.io/pv-protection"
+	ClassFinalizer  = "kubernetes.io/vac-protection"
 )
 
 // Plugin adds finalizers.
@@ -43,6 +45,10 @@ func (Plugin) Admit(_ context.Context, a *admission.Attributes) error {
 	case *v1.PersistentVolume:
 		if a.Is("", "persistentvolumes") {
 			add(&obj.ObjectMeta, VolumeFinalizer)
+		}
+	case *storagev1.VolumeAttributesClass:
+		if a.Is(storagev1.GroupName, "volumeattributesclasses") {
+			add(&obj.ObjectMeta, ClassFinalizer)
 		}
 	}
 	return nil

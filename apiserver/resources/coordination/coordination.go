@@ -25,7 +25,10 @@ func leases() resources.Resource {
 	r.Columns = table.Columns(table.Name(), table.Text("Holder", "Who holds the lease."), table.Age())
 	return resources.Declare(resources.Spec[coordinationv1.Lease, *coordinationv1.Lease]{
 		Resource: r,
-		Strategy: resources.TypedStrategy[coordinationv1.Lease, *coordinationv1.Lease]{AnyFinalizers: true, AllowCreateOnUpdate: true, Validate: validateLease, ValidateUpdate: func(ctx context.Context, o, _ *coordinationv1.Lease) field.ErrorList { return validateLease(ctx, o) }},
+		Strategy: resources.TypedStrategy[coordinationv1.Lease, *coordinationv1.Lease]{AnyFinalizers: true, AllowCreateOnUpdate: true,
+			PrepareForCreate: func(_ context.Context, o *coordinationv1.Lease) { dropElection(o, &coordinationv1.Lease{}) },
+			PrepareForUpdate: func(_ context.Context, o, old *coordinationv1.Lease) { dropElection(o, old) },
+			Validate:         validateLease, ValidateUpdate: func(ctx context.Context, o, _ *coordinationv1.Lease) field.ErrorList { return validateLease(ctx, o) }},
 		Row: func(o *coordinationv1.Lease) []any {
 			holder := ""
 			if o.Spec.HolderIdentity != nil {
@@ -34,6 +37,16 @@ func leases() resources.Resource {
 			return []any{o.Name, holder, table.Since(o.CreationTimestamp)}
 		},
 	})
+}
+
+// dropElection clears what coordinated elections write: the feature is off.
+func dropElection(o, old *coordinationv1.Lease) {
+	if old.Spec.Strategy == nil {
+		o.Spec.Strategy = nil
+	}
+	if old.Spec.PreferredHolder == nil {
+		o.Spec.PreferredHolder = nil
+	}
 }
 
 func validateLease(_ context.Context, o *coordinationv1.Lease) field.ErrorList {

@@ -30,6 +30,10 @@ func validateSchema(_ context.Context, o *v1.FlowSchema) field.ErrorList {
 	}
 	if s.PriorityLevelConfiguration.Name == "" {
 		errs = append(errs, field.Required(specPath.Child("priorityLevelConfiguration", "name"), "must reference a priority level"))
+	} else {
+		for _, msg := range apivalidation.NameIsDNSSubdomain(s.PriorityLevelConfiguration.Name, false) {
+			errs = append(errs, field.Invalid(specPath.Child("priorityLevelConfiguration", "name"), s.PriorityLevelConfiguration.Name, msg))
+		}
 	}
 	for i, r := range s.Rules {
 		at := specPath.Child("rules").Index(i)

@@ -78,6 +78,11 @@ func policyPorts(list []networkingv1.NetworkPolicyPort, at *field.Path) field.Er
 			if p.EndPort != nil && *p.EndPort < p.Port.IntVal {
 				errs = append(errs, field.Invalid(at.Child("endPort"), p.Port.IntVal, "must be greater than or equal to `port`"))
 			}
+			if p.EndPort != nil {
+				for _, msg := range validation.IsValidPortNum(int(*p.EndPort)) {
+					errs = append(errs, field.Invalid(at.Child("endPort"), *p.EndPort, msg))
+				}
+			}
 			continue
 		}
 		for _, msg := range validation.IsValidPortName(p.Port.StrVal) {

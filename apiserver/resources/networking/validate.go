@@ -7,6 +7,7 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
@@ -72,6 +73,10 @@ func validateClass(_ context.Context, o *networkingv1.IngressClass) field.ErrorL
 	case networkingv1.IngressClassParametersReferenceScopeNamespace:
 		if ns == "" {
 			errs = append(errs, field.Required(at.Child("namespace"), "`parameters.scope` is set to 'Namespace'"))
+		} else {
+			for _, msg := range validation.IsDNS1123Label(ns) {
+				errs = append(errs, field.Invalid(at.Child("namespace"), ns, msg))
+			}
 		}
 	case networkingv1.IngressClassParametersReferenceScopeCluster:
 		if p.Namespace != nil {
@@ -101,6 +106,16 @@ func validateIPAddress(_ context.Context, o *networkingv1.IPAddress) field.Error
 		}
 		if p.Name == "" {
 			errs = append(errs, field.Required(at.Child("name"), ""))
+		}
+		if p.Group != "" {
+			for _, msg := range validation.IsDNS1123Subdomain(p.Group) {
+				errs = append(errs, field.Invalid(at.Child("group"), p.Group, msg))
+			}
+		}
+		for _, part := range []struct{ name, value string }{{"resource", p.Resource}, {"name", p.Name}, {"namespace", p.Namespace}} {
+			for _, msg := range path.IsValidPathSegmentName(part.value) {
+				errs = append(errs, field.Invalid(at.Child(part.name), part.value, msg))
+			}
 		}
 	}
 	return errs

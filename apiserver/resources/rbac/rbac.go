@@ -7,6 +7,7 @@ import (
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/api/validation/path"
 	unversioned "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -150,6 +151,11 @@ func binding(ref rbacv1.RoleRef, list []rbacv1.Subject, namespaced bool) field.E
 		}
 		switch s.Kind {
 		case rbacv1.ServiceAccountKind:
+			if s.Name != "" {
+				for _, msg := range apivalidation.ValidateServiceAccountName(s.Name, false) {
+					errs = append(errs, field.Invalid(at.Child("name"), s.Name, msg))
+				}
+			}
 			if s.APIGroup != "" {
 				errs = append(errs, field.NotSupported(at.Child("apiGroup"), s.APIGroup, []string{""}))
 			}

@@ -9,6 +9,7 @@ import (
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"skiff/apiserver/resources"
@@ -59,6 +60,11 @@ func validateClass(_ context.Context, o *storagev1.StorageClass) field.ErrorList
 	var errs field.ErrorList
 	if o.Provisioner == "" {
 		errs = append(errs, field.Required(field.NewPath("provisioner"), ""))
+	} else {
+		lower := strings.ToLower(o.Provisioner)
+		for _, msg := range validation.IsQualifiedName(lower) {
+			errs = append(errs, field.Invalid(field.NewPath("provisioner"), lower, msg))
+		}
 	}
 	if p := o.ReclaimPolicy; p != nil && *p != corev1.PersistentVolumeReclaimDelete && *p != corev1.PersistentVolumeReclaimRetain {
 		errs = append(errs, field.NotSupported(field.NewPath("reclaimPolicy"), *p, []corev1.PersistentVolumeReclaimPolicy{corev1.PersistentVolumeReclaimDelete, corev1.PersistentVolumeReclaimRetain}))
