@@ -127,7 +127,7 @@ func (c *connectors) scale(w http.ResponseWriter, r *http.Request, t *handlers.T
 		if err != nil {
 			return nil, err
 		}
-		if err := checkScale(t, was, wished); err != nil {
+		if err := checkScale(t, was, wished, part.store != nil); err != nil {
 			return nil, err
 		}
 		part.meta.ResourceVersion = was.ResourceVersion
@@ -155,8 +155,13 @@ func (c *connectors) scale(w http.ResponseWriter, r *http.Request, t *handlers.T
 	c.writeScale(w, r, t, obj)
 }
 
-func checkScale(t *handlers.Target, was, wished *autoscalingv1.Scale) error {
-	if wished.Name != "" && wished.Name != was.Name {
+// checkScale is about what a Scale says of itself. How many replicas a custom
+// resource may have is for the rules of its kind to say.
+func checkScale(t *handlers.Target, was, wished *autoscalingv1.Scale, custom bool) error {
+	if wished.Name == "" {
+		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s based on URL) was undeterminable: name must be provided", was.Name))
+	}
+	if wished.Name != was.Name {
 		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", wished.Name, was.Name))
 	}
 	if wished.Namespace != "" && wished.Namespace != was.Namespace {
@@ -165,7 +170,7 @@ func checkScale(t *handlers.Target, was, wished *autoscalingv1.Scale) error {
 	if wished.UID != "" && wished.UID != was.UID {
 		return apierrors.NewConflict(t.GR(), t.Name, fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", wished.UID, was.UID))
 	}
-	if wished.Spec.Replicas < 0 {
+	if wished.Spec.Replicas < 0 && !custom {
 		return apierrors.NewInvalid(scaleKind.GroupKind(), was.Name, field.ErrorList{
 			field.Invalid(field.NewPath("spec", "replicas"), wished.Spec.Replicas, "must be greater than or equal to 0")})
 	}
@@ -190,20 +195,28 @@ func (c *connectors) scaleChange(r *http.Request, t *handlers.Target) (func(*aut
 	}
 	media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	switch types.PatchType(media) {
-	case types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType:
+	case types.JSONPatchType, types.MergePatchType:
+	case types.StrategicMergePatchType:
+		if t.Resource.Subresources["scale"].Scale != nil {
+			return nil, unknownPatch()
+		}
 	case types.ApplyYAMLPatchType:
 		if body, err = yaml.YAMLToJSON(body); err != nil {
 			return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
 		}
 	default:
-		return nil, &apierrors.StatusError{ErrStatus: metav1.Status{
-			Status: metav1.StatusFailure, Code: http.StatusUnsupportedMediaType, Reason: metav1.StatusReasonUnsupportedMediaType,
-			Message: "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
-		}}
+		return nil, unknownPatch()
 	}
 	return func(was *autoscalingv1.Scale) (*autoscalingv1.Scale, error) {
 		return patchScale(was, types.PatchType(media), body)
 	}, nil
+}
+
+func unknownPatch() error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusUnsupportedMediaType, Reason: metav1.StatusReasonUnsupportedMediaType,
+		Message: "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
+	}}
 }
 
 func patchScale(was *autoscalingv1.Scale, kind types.PatchType, body []byte) (*autoscalingv1.Scale, error) {

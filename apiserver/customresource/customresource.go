@@ -311,6 +311,14 @@ func (c *Controller) settle(name string) (changed bool, err error) {
 	if !apihelpers.IsCRDConditionTrue(crd, v1.NamesAccepted) && !apihelpers.IsCRDConditionTrue(crd, v1.Established) {
 		return c.remove(name), nil
 	}
+	if cond := establishment(crd); cond.Status == v1.ConditionFalse && !apihelpers.IsCRDConditionTrue(crd, v1.Established) {
+		if !apihelpers.IsCRDConditionEquivalent(&cond, apihelpers.FindCRDCondition(crd, v1.Established)) {
+			next := withOwnStatus(crd)
+			apihelpers.SetCRDCondition(next, cond)
+			c.keep(next)
+		}
+		return c.remove(name), nil
+	}
 	return c.install(crd)
 }
 

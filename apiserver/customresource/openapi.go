@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	structural "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
@@ -53,7 +54,15 @@ func (k *kind) published(version string, v3 bool) map[string]any {
 		}
 		s = old(s)
 	}
-	return document(s)
+	out := document(s)
+	if out != nil && len(v.SelectableFields) > 0 {
+		fields := make([]any, len(v.SelectableFields))
+		for i, f := range v.SelectableFields {
+			fields[i] = map[string]any{"fieldPath": strings.TrimPrefix(f.JSONPath, ".")}
+		}
+		out["x-kubernetes-selectable-fields"] = fields
+	}
+	return out
 }
 
 func document(s *structural.Structural) map[string]any {
@@ -72,7 +81,8 @@ func document(s *structural.Structural) map[string]any {
 func old(in *structural.Structural) *structural.Structural {
 	out := in.DeepCopy()
 	visit := structural.Visitor{Structural: func(s *structural.Structural) bool {
-		changed := false
+		changed := s.Default.Object != nil
+		s.Default.Object = nil
 		if v := s.ValueValidation; v != nil && (v.AllOf != nil || v.OneOf != nil || v.AnyOf != nil || v.Not != nil) {
 			v.AllOf, v.OneOf, v.AnyOf, v.Not = nil, nil, nil, nil
 			changed = true

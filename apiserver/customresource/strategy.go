@@ -17,6 +17,8 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/objectmeta"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	genericvalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -140,6 +142,8 @@ type checked struct {
 	*rules
 	shape    *structural.Structural
 	obj, old map[string]any
+	// meta is what is wrong with metadata. It is told with every kind's.
+	meta field.ErrorList
 }
 
 // check applies a version's rules to an object in that version.
@@ -169,7 +173,26 @@ func (k *kind) check(ctx context.Context, obj, old runtime.Object, apply func(*v
 	if err != nil {
 		return field.ErrorList{field.InternalError(nil, err)}
 	}
+	c.meta = k.metadata(obj, old)
 	return apply(v, ctx, c)
+}
+
+// metadata is what the rules of every kind say of an object's metadata.
+func (k *kind) metadata(obj, old runtime.Object) field.ErrorList {
+	at := field.NewPath("metadata")
+	m, err := meta.Accessor(obj)
+	if err != nil {
+		return field.ErrorList{field.InternalError(at, err)}
+	}
+	errs := genericvalidation.ValidateObjectMetaAccessor(m, k.namespaced(), genericvalidation.NameIsDNSSubdomain, at)
+	if old != nil {
+		was, err := meta.Accessor(old)
+		if err != nil {
+			return field.ErrorList{field.InternalError(at, err)}
+		}
+		errs = append(errs, genericvalidation.ValidateObjectMetaAccessorUpdate(m, was, at)...)
+	}
+	return errs
 }
 
 func (v *version) validate(ctx context.Context, c checked) field.ErrorList {
@@ -221,7 +244,7 @@ func (c checked) celRules(ctx context.Context, soFar field.ErrorList, same *comm
 	if c.cel == nil {
 		return nil
 	}
-	for _, err := range soFar {
+	for _, err := range append(slices.Clone(soFar), c.meta...) {
 		switch err.Type {
 		case field.ErrorTypeNotSupported, field.ErrorTypeRequired, field.ErrorTypeTooLong, field.ErrorTypeTooMany, field.ErrorTypeTypeInvalid:
 			return field.ErrorList{field.Invalid(nil, nil, "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation")}

@@ -204,6 +204,10 @@ func subresourceNames(r *resources.Resource) []string {
 		names = append(names, name)
 	}
 	slices.Sort(names)
+	// The status of custom resources stands before their scale.
+	if at := slices.Index(names, "scale"); at >= 0 && r.Subresources["scale"].Scale != nil && at+1 < len(names) {
+		names[at], names[at+1] = names[at+1], names[at]
+	}
 	return names
 }
 

@@ -124,14 +124,19 @@ func decodeInto(format string, b []byte, want schema.GroupVersionKind, obj runti
 	if err != nil {
 		return nil, unreadable{err}
 	}
-	got, err := typeOf(doc, want)
+	u, untyped := obj.(*unstructured.Unstructured)
+	typeIn := typeOf
+	if untyped {
+		typeIn = ownType
+	}
+	got, err := typeIn(doc, want)
 	if err != nil {
 		return nil, err
 	}
 	if got != want {
 		return nil, wrongType{got, want}
 	}
-	if u, ok := obj.(*unstructured.Unstructured); ok {
+	if untyped {
 		more, err := kjson.UnmarshalStrict(doc, &u.Object)
 		if err != nil {
 			return nil, err
@@ -279,6 +284,11 @@ func (a *API) decodeBody(r *http.Request, t *Target, mode fieldValidation) (runt
 	}
 	obj := t.Version.New()
 	strict, err := decodeInto(format, b, t.GVK(), obj, mode != validateIgnore)
+	if _, custom := obj.(*unstructured.Unstructured); custom && err != nil {
+		var wrong wrongType
+		errors.As(err, &wrong)
+		return nil, badCustom(t.Resource.Kind, b, wrong, err)
+	}
 	if err == nil {
 		strict, err = t.coerce(obj, mode, strict)
 	}

@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"mime"
 	"net/http"
@@ -187,6 +188,10 @@ func (p *patcher) document(versioned runtime.Object, patch func(doc []byte) ([]b
 	out := patched{obj: p.t.Version.New(), shown: func() string { return string(doc) }}
 	if out.strict, out.err = decodeInto(formatJSON, doc, gvk, out.obj, p.mode != validateIgnore); out.err == nil {
 		out.strict, out.err = p.t.coerce(out.obj, p.mode, out.strict)
+	}
+	var wrong wrongType
+	if _, custom := out.obj.(*unstructured.Unstructured); custom && errors.As(out.err, &wrong) {
+		return patched{}, badCustom(p.t.Resource.Kind, doc, wrong, out.err)
 	}
 	return out, nil
 }

@@ -3,7 +3,6 @@ package openapi
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -66,7 +65,7 @@ func customModel(gvk schema.GroupVersionKind) string {
 }
 
 // defineCustom adds the schemas of a kind and of its list.
-func (s *schemas) defineCustom(gvk schema.GroupVersionKind, listKind string, body map[string]any) {
+func (s *schemas) defineCustom(gvk schema.GroupVersionKind, plural, listKind string, body map[string]any) {
 	list := gvk
 	list.Kind = listKind
 	name, listName := customModel(gvk), customModel(list)
@@ -83,7 +82,7 @@ func (s *schemas) defineCustom(gvk schema.GroupVersionKind, listKind string, bod
 	out := object{
 		"type": "object", "description": listKind + " is a list of " + gvk.Kind, "required": []string{"items"},
 		"x-kubernetes-group-version-kind": []any{kindObject(list)},
-		"properties":                      object{"items": object{"type": "array", "description": "The objects.", "items": object{"$ref": s.prefix + name}}},
+		"properties":                      object{"items": object{"type": "array", "description": "List of " + plural + ". More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md", "items": object{"$ref": s.prefix + name}}},
 	}
 	s.common(out, s.ref(reflect.TypeFor[metav1.ListMeta]()))
 	s.defs[listName] = out
@@ -101,7 +100,7 @@ func (s *schemas) common(body object, metadata object) {
 		properties[name] = object{"type": "string", "description": docs[name]}
 	}
 	if s.v3 {
-		metadata = object{"allOf": []any{metadata}, "default": object{}}
+		metadata = object{"allOf": []any{metadata}}
 	}
 	metadata["description"] = metav1.PartialObjectMetadata{}.SwaggerDoc()["metadata"]
 	properties["metadata"] = metadata
@@ -128,22 +127,24 @@ func (s *schemas) embed(node map[string]any) {
 		return
 	}
 	s.common(node, s.ref(reflect.TypeFor[metav1.ObjectMeta]()))
-	required := map[string]bool{"apiVersion": true, "kind": true}
-	if list, ok := node["required"].([]any); ok {
-		for _, v := range list {
-			if name, ok := v.(string); ok {
-				required[name] = true
-			}
+	properties, _ := node["properties"].(map[string]any)
+	const conventions = "More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#"
+	properties["apiVersion"] = object{"type": "string", "description": "apiVersion defines the versioned schema of this representation of an object. " + conventions + "resources"}
+	properties["kind"] = object{"type": "string", "description": "kind is a string value representing the type of this object. In CamelCase. " + conventions + "types-kinds"}
+	required, _ := node["required"].([]any)
+	for _, name := range []any{"kind", "apiVersion"} {
+		if !slices.Contains(required, name) {
+			required = append(required, name)
 		}
 	}
-	node["required"] = slices.Sorted(maps.Keys(required))
+	node["required"] = required
 }
 
 // customResource adds the paths and schemas of a custom resource in one version.
 func (b *builder) customResource(c Custom, version string) {
 	v := versionOf(c.Resource, version)
 	gvk := schema.GroupVersionKind{Group: c.Resource.Group, Version: version, Kind: c.Resource.Kind}
-	b.s.defineCustom(gvk, c.Resource.ListKind, c.Schema(version, b.s.v3))
+	b.s.defineCustom(gvk, c.Resource.Plural, c.Resource.ListKind, c.Schema(version, b.s.v3))
 	s := newSite(c.Resource, v)
 	s.body, s.list = reflect.TypeFor[customBody](), reflect.TypeFor[customList]()
 	b.pathsOf(c.Resource, s)
@@ -161,7 +162,7 @@ type CustomKind struct {
 func CustomModels(kinds []CustomKind) (map[string]*spec.Schema, error) {
 	s := newSchemas(true, allKinds)
 	for _, k := range kinds {
-		s.defineCustom(k.Kind, k.ListKind, k.Schema)
+		s.defineCustom(k.Kind, "", k.ListKind, k.Schema)
 	}
 	return s.models()
 }

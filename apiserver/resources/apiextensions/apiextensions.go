@@ -12,7 +12,6 @@ import (
 	"k8s.io/utils/ptr"
 
 	"skiff/apiserver/resources"
-	"skiff/apiserver/resources/table"
 )
 
 type crd = v1.CustomResourceDefinition
@@ -23,9 +22,7 @@ func Resources() []resources.Resource {
 	r.Path = v1.GroupName + "/customresourcedefinitions"
 	r.Categories = []string{"api-extensions"}
 	r.Versions = []resources.Version{resources.HubVersion("v1", resources.Empty[v1.CustomResourceDefinitionList], defaults)}
-	r.Columns = table.Columns(table.Name(), table.Text("Scope", "Whether the objects are in namespaces."), table.Text("Versions", "The versions that are served."),
-		table.CreatedAt(), table.Wide(table.Text("Group", "The API group.")), table.Wide(table.Text("Kind", "The kind of the objects.")),
-		table.Wide(table.Text("ShortNames", "Shorter names of the resource.")), table.Wide(table.Bool("Established", "Whether the resource is served.")))
+	r.Columns = columns()
 	main, view := resources.SpecStatus(resources.TypedStrategy[crd, *crd]{AnyFinalizers: true,
 		Generation: true, Validate: validate, ValidateUpdate: validateUpdate, Warnings: warnings, CheckGracefulDelete: holdBack,
 	},
@@ -43,27 +40,8 @@ func Resources() []resources.Resource {
 	view.ValidateUpdate = validateStatus
 	return []resources.Resource{resources.Declare(resources.Spec[crd, *crd]{
 		Resource: r, Strategy: main, Views: resources.StatusView(view),
-		Row: func(o *crd) []any {
-			return []any{o.Name, string(o.Spec.Scope), served(o), table.Created(o.CreationTimestamp), o.Spec.Group, o.Spec.Names.Kind,
-				strings.Join(o.Spec.Names.ShortNames, ","), apihelpers.IsCRDConditionTrue(o, v1.Established)}
-		},
+		Row: row,
 	})}
-}
-
-// served lists the served versions, the stored one first.
-func served(o *crd) string {
-	var stored, others []string
-	for _, v := range o.Spec.Versions {
-		switch {
-		case !v.Served:
-		case v.Storage:
-			stored = append(stored, v.Name+"(storage)")
-		default:
-			others = append(others, v.Name)
-		}
-	}
-	slices.Sort(others)
-	return strings.Join(append(stored, others...), ",")
 }
 
 func defaults(o *crd) {
@@ -80,14 +58,21 @@ func defaults(o *crd) {
 	if w := s.Conversion.Webhook; w != nil && w.ClientConfig != nil && w.ClientConfig.Service != nil && w.ClientConfig.Service.Port == nil {
 		w.ClientConfig.Service.Port = ptr.To[int32](443)
 	}
+	if len(o.Status.StoredVersions) == 0 {
+		addStored(o)
+	}
 }
 
 // addStored remembers that objects may be stored in the storage version from now on.
 func addStored(o *crd) {
 	for _, v := range o.Spec.Versions {
-		if v.Storage && !slices.Contains(o.Status.StoredVersions, v.Name) {
+		if !v.Storage {
+			continue
+		}
+		if !slices.Contains(o.Status.StoredVersions, v.Name) {
 			o.Status.StoredVersions = append(o.Status.StoredVersions, v.Name)
 		}
+		return // of two, validation tells
 	}
 }
 

@@ -36,8 +36,9 @@ func validate(ctx context.Context, o *crd) field.ErrorList {
 
 // own leaves out what the generic path tells about metadata.
 func own(errs field.ErrorList) field.ErrorList {
+	approval := field.NewPath("metadata", "annotations").Key(v1.KubeAPIApprovedAnnotation).String()
 	return slices.DeleteFunc(errs, func(e *field.Error) bool {
-		return strings.HasPrefix(e.Field, "metadata") && !strings.Contains(e.Detail, "spec.names.plural")
+		return strings.HasPrefix(e.Field, "metadata") && e.Field != approval && !strings.Contains(e.Detail, "spec.names.plural")
 	})
 }
 

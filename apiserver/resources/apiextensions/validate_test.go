@@ -53,6 +53,8 @@ func TestValidate(t *testing.T) {
 			want: []string{`spec.validation.openAPIV3Schema.properties[x].default: Invalid value: "string":  in body must be of type integer: "string"`}},
 		{name: "rule", old: "{type: object}", new: "{type: object, properties: {x: {type: integer, x-kubernetes-validations: [{rule: self.y > 1}]}}}",
 			want: []string{"spec.validation.openAPIV3Schema.properties[x].x-kubernetes-validations[0].rule: Invalid value: {\"Rule\":\"self.y \\u003e 1\""}},
+		{name: "a community group", old: "group: example.com", new: "group: x.k8s.io",
+			want: []string{`metadata.name: Invalid value: "as.example.com"`, `metadata.annotations[api-approved.kubernetes.io]: Required value: protected groups must have approval annotation "api-approved.kubernetes.io", see https://github.com/kubernetes/enhancements/pull/1111`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := texts(validate(t.Context(), parse(t, strings.Replace(good, c.old, c.new, 1))))
@@ -94,5 +96,27 @@ func TestHoldBack(t *testing.T) {
 	}
 	if c := o.Status.Conditions; len(c) != 1 || c[0].Type != v1.Terminating || c[0].Reason != "InstanceDeletionPending" {
 		t.Errorf("conditions %v", c)
+	}
+}
+
+func TestStoredVersions(t *testing.T) {
+	o := parse(t, good)
+	o.Spec.Versions = append(o.Spec.Versions, v1.CustomResourceDefinitionVersion{Name: "v2", Storage: true})
+	o.Status.StoredVersions = nil
+	defaults(o)
+	if diff := cmp.Diff([]string{"v1"}, o.Status.StoredVersions); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestRow(t *testing.T) {
+	o := parse(t, good)
+	o.Spec.Names.ShortNames = []string{"x", "y"}
+	o.Spec.Versions = append(o.Spec.Versions, v1.CustomResourceDefinitionVersion{Name: "v0", Served: true}, v1.CustomResourceDefinitionVersion{Name: "v3"})
+	o.Status.Conditions = []v1.CustomResourceDefinitionCondition{{Type: v1.Established, Status: v1.ConditionTrue}}
+	got := row(o)
+	want := []any{"as.example.com", "Cluster", "v0,v1(storage)", got[3], "example.com", "A", "x,y", true}
+	if diff := cmp.Diff(want, got); diff != "" || len(got) != len(columns()) {
+		t.Error(diff)
 	}
 }
