@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	extensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -37,7 +38,7 @@ func (a *API) delete(w http.ResponseWriter, r *http.Request, t *Target) {
 		a.WriteError(w, r, err)
 		return
 	}
-	if gone && !t.Resource.ReturnDeleted {
+	if gone && !t.returnsDeleted() {
 		a.writeDeleted(w, r, t, it)
 		return
 	}
@@ -46,6 +47,11 @@ func (a *API) delete(w http.ResponseWriter, r *http.Request, t *Target) {
 		code = http.StatusAccepted
 	}
 	a.writeItem(w, r, t, code, it)
+}
+
+// returnsDeleted tells whether a delete answers with the object, not with a Status.
+func (t *Target) returnsDeleted() bool {
+	return t.Resource.ReturnDeleted || resources.ReturnsDeleted(t.GVK())
 }
 
 func (a *API) writeDeleted(w http.ResponseWriter, r *http.Request, t *Target, it *store.Item) {
@@ -220,6 +226,12 @@ func beforeDelete(ctx context.Context, s *resources.Strategy, obj runtime.Object
 func markDeleting(obj runtime.Object, m metav1.Object, now time.Time) {
 	now = now.Truncate(time.Second)
 	old := m.GetDeletionTimestamp()
+	if _, ok := obj.(*extensionsv1.CustomResourceDefinition); ok {
+		if old == nil {
+			m.SetDeletionTimestamp(&metav1.Time{Time: now})
+		}
+		return // with neither a period nor another generation
+	}
 	if old == nil && m.GetGeneration() > 0 {
 		m.SetGeneration(m.GetGeneration() + 1)
 	}

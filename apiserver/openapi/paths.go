@@ -171,25 +171,13 @@ func (b *builder) single(s *site, path, name string, params []any, pretty any) {
 			op := b.op(s, "delete"+s.id+name, "delete", s.gvk, deleteQuery)
 			b.body(op, reflect.TypeFor[metav1.DeleteOptions](), false, []string{"*/*"})
 			answer := reflect.TypeFor[metav1.Status]()
-			if s.res.ReturnDeleted || returnsDeleted[s.gvk.GroupKind()] || s.gvk.Kind == "DeviceTaintRule" && s.gvk.Version != "v1" {
+			if s.res.ReturnDeleted || resources.ReturnsDeleted(s.gvk) {
 				answer = s.body
 			}
 			b.answers(op, answer, mediaTypes, "200", "202")
 			item()["delete"] = op
 		}
 	}
-}
-
-// returnsDeleted are the kinds whose delete answers with the object.
-var returnsDeleted = map[schema.GroupKind]bool{
-	{Kind: "Pod"}: true, {Kind: "PersistentVolumeClaim"}: true, {Kind: "PersistentVolume"}: true, {Kind: "PodTemplate"}: true,
-	{Kind: "ResourceQuota"}: true, {Kind: "Service"}: true, {Kind: "ServiceAccount"}: true,
-	{Group: "policy", Kind: "PodSecurityPolicy"}: true, {Group: "storage.k8s.io", Kind: "StorageClass"}: true,
-	{Group: "storage.k8s.io", Kind: "VolumeAttachment"}: true, {Group: "storage.k8s.io", Kind: "CSIDriver"}: true,
-	{Group: "storage.k8s.io", Kind: "CSINode"}: true, {Group: "resource.k8s.io", Kind: "DeviceClass"}: true,
-	{Group: "resource.k8s.io", Kind: "ResourceClaim"}: true, {Group: "resource.k8s.io", Kind: "ResourceClaimTemplate"}: true,
-	{Group: "resource.k8s.io", Kind: "ResourceSlice"}: true, {Group: "resource.k8s.io", Kind: "ResourcePoolStatusRequest"}: true,
-	{Group: "storage.k8s.io", Kind: "VolumeAttributesClass"}: true,
 }
 
 func (b *builder) subresource(s *site, path, scope, name string, sub resources.Subresource, params []any, pretty any) {

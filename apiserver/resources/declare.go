@@ -6,6 +6,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -72,6 +73,11 @@ func Declare[T any, P Object[T]](s Spec[T, P]) Resource {
 	}
 	if r.Verbs == nil {
 		r.Verbs = AllVerbs
+	}
+	for i := range r.Versions {
+		if v := &r.Versions[i]; v.Deprecated == "" && v.New != nil {
+			v.Deprecated = deprecation(schema.GroupVersionKind{Group: r.Group, Version: v.Name, Kind: r.Kind}, v.New())
+		}
 	}
 	r.Strategy = s.Strategy.erase()
 	if s.Row != nil {

@@ -110,7 +110,8 @@ func podIP(p *corev1.Pod) string {
 	return p.Status.PodIP
 }
 
-func preparePodCreate(_ context.Context, pod *corev1.Pod) {
+func preparePodCreate(ctx context.Context, pod *corev1.Pod) {
+	podspec.SyncAppArmor(ctx, pod)
 	podspec.SyncServiceAccount(&pod.Spec)
 	pod.Status = corev1.PodStatus{Phase: corev1.PodPending, QOSClass: podspec.QOSClass(pod)}
 	if len(pod.Spec.SchedulingGates) > 0 {
