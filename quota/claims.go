@@ -9,6 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	resourcelisters "k8s.io/client-go/listers/resource/v1"
+	"k8s.io/utils/ptr"
 )
 
 const (
@@ -100,8 +102,12 @@ func (Claims) InScope(s v1.ScopedResourceSelectorRequirement, obj runtime.Object
 func (Claims) CountsUpdate(subresource string) bool { return subresource == "" }
 
 // ResourceClaims counts device claims and the devices of each class that they
-// may take.
-type ResourceClaims struct{}
+// may take. Pods ask for the same devices by resources, and so these are counted
+// as well (KEP-5004).
+type ResourceClaims struct {
+	// Extended is the resource that stands for a class; "" where none does.
+	Extended func(class string) string
+}
 
 // Resource is resourceclaims.
 func (ResourceClaims) Resource() schema.GroupResource {
@@ -110,7 +116,8 @@ func (ResourceClaims) Resource() schema.GroupResource {
 
 // Tracks says whether name is about device claims.
 func (r ResourceClaims) Tracks(name v1.ResourceName) bool {
-	return name == CountName(r.Resource()) || strings.HasSuffix(string(name), deviceSuffix)
+	rest, requested := strings.CutPrefix(string(name), requestsPrefix)
+	return name == CountName(r.Resource()) || strings.HasSuffix(string(name), deviceSuffix) || requested && extended(rest)
 }
 
 // Usage counts the most devices that the claim's requests can be given.
@@ -129,13 +136,36 @@ func (r ResourceClaims) Usage(obj runtime.Object) (v1.ResourceList, error) {
 			most[sub.DeviceClassName] = max(most[sub.DeviceClassName], devices(sub.AllocationMode, sub.Count))
 		}
 		for class, n := range most {
-			name := v1.ResourceName(class + deviceSuffix)
-			sum := out[name]
-			sum.Add(*resource.NewQuantity(n, resource.DecimalSI))
-			out[name] = sum
+			for _, name := range r.names(class) {
+				sum := out[name]
+				sum.Add(*resource.NewQuantity(n, resource.DecimalSI))
+				out[name] = sum
+			}
 		}
 	}
 	return out, nil
+}
+
+// ExtendedBy gives the resources that device classes stand for.
+func ExtendedBy(classes resourcelisters.DeviceClassLister) func(class string) string {
+	return func(class string) string {
+		c, err := classes.Get(class)
+		if err != nil {
+			return "" // its quota, if any, is by its own name
+		}
+		return ptr.Deref(c.Spec.ExtendedResourceName, "")
+	}
+}
+
+// names are what a quota may call the devices of a class.
+func (r ResourceClaims) names(class string) []v1.ResourceName {
+	out := []v1.ResourceName{v1.ResourceName(class + deviceSuffix), v1.ResourceName(requestsPrefix + resourceapi.ResourceDeviceClassPrefix + class)}
+	if r.Extended != nil {
+		if name := r.Extended(class); name != "" {
+			out = append(out, v1.ResourceName(requestsPrefix+name))
+		}
+	}
+	return out
 }
 
 func devices(mode resourceapi.DeviceAllocationMode, count int64) int64 {

@@ -34,6 +34,11 @@ var podNames = []v1.ResourceName{
 	"count/pods",
 }
 
+// computeNames are what every container must say where a quota bounds it.
+var computeNames = []v1.ResourceName{
+	v1.ResourceCPU, v1.ResourceMemory, v1.ResourceRequestsCPU, v1.ResourceRequestsMemory, v1.ResourceLimitsCPU, v1.ResourceLimitsMemory,
+}
+
 // Tracks says whether name is about pods.
 func (Pods) Tracks(name v1.ResourceName) bool {
 	if slices.Contains(podNames, name) || strings.HasPrefix(string(name), v1.ResourceHugePagesPrefix) {
@@ -102,7 +107,7 @@ func (p Pods) Constrain(required []v1.ResourceName, obj runtime.Object) error {
 	}
 	var bounded []v1.ResourceName
 	for _, name := range required {
-		if name != v1.ResourcePods && name != "count/pods" && slices.Contains(podNames, name) {
+		if slices.Contains(computeNames, name) {
 			bounded = append(bounded, name)
 		}
 	}

@@ -32,10 +32,11 @@ type Evaluator interface {
 }
 
 // Evaluators are those with rules of their own; every other resource is
-// counted by Objects. now tells time for pods that are past their deletion.
-func Evaluators(now func() time.Time) []Evaluator {
+// counted by Objects. now tells time for pods that are past their deletion; extended
+// the resource that a device class stands for in pods, "" where there is none.
+func Evaluators(now func() time.Time, extended func(class string) string) []Evaluator {
 	return []Evaluator{
-		Pods{Now: now}, Services{}, Claims{}, ResourceClaims{},
+		Pods{Now: now}, Services{}, Claims{}, ResourceClaims{Extended: extended},
 		Objects{Of: schema.GroupResource{Resource: "configmaps"}, Alias: v1.ResourceConfigMaps},
 		Objects{Of: schema.GroupResource{Resource: "resourcequotas"}, Alias: v1.ResourceQuotas},
 		Objects{Of: schema.GroupResource{Resource: "replicationcontrollers"}, Alias: v1.ResourceReplicationControllers},

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	v1 "k8s.io/api/core/v1"
+	resourceapi "k8s.io/api/resource/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -16,7 +17,7 @@ var now = time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
 
 func evaluatorFor(t *testing.T, obj runtime.Object) Evaluator {
 	t.Helper()
-	all := Evaluators(func() time.Time { return now })
+	all := Evaluators(func() time.Time { return now }, func(class string) string { return map[string]string{"gpu": "example.com/gpu"}[class] })
 	switch obj.(type) {
 	case *v1.Pod:
 		return all[0]
@@ -24,6 +25,8 @@ func evaluatorFor(t *testing.T, obj runtime.Object) Evaluator {
 		return all[1]
 	case *v1.PersistentVolumeClaim:
 		return all[2]
+	case *resourceapi.ResourceClaim:
+		return all[3]
 	}
 	t.Fatalf("no evaluator for %T", obj)
 	return nil
@@ -56,6 +59,11 @@ func TestUsage(t *testing.T) {
 		}), map[v1.ResourceName]string{"count/pods": "1"}},
 		"load balancer": {&v1.Service{Spec: v1.ServiceSpec{Type: v1.ServiceTypeLoadBalancer, Ports: make([]v1.ServicePort, 2)}},
 			map[v1.ResourceName]string{"count/services": "1", "services": "1", "services.nodeports": "2", "services.loadbalancers": "1"}},
+		"device claim": {&resourceapi.ResourceClaim{Spec: resourceapi.ResourceClaimSpec{Devices: resourceapi.DeviceClaim{Requests: []resourceapi.DeviceRequest{
+			{FirstAvailable: []resourceapi.DeviceSubRequest{{DeviceClassName: "gpu", Count: 3}, {DeviceClassName: "plain", Count: 2}}},
+		}}}}, map[v1.ResourceName]string{"count/resourceclaims.resource.k8s.io": "1",
+			"gpu.deviceclass.resource.k8s.io/devices": "3", "requests.deviceclass.resource.kubernetes.io/gpu": "3", "requests.example.com/gpu": "3",
+			"plain.deviceclass.resource.k8s.io/devices": "2", "requests.deviceclass.resource.kubernetes.io/plain": "2"}},
 		"claim": {&v1.PersistentVolumeClaim{Spec: v1.PersistentVolumeClaimSpec{
 			StorageClassName: ptr.To("gold"), Resources: v1.VolumeResourceRequirements{Requests: v1.ResourceList{"storage": resource.MustParse("5Gi")}},
 		}}, map[v1.ResourceName]string{
@@ -105,7 +113,7 @@ func TestScopes(t *testing.T) {
 }
 
 func TestConstrainNamesWhatIsMissing(t *testing.T) {
-	err := Pods{}.Constrain([]v1.ResourceName{"limits.cpu", "requests.cpu", "pods"}, pod(nil))
+	err := Pods{}.Constrain([]v1.ResourceName{"limits.cpu", "requests.cpu", "requests.ephemeral-storage", "pods"}, pod(nil))
 	if err == nil || err.Error() != "must specify limits.cpu for: c" {
 		t.Errorf("error %v", err)
 	}

@@ -103,7 +103,7 @@ func assign(pod *corev1.Pod, b *corev1.Binding) {
 		pod.Labels = map[string]string{}
 	}
 	for k, v := range b.Labels {
-		if _, has := pod.Labels[k]; !has {
+		if _, has := pod.Labels[k]; !has || k == corev1.LabelTopologyZone || k == corev1.LabelTopologyRegion {
 			pod.Labels[k] = v
 		}
 	}

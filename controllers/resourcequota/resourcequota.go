@@ -71,7 +71,7 @@ func New(c Config) (*Controller, error) {
 	}
 	quotas := parts.Informers.Core().V1().ResourceQuotas()
 	q := &Controller{
-		parts: parts, metadata: c.Metadata, evaluators: quota.Evaluators(parts.Clock.Now), quotas: quotas.Lister(),
+		parts: parts, metadata: c.Metadata, evaluators: quota.Evaluators(parts.Clock.Now, quota.ExtendedBy(parts.Informers.Resource().V1().DeviceClasses().Lister())), quotas: quotas.Lister(),
 		cached: map[schema.GroupResource]informers.GenericInformer{},
 	}
 	q.Loop = loop.New("resourcequota", parts, q.sync)

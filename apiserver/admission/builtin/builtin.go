@@ -128,7 +128,7 @@ func entries() []entry {
 			return webhook.NewValidating(webhook.Config{Client: d.Client, Informers: d.Informers, Authorizer: d.Authorizer})
 		}},
 		{resourcequota.Name, true, made(func(d Deps) *resourcequota.Plugin {
-			return resourcequota.New(d.Client, d.Informers.Core().V1().ResourceQuotas().Lister(), d.Now)
+			return resourcequota.New(d.Client, d.Informers.Core().V1().ResourceQuotas().Lister(), d.Informers.Resource().V1().DeviceClasses().Lister(), d.Now)
 		})},
 		{always.DenyName, false, fixed(always.Deny{})},
 	}

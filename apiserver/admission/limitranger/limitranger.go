@@ -5,6 +5,7 @@ package limitranger
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -227,14 +228,14 @@ func appendErr(errs []error, err error) []error {
 }
 
 func bounds(l *v1.LimitRangeItem, requests, limits v1.ResourceList) (errs []error) {
-	for k, q := range l.Min {
-		errs = appendErr(errs, minimum(l.Type, k, q, requests, limits))
+	for _, k := range slices.Sorted(maps.Keys(l.Min)) {
+		errs = appendErr(errs, minimum(l.Type, k, l.Min[k], requests, limits))
 	}
-	for k, q := range l.Max {
-		errs = appendErr(errs, maximum(l.Type, k, q, requests, limits))
+	for _, k := range slices.Sorted(maps.Keys(l.Max)) {
+		errs = appendErr(errs, maximum(l.Type, k, l.Max[k], requests, limits))
 	}
-	for k, q := range l.MaxLimitRequestRatio {
-		errs = appendErr(errs, ratio(l.Type, k, q, requests, limits))
+	for _, k := range slices.Sorted(maps.Keys(l.MaxLimitRequestRatio)) {
+		errs = appendErr(errs, ratio(l.Type, k, l.MaxLimitRequestRatio[k], requests, limits))
 	}
 	return errs
 }
@@ -298,24 +299,16 @@ func ratio(t v1.LimitType, k v1.ResourceName, want resource.Quantity, requests, 
 func totals(pod *v1.Pod) (requests, limits v1.ResourceList) {
 	sum := func(of func(*v1.ResourceRequirements) v1.ResourceList) v1.ResourceList {
 		out := v1.ResourceList{}
-		seen := map[v1.ResourceName]int{}
 		for i := range pod.Spec.Containers {
 			for k, q := range of(&pod.Spec.Containers[i].Resources) {
 				t := out[k]
 				t.Add(q)
 				out[k] = t
-				seen[k]++
-			}
-		}
-		// What one container leaves open has no total.
-		for k := range out {
-			if seen[k] < len(pod.Spec.Containers) {
-				delete(out, k)
 			}
 		}
 		for i := range pod.Spec.InitContainers {
 			for k, q := range of(&pod.Spec.InitContainers[i].Resources) {
-				if t, ok := out[k]; ok && q.Cmp(t) > 0 {
+				if t, ok := out[k]; !ok || q.Cmp(t) > 0 {
 					out[k] = q.DeepCopy()
 				}
 			}

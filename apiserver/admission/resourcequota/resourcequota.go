@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/kubernetes"
 	corelisters "k8s.io/client-go/listers/core/v1"
+	resourcelisters "k8s.io/client-go/listers/resource/v1"
 
 	"skiff/apiserver/admission"
 	"skiff/quota"
@@ -45,8 +46,8 @@ type space struct {
 }
 
 // New makes the plugin; now tells time.
-func New(client kubernetes.Interface, quotas corelisters.ResourceQuotaLister, now func() time.Time) *Plugin {
-	return &Plugin{client: client, quotas: quotas, evaluators: quota.Evaluators(now), spaces: map[string]*space{}}
+func New(client kubernetes.Interface, quotas corelisters.ResourceQuotaLister, classes resourcelisters.DeviceClassLister, now func() time.Time) *Plugin {
+	return &Plugin{client: client, quotas: quotas, evaluators: quota.Evaluators(now, quota.ExtendedBy(classes)), spaces: map[string]*space{}}
 }
 
 // Name is upstream's.
@@ -245,11 +246,10 @@ func join(names []v1.ResourceName) string {
 // show lists the named amounts.
 func show(l v1.ResourceList, names []v1.ResourceName) string {
 	var parts []string
-	for _, n := range names {
+	for _, n := range slices.Sorted(slices.Values(names)) {
 		q := l[n]
 		parts = append(parts, string(n)+"="+q.String())
 	}
-	slices.Sort(parts)
 	return strings.Join(parts, ",")
 }
 
