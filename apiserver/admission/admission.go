@@ -34,6 +34,9 @@ type Attributes struct {
 	Namespace   string
 	// Name may be empty on a create with generateName.
 	Name string
+	// Collected: the object is one of a collection that is deleted. The request does
+	// not name it, and neither webhooks, policies nor errors do.
+	Collected bool
 	// Object is the new object as the hub type, which mutating plugins may
 	// change; nil on delete. For Connect it is the options object.
 	Object runtime.Object

@@ -15,6 +15,9 @@ func Forbidden(a *Attributes, reason error) error {
 
 // ObjectName is the name as errors show it: on a create with generateName there is none yet.
 func (a *Attributes) ObjectName() string {
+	if a.Collected {
+		return "Unknown"
+	}
 	if a.Name != "" {
 		return a.Name
 	}

@@ -55,8 +55,10 @@ func (c *connectors) evict(ctx context.Context, t *handlers.Target, e *policyv1.
 	if len(dryRun) > 0 {
 		e.DeleteOptions.DryRun = dryRun
 	}
+	e.Namespace = t.Namespace
+	asked := len(dryRun) > 0
 	dry := len(e.DeleteOptions.DryRun) > 0
-	if _, err := c.API.AdmitCreate(ctx, t, e, &metav1.CreateOptions{DryRun: e.DeleteOptions.DryRun}, dry); err != nil {
+	if _, err := c.API.AdmitCreate(ctx, t, e, &metav1.CreateOptions{DryRun: dryRun}, asked); err != nil {
 		return err
 	}
 	err := retry.OnError(evictionRetry, apierrors.IsConflict, func() error { return c.evictOnce(ctx, t, e, dry) })

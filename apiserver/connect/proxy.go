@@ -29,10 +29,11 @@ func (c *connectors) proxy(w http.ResponseWriter, r *http.Request, t *handlers.T
 		handlers.WriteError(w, r, apierrors.NewBadRequest(fmt.Sprintf("invalid %s request %q", strings.ToLower(t.Resource.Kind), t.Name)))
 		return
 	}
-	u, transport, err := c.backend(r.Context(), t, scheme, name, port)
-	if err == nil {
-		err = c.admitProxy(r.Context(), t, rest)
+	if err := c.admitProxy(r.Context(), t, rest); err != nil {
+		handlers.WriteError(w, r, err)
+		return
 	}
+	u, transport, err := c.backend(r.Context(), t, scheme, name, port)
 	if err != nil {
 		handlers.WriteError(w, r, err)
 		return

@@ -23,6 +23,7 @@ func (c *connectors) token(w http.ResponseWriter, r *http.Request, t *handlers.T
 		return
 	}
 	c.Issuer.Default(in)
+	in.Name, in.Namespace = t.Name, t.Namespace
 	dry := len(dryRunOf(r)) > 0
 	admitted, err := c.API.AdmitCreate(r.Context(), t, in, &metav1.CreateOptions{DryRun: dryRunOf(r)}, dry)
 	if err != nil {

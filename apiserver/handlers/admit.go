@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/managedfields"
+	"k8s.io/client-go/kubernetes/scheme"
 
 	"skiff/apiserver/admission"
 	"skiff/apiserver/request"
@@ -18,7 +19,7 @@ import (
 func (a *API) attributes(ctx context.Context, t *Target, op admission.Operation, obj, old, options runtime.Object, dry bool) *admission.Attributes {
 	return &admission.Attributes{
 		Operation: op, Kind: t.GVK(), Resource: t.GVR(), Subresource: t.Subresource,
-		Namespace: t.Namespace, Name: t.Name, Object: obj, OldObject: old, Options: options, DryRun: dry,
+		Namespace: t.Namespace, Name: t.Name, Collected: t.collected, Object: obj, OldObject: old, Options: options, DryRun: dry,
 		User:          request.UserFrom(ctx),
 		Convert:       t.convert,
 		Default:       t.defaultMade,
@@ -79,10 +80,27 @@ func (t *Target) convert(obj runtime.Object, to schema.GroupVersionKind) (runtim
 	return out, nil
 }
 
+// ofKind tells admission the kind of what is sent to a subresource, which is not its
+// resource's.
+func ofKind(at *admission.Attributes, obj runtime.Object) error {
+	if at.Subresource == "" {
+		return nil
+	}
+	kinds, _, err := scheme.Scheme.ObjectKinds(obj)
+	if err != nil {
+		return apierrors.NewInternalError(err)
+	}
+	at.Kind = kinds[0]
+	return nil
+}
+
 // Connect admits a connect request (exec, attach, port-forward, proxy).
 func (a *API) Connect(ctx context.Context, t *Target, options runtime.Object) error {
 	chain := a.cfg.Admission()
 	at := a.attributes(ctx, t, admission.Connect, options, nil, nil, false)
+	if err := ofKind(at, options); err != nil {
+		return err
+	}
 	if err := chain.Admit(ctx, at); err != nil {
 		return err
 	}

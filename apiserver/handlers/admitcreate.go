@@ -14,6 +14,9 @@ import (
 func (a *API) AdmitCreate(ctx context.Context, t *Target, obj, options runtime.Object, dry bool) (runtime.Object, error) {
 	chain := a.cfg.Admission()
 	at := a.attributes(ctx, t, admission.Create, obj, nil, options, dry)
+	if err := ofKind(at, obj); err != nil {
+		return nil, err
+	}
 	if err := chain.Admit(ctx, at); err != nil {
 		return nil, err
 	}

@@ -68,6 +68,10 @@ type Target struct {
 	Store *store.Store
 
 	entry *entry
+	// manager is whose the changed fields are where the request's options do not say.
+	manager string
+	// collected: it is one of a collection that a request deletes.
+	collected bool
 	// converted are items of a list that were converted together.
 	converted map[*store.Item]runtime.Object
 }

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -38,7 +39,7 @@ func (a *API) create(w http.ResponseWriter, r *http.Request, t *Target, s *resou
 		a.WriteError(w, r, err)
 		return
 	}
-	o.FieldManager = managerName(o.FieldManager, r)
+	t.manager = managerName(o.FieldManager, r)
 	it, err := a.Create(r.Context(), t, obj, o)
 	if err != nil {
 		a.WriteError(w, r, err)
@@ -124,7 +125,7 @@ func (a *API) createOnce(ctx context.Context, t *Target, s *resources.Strategy, 
 	}
 	hasVersion := m.GetResourceVersion() != "" && m.GetResourceVersion() != "0"
 	// Managed fields see what the client sent, not what admission makes of it.
-	obj, err = a.track(t, s, t.emptyHub(), obj, o.FieldManager)
+	obj, err = a.track(t, s, t.emptyHub(), obj, cmp.Or(o.FieldManager, t.manager))
 	if err != nil {
 		return nil, err
 	}
@@ -169,6 +170,9 @@ func (a *API) made(ctx context.Context, t *Target, s *resources.Strategy, obj ru
 		}
 	}()
 	if obj, m, err = mutated(ctx, chain, at); err != nil {
+		return nil, nil, err
+	}
+	if err = ensureNamespace(&own, m); err != nil {
 		return nil, nil, err
 	}
 	a.prepareCreate(ctx, s, obj, m)

@@ -57,6 +57,7 @@ func (a *API) deleteCollection(w http.ResponseWriter, r *http.Request, t *Target
 			obj, err := it.Object()
 			if err == nil {
 				own := *t
+				own.collected = true
 				if m, merr := metaOf(obj); merr == nil {
 					own.Namespace, own.Name = m.GetNamespace(), m.GetName()
 				}

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -46,7 +47,7 @@ func (a *API) update(w http.ResponseWriter, r *http.Request, t *Target, s *resou
 		return
 	}
 	dedupOwners(r.Context(), m, ownersTwice)
-	o.FieldManager = managerName(o.FieldManager, r)
+	t.manager = managerName(o.FieldManager, r)
 	it, created, err := a.Update(r.Context(), t, s, o, func(context.Context, runtime.Object) (runtime.Object, error) {
 		return obj.DeepCopyObject(), nil
 	})
@@ -67,7 +68,7 @@ func (a *API) update(w http.ResponseWriter, r *http.Request, t *Target, s *resou
 func (a *API) Update(ctx context.Context, t *Target, s *resources.Strategy, o *metav1.UpdateOptions, next store.Mutate) (*store.Item, bool, error) {
 	o.TypeMeta = metav1.TypeMeta{Kind: "UpdateOptions", APIVersion: "meta.k8s.io/v1"}
 	return a.write(ctx, t, s, change{
-		options: o, dry: dryRun(o.DryRun), manager: o.FieldManager, next: next, create: s.AllowCreateOnUpdate && t.Subresource == "",
+		options: o, dry: dryRun(o.DryRun), manager: cmp.Or(o.FieldManager, t.manager), next: next, create: s.AllowCreateOnUpdate && t.Subresource == "",
 	})
 }
 

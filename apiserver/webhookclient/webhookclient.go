@@ -20,6 +20,9 @@ import (
 	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/utils/ptr"
 
 	"skiff/cluster/tracing"
@@ -28,6 +31,8 @@ import (
 const (
 	// maxAnswer bounds what a webhook may send.
 	maxAnswer = 16 << 20
+	// maxShown bounds what of a failure's answer is told.
+	maxShown = 512
 	// maxClients bounds the connections that are kept.
 	maxClients = 500
 )
@@ -99,7 +104,7 @@ func (c *Clients) Post(ctx context.Context, t Target, query url.Values, in, out 
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Accept", "application/json")
+	req.Header.Set("Accept", "application/json, */*")
 	tracing.Inject(ctx, req.Header)
 	resp, err := client.Do(req)
 	if err != nil {
@@ -113,13 +118,33 @@ func (c *Clients) Post(ctx context.Context, t Target, query url.Values, in, out 
 	if len(data) > maxAnswer {
 		return fmt.Errorf("the webhook's answer is above %d bytes", maxAnswer)
 	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("the server responded with status %d: %s", resp.StatusCode, strings.TrimSpace(string(data[:min(len(data), 512)])))
+	switch kind := resp.Header.Get("Content-Type"); {
+	case resp.StatusCode < http.StatusOK || resp.StatusCode > http.StatusPartialContent:
+		return refused(resp.StatusCode, kind, data)
+	case len(data) == 0:
+		return fmt.Errorf("0-length response with status code: %d and content type: %s", resp.StatusCode, kind)
 	}
 	if err := json.Unmarshal(data, out); err != nil {
-		return fmt.Errorf("reading the answer: %w", err)
+		return fmt.Errorf("couldn't get version/kind; json parse error: %w", err)
 	}
 	return nil
+}
+
+// refused is the error of an answer that is no success: the Status that it is, or
+// what its code says.
+func refused(code int, kind string, data []byte) error {
+	var status metav1.Status
+	if json.Unmarshal(data, &status) == nil && status.Kind == "Status" && status.Status == metav1.StatusFailure && len(data) <= maxShown {
+		return &apierrors.StatusError{ErrStatus: status}
+	}
+	text := "unknown"
+	if strings.HasPrefix(kind, "text/") {
+		text = strings.TrimSpace(string(data[:min(len(data), maxShown)]))
+	}
+	if code < http.StatusBadRequest {
+		return fmt.Errorf("the server responded with status %d: redirects are not followed", code)
+	}
+	return apierrors.NewGenericServerResponse(code, http.MethodPost, schema.GroupResource{}, "", text, 0, true)
 }
 
 // client is the one for a target, and the address to send to.

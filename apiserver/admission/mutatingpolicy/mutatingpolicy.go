@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"reflect"
 	"slices"
 	"strings"
@@ -94,9 +93,9 @@ func (p *Plugin) Admit(ctx context.Context, a *admission.Attributes) error {
 
 // mutate runs a policy under one binding, once for each param.
 func (p *Plugin) mutate(ctx context.Context, pol *arv1.MutatingAdmissionPolicy, b *arv1.MutatingAdmissionPolicyBinding, a *admission.Attributes) error {
-	params, err := p.engine.Params(ctx, pol.Spec.ParamKind, b.Spec.ParamRef, a)
-	if err != nil {
-		return fmt.Errorf("failed to configure binding: %w", err)
+	params, wrong := p.engine.Params(ctx, pol.Spec.ParamKind, b.Spec.ParamRef, a)
+	if wrong != nil {
+		return wrong
 	}
 	for _, param := range params {
 		for i := range pol.Spec.Mutations {
@@ -126,10 +125,23 @@ func (p *Plugin) mutate(ctx context.Context, pol *arv1.MutatingAdmissionPolicy, 
 	return nil
 }
 
-func refuse(a *admission.Attributes, policy, binding string, cause error) error {
-	text := fmt.Sprintf("policy '%s' with binding '%s' denied request: %v", policy, binding, cause)
+// refuse is the answer to a request that a policy cannot be applied to.
+func refuse(a *admission.Attributes, pol, binding string, cause error) error {
+	var unreadable webhook.Unreadable
+	if errors.As(cause, &unreadable) {
+		return apierrors.NewInternalError(unreadable)
+	}
+	text := fmt.Sprintf("policy '%s' with binding '%s' denied request: %v", pol, binding, cause)
+	reason := metav1.StatusReasonInvalid
+	var wrong *policy.Unconfigured
+	if errors.As(cause, &wrong) {
+		reason = metav1.StatusReasonForbidden
+		if wrong.Policy {
+			text = fmt.Sprintf("policy %q denied request: %v", pol, cause)
+		}
+	}
 	err := apierrors.NewForbidden(a.GroupResource(), a.ObjectName(), errors.New(text))
-	err.ErrStatus.Reason, err.ErrStatus.Code = metav1.StatusReasonInvalid, http.StatusUnprocessableEntity
+	err.ErrStatus.Reason, err.ErrStatus.Message = reason, text
 	err.ErrStatus.Details.Causes = append(err.ErrStatus.Details.Causes, metav1.StatusCause{Message: text})
 	return err
 }

@@ -21,6 +21,7 @@ import (
 	"k8s.io/apiserver/pkg/cel/mutation/dynamic"
 
 	"skiff/apiserver/admission"
+	"skiff/apiserver/admission/policy"
 	"skiff/apiserver/admission/webhook"
 )
 
@@ -30,13 +31,13 @@ func (p *Plugin) apply(ctx context.Context, m *arv1.Mutation, values map[string]
 	case m.PatchType == arv1.PatchTypeJSONPatch && m.JSONPatch != nil:
 		out, err := p.engine.Eval(ctx, m.JSONPatch.Expression, values)
 		if err != nil {
-			return nil, err
+			return nil, policy.Failed(m.JSONPatch.Expression, err)
 		}
 		return patchJSON(out, obj)
 	case m.PatchType == arv1.PatchTypeApplyConfiguration && m.ApplyConfiguration != nil:
 		out, err := p.engine.Eval(ctx, m.ApplyConfiguration.Expression, values)
 		if err != nil {
-			return nil, err
+			return nil, policy.Failed(m.ApplyConfiguration.Expression, err)
 		}
 		return merge(out, obj, a.TypeConverter)
 	}
@@ -95,9 +96,13 @@ func patchJSON(out ref.Val, obj runtime.Object) (runtime.Object, error) {
 		}
 		ops = append(ops, op)
 	}
-	next, err := webhook.Patched(obj, ops)
+	next, err := webhook.Patched(obj, ops, true)
 	if errors.Is(err, jsonpatch.ErrTestFailed) {
 		return obj, nil
+	}
+	var unreadable webhook.Unreadable
+	if errors.As(err, &unreadable) {
+		return nil, err
 	}
 	if err != nil {
 		return nil, fmt.Errorf("JSON Patch: %w", err)

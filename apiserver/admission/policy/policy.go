@@ -52,19 +52,43 @@ func (e *Engine) With(ctx context.Context, shared map[string]any, param any, var
 	return values
 }
 
-// Match evaluates match conditions. All of them are asked: errors tells of those
-// that failed, and then the policy does not match.
+// Match evaluates match conditions. One that is false decides, even when another
+// fails; errs tells of those that failed where none was.
 func (e *Engine) Match(ctx context.Context, conditions []arv1.MatchCondition, values map[string]any) (match bool, errs []error) {
-	match = true
 	for _, m := range conditions {
 		ok, err := e.Holds(ctx, m.Expression, values)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("matchCondition %q resulted in error: %w", m.Name, err))
+			errs = append(errs, Failed(m.Expression, err))
+		} else if !ok {
+			return false, nil
 		}
-		match = match && ok && err == nil
 	}
-	return match, errs
+	return len(errs) == 0, errs
 }
+
+// Failed is the error of an expression that could not be evaluated.
+func Failed(expression string, cause error) error {
+	return fmt.Errorf("expression '%v' resulted in error: %w", expression, cause)
+}
+
+// Unconfigured is an error about a policy or a binding as they are, whatever the
+// request is.
+type Unconfigured struct {
+	// Policy says that no binding can be better.
+	Policy bool
+	Cause  error
+}
+
+// Error says what cannot be configured.
+func (e *Unconfigured) Error() string {
+	if e.Policy {
+		return "failed to configure policy: " + e.Cause.Error()
+	}
+	return "failed to configure binding: " + e.Cause.Error()
+}
+
+// Unwrap is the cause.
+func (e *Unconfigured) Unwrap() error { return e.Cause }
 
 // Covers tests match resources: rules, exclusions and selectors.
 func (e *Engine) Covers(ctx context.Context, m *arv1.MatchResources, a *admission.Attributes) (bool, error) {
@@ -119,7 +143,16 @@ func (e *Engine) Values(ctx context.Context, a *admission.Attributes) (map[strin
 }
 
 // Params are the objects that a binding names; one nil when the policy takes none.
-func (e *Engine) Params(ctx context.Context, kind *arv1.ParamKind, r *arv1.ParamRef, a *admission.Attributes) ([]any, error) {
+func (e *Engine) Params(ctx context.Context, kind *arv1.ParamKind, r *arv1.ParamRef, a *admission.Attributes) ([]any, *Unconfigured) {
+	out, err := e.params(ctx, kind, r, a)
+	var wrong *Unconfigured
+	if err != nil && !errors.As(err, &wrong) {
+		wrong = &Unconfigured{Cause: err}
+	}
+	return out, wrong
+}
+
+func (e *Engine) params(ctx context.Context, kind *arv1.ParamKind, r *arv1.ParamRef, a *admission.Attributes) ([]any, error) {
 	if kind == nil || r == nil {
 		return []any{nil}, nil
 	}
@@ -128,11 +161,11 @@ func (e *Engine) Params(ctx context.Context, kind *arv1.ParamKind, r *arv1.Param
 	}
 	list, err := e.cfg.Client.Discovery().ServerResourcesForGroupVersion(kind.APIVersion)
 	if err != nil {
-		return nil, fmt.Errorf("failed to find resource referenced by paramKind: '%v, Kind=%v'", kind.APIVersion, kind.Kind)
+		return nil, &Unconfigured{Policy: true, Cause: fmt.Errorf("failed to find resource referenced by paramKind: '%v, Kind=%v'", kind.APIVersion, kind.Kind)}
 	}
 	i := slices.IndexFunc(list.APIResources, func(x metav1.APIResource) bool { return x.Kind == kind.Kind && !strings.Contains(x.Name, "/") })
 	if i < 0 {
-		return nil, fmt.Errorf("failed to find resource referenced by paramKind: '%v, Kind=%v'", kind.APIVersion, kind.Kind)
+		return nil, &Unconfigured{Policy: true, Cause: fmt.Errorf("failed to find resource referenced by paramKind: '%v, Kind=%v'", kind.APIVersion, kind.Kind)}
 	}
 	gv, err := schema.ParseGroupVersion(kind.APIVersion)
 	if err != nil {

@@ -55,6 +55,9 @@ type failure struct {
 	message string
 	reason  metav1.StatusReason
 	index   int
+	// unconfigured is set where the policy or the binding is what failed. Such a
+	// request is refused whatever the binding's actions are.
+	unconfigured *policy.Unconfigured
 }
 
 // Validate evaluates the policies whose bindings cover the request.
@@ -95,13 +98,7 @@ func (p *Plugin) Validate(ctx context.Context, a *admission.Attributes) error {
 				return err
 			}
 		}
-		failures, err := p.evaluate(ctx, pol, b, a, values)
-		if err != nil {
-			if ptr.Deref(pol.Spec.FailurePolicy, arv1.Fail) == arv1.Ignore {
-				continue
-			}
-			failures = []failure{{message: "failed to configure binding: " + err.Error()}}
-		}
+		failures := p.evaluate(ctx, pol, b, a, values)
 		if err := p.act(a, pol, b, failures); err != nil && refused == nil {
 			refused = err
 		}
@@ -110,12 +107,15 @@ func (p *Plugin) Validate(ctx context.Context, a *admission.Attributes) error {
 }
 
 // evaluate gives the failures of one policy under one binding, over all params.
-func (p *Plugin) evaluate(ctx context.Context, pol *arv1.ValidatingAdmissionPolicy, b *arv1.ValidatingAdmissionPolicyBinding, a *admission.Attributes, shared map[string]any) ([]failure, error) {
-	params, err := p.engine.Params(ctx, pol.Spec.ParamKind, b.Spec.ParamRef, a)
-	if err != nil {
-		return nil, err
-	}
+func (p *Plugin) evaluate(ctx context.Context, pol *arv1.ValidatingAdmissionPolicy, b *arv1.ValidatingAdmissionPolicyBinding, a *admission.Attributes, shared map[string]any) []failure {
 	ignore := ptr.Deref(pol.Spec.FailurePolicy, arv1.Fail) == arv1.Ignore
+	params, wrong := p.engine.Params(ctx, pol.Spec.ParamKind, b.Spec.ParamRef, a)
+	switch {
+	case wrong != nil && ignore:
+		return nil
+	case wrong != nil:
+		return []failure{{message: wrong.Error(), unconfigured: wrong}}
+	}
 	var out []failure
 	for _, param := range params {
 		values := p.engine.With(ctx, shared, param, pol.Spec.Variables)
@@ -133,7 +133,7 @@ func (p *Plugin) evaluate(ctx context.Context, pol *arv1.ValidatingAdmissionPoli
 			ok, err := p.engine.Holds(ctx, v.Expression, values)
 			switch {
 			case err != nil && !ignore:
-				out = append(out, failure{message: fmt.Sprintf("expression '%v' resulted in error: %v", v.Expression, err), index: i})
+				out = append(out, failure{message: policy.Failed(v.Expression, err).Error(), index: i})
 			case err == nil && !ok:
 				out = append(out, failure{message: p.message(ctx, v, values), reason: ptr.Deref(v.Reason, ""), index: i})
 			}
@@ -148,29 +148,32 @@ func (p *Plugin) evaluate(ctx context.Context, pol *arv1.ValidatingAdmissionPoli
 			}
 		}
 	}
-	return out, nil
+	return out
 }
 
 // act does what the binding asks for: warn, audit, deny.
-func (p *Plugin) act(a *admission.Attributes, policy *arv1.ValidatingAdmissionPolicy, b *arv1.ValidatingAdmissionPolicyBinding, failures []failure) error {
+func (p *Plugin) act(a *admission.Attributes, pol *arv1.ValidatingAdmissionPolicy, b *arv1.ValidatingAdmissionPolicyBinding, failures []failure) error {
 	var refused error
 	for _, f := range failures {
+		if f.unconfigured != nil {
+			return deny(a, pol.Name, b.Name, f)
+		}
 		for _, action := range b.Spec.ValidationActions {
 			switch action {
 			case arv1.Warn:
 				if a.Warn != nil {
-					a.Warn(fmt.Sprintf("Validation failed for ValidatingAdmissionPolicy '%s' with binding '%s': %s", policy.Name, b.Name, f.message))
+					a.Warn(fmt.Sprintf("Validation failed for ValidatingAdmissionPolicy '%s' with binding '%s': %s", pol.Name, b.Name, f.message))
 				}
 			case arv1.Audit:
 				if a.Annotate != nil {
-					data, err := json.Marshal([]map[string]any{{"message": f.message, "policy": policy.Name, "binding": b.Name, "expressionIndex": f.index, "validationActions": b.Spec.ValidationActions}})
+					data, err := json.Marshal([]map[string]any{{"message": f.message, "policy": pol.Name, "binding": b.Name, "expressionIndex": f.index, "validationActions": b.Spec.ValidationActions}})
 					if err == nil {
 						a.Annotate(auditKey, string(data))
 					}
 				}
 			case arv1.Deny:
 				if refused == nil {
-					refused = deny(a, policy.Name, b.Name, f)
+					refused = deny(a, pol.Name, b.Name, f)
 				}
 			}
 		}
@@ -178,8 +181,11 @@ func (p *Plugin) act(a *admission.Attributes, policy *arv1.ValidatingAdmissionPo
 	return refused
 }
 
-func deny(a *admission.Attributes, policy, binding string, f failure) error {
-	text := fmt.Sprintf("ValidatingAdmissionPolicy '%s' with binding '%s' denied request: %s", policy, binding, f.message)
+func deny(a *admission.Attributes, pol, binding string, f failure) error {
+	text := fmt.Sprintf("ValidatingAdmissionPolicy '%s' with binding '%s' denied request: %s", pol, binding, f.message)
+	if f.unconfigured != nil && f.unconfigured.Policy {
+		text = fmt.Sprintf("ValidatingAdmissionPolicy '%s' denied request: %s", pol, f.message)
+	}
 	err := apierrors.NewForbidden(a.GroupResource(), a.ObjectName(), errors.New(text))
 	reason := f.reason
 	if reason == "" {

@@ -2,11 +2,11 @@ package webhook
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	arv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/cel/library"
 
@@ -35,12 +35,12 @@ func (c *conditions) match(ctx context.Context, list []arv1.MatchCondition, a *a
 	for _, m := range list {
 		hold, err := c.compiler.Holds(ctx, m.Expression, values)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("match condition %q: %w", m.Name, err))
+			errs = append(errs, fmt.Errorf("expression '%v' resulted in error: %w", m.Expression, err))
 		} else if !hold {
 			return false, nil
 		}
 	}
-	return len(errs) == 0, errors.Join(errs...)
+	return len(errs) == 0, utilerrors.NewAggregate(errs)
 }
 
 // SetAuthorizer gives expressions the means to ask what the requester may do.

@@ -104,23 +104,23 @@ func (p *Mutating) Admit(ctx context.Context, a *admission.Attributes) error {
 
 // apply patches the object in the webhook's version.
 func apply(inv *invocation, a *admission.Attributes, r *admissionv1.AdmissionResponse) error {
+	patch, err := jsonpatch.DecodePatch(r.Patch)
+	if err != nil {
+		return errCall{fmt.Errorf("received undecodable patch in webhook response: %w", err)}
+	}
 	if *r.PatchType != admissionv1.PatchTypeJSONPatch {
 		return errCall{fmt.Errorf("unsupported patch type %q: use JSONPatch", *r.PatchType)}
 	}
 	if a.Object == nil {
 		return apierrors.NewInternalError(fmt.Errorf("admission webhook %q attempted to modify the object, which is not supported for this operation", inv.Name))
 	}
-	patch, err := jsonpatch.DecodePatch(r.Patch)
-	if err != nil {
-		return apierrors.NewInternalError(err)
-	}
 	if len(patch) == 0 {
 		return nil
 	}
 	return Rewrite(a, inv.kind, func(current runtime.Object) (runtime.Object, error) {
-		next, err := Patched(current, patch)
+		next, err := Patched(current, patch, false)
 		if err != nil {
-			return nil, apierrors.NewInternalError(fmt.Errorf("the patch of webhook %q: %w", inv.Name, err))
+			return nil, apierrors.NewInternalError(err)
 		}
 		return next, nil
 	})

@@ -9,6 +9,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	kjson "sigs.k8s.io/json"
 
 	"skiff/apiserver/admission"
 )
@@ -40,21 +41,38 @@ func Rewrite(a *admission.Attributes, kind schema.GroupVersionKind, change func(
 	return nil
 }
 
-// Patched is an object with a JSON patch applied.
-func Patched(obj runtime.Object, patch jsonpatch.Patch) (runtime.Object, error) {
+// Unreadable is what a patch made of an object, and its kind does not have.
+type Unreadable struct{ error }
+
+// Unwrap is the reason.
+func (e Unreadable) Unwrap() error { return e.error }
+
+// Patched is an object with a JSON patch applied. Where strict is set, it must not
+// bring fields that the kind does not have.
+func Patched(obj runtime.Object, patch jsonpatch.Patch, strict bool) (runtime.Object, error) {
 	data, err := json.Marshal(obj)
 	if err != nil {
 		return nil, err
 	}
 	if data, err = patch.Apply(data); err != nil {
-		return nil, fmt.Errorf("applying: %w", err)
+		return nil, err
 	}
 	next, ok := reflect.New(reflect.TypeOf(obj).Elem()).Interface().(runtime.Object)
 	if !ok {
 		return nil, fmt.Errorf("unexpected type %T", obj)
 	}
-	if err := unmarshal(data, next); err != nil {
-		return nil, fmt.Errorf("reading the result: %w", err)
+	if !strict {
+		if err := unmarshal(data, next); err != nil {
+			return nil, Unreadable{err}
+		}
+		return next, nil
+	}
+	unknown, err := kjson.UnmarshalStrict(data, next)
+	if err == nil && len(unknown) > 0 {
+		err = runtime.NewStrictDecodingError(unknown)
+	}
+	if err != nil {
+		return nil, Unreadable{err}
 	}
 	return next, nil
 }

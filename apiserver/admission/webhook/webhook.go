@@ -142,7 +142,6 @@ func celValues(req *admissionv1.AdmissionRequest) (map[string]any, error) {
 	out := map[string]any{"object": m["object"], "oldObject": m["oldObject"]}
 	delete(m, "object")
 	delete(m, "oldObject")
-	delete(m, "options")
 	out["request"] = m
 	return out, nil
 }
@@ -232,6 +231,12 @@ func (c *core) request(inv *invocation, a *admission.Attributes, uid types.UID) 
 		UID: uid, Kind: metav1.GroupVersionKind(inv.kind), Resource: metav1.GroupVersionResource(inv.resource), SubResource: a.Subresource,
 		RequestKind: ptr.To(metav1.GroupVersionKind(a.Kind)), RequestResource: ptr.To(metav1.GroupVersionResource(a.Resource)), RequestSubResource: a.Subresource,
 		Name: a.Name, Namespace: a.Namespace, Operation: admissionv1.Operation(a.Operation), Object: obj, OldObject: old, DryRun: &a.DryRun,
+	}
+	if a.Collected {
+		r.Name = ""
+	}
+	if a.GroupResource() == (schema.GroupResource{Resource: "namespaces"}) {
+		r.Namespace = r.Name // a namespace is in itself
 	}
 	if a.Options != nil && !reflect.ValueOf(a.Options).IsNil() {
 		o := a.Options.DeepCopyObject()
