@@ -107,11 +107,14 @@ func (a *Auditor) Wrap(next http.Handler) http.Handler {
 		info := request.InfoFrom(ctx)
 		long := info.LongRunning(r)
 		rw := &writer{ResponseWriter: w, removes: info.Verb == "delete" || info.Verb == "deletecollection"}
-		if rec.decision.level == auditv1.LevelRequestResponse && !long {
+		if rec.decision.level == auditv1.LevelRequestResponse && !long && documented(info) {
 			rw.keep = maxBody
 		}
 		if long {
-			rw.started = func() { a.later(ctx, rec, auditv1.StageResponseStarted) }
+			rw.started = func() {
+				rec.status(metav1.Status{Code: int32(rw.code)})
+				a.later(ctx, rec, auditv1.StageResponseStarted)
+			}
 		}
 		defer func() {
 			if p := recover(); p != nil {
@@ -127,6 +130,12 @@ func (a *Auditor) Wrap(next http.Handler) http.Handler {
 		}()
 		next.ServeHTTP(rw.wrap(), r)
 	})
+}
+
+// documented tells whether answers are objects of the API, or its discovery: what
+// other paths answer is not recorded.
+func documented(info *request.Info) bool {
+	return info.IsResource || info.Path == "/api" || info.Path == "/apis" || strings.HasPrefix(info.Path, "/api/") || strings.HasPrefix(info.Path, "/apis/")
 }
 
 // Refused records requests whose credentials are not accepted; refuse answers them.

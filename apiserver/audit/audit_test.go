@@ -3,9 +3,11 @@ package audit
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -252,5 +254,37 @@ func TestUnrecorded(t *testing.T) {
 				t.Errorf("answer %q", w.Body)
 			}
 		})
+	}
+}
+
+// The start of a long answer tells its code; what is no object of the API is not kept.
+func TestAnswers(t *testing.T) {
+	for path, want := range map[string][]string{
+		"/api/v1/configmaps?watch=true": {"ResponseStarted 200 false", "ResponseComplete 200 false"},
+		"/api/v1/configmaps":            {"ResponseComplete 200 true"},
+		"/apis":                         {"ResponseComplete 200 true"},
+		"/version":                      {"ResponseComplete 200 false"},
+	} {
+		p, err := ParsePolicy([]byte("apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: RequestResponse}]"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &sink{}
+		a, err := New(Config{Policy: p, Sinks: []Sink{s}, Fail: fail})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := httptest.NewRequest("GET", path, nil)
+		a.Begin(a.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write([]byte(`{"a":1}`))
+		}))).ServeHTTP(httptest.NewRecorder(), r.WithContext(request.WithInfo(r.Context(), request.Parse(r))))
+		var got []string
+		for _, e := range s.got {
+			got = append(got, fmt.Sprintf("%s %d %t", e.Stage, e.ResponseStatus.Code, e.ResponseObject != nil))
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", path, got, want)
+		}
 	}
 }

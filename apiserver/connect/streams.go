@@ -215,7 +215,7 @@ func (c *connectors) log(w http.ResponseWriter, r *http.Request, t *handlers.Tar
 	if pod.Spec.NodeName == "" {
 		// There is nothing to read yet.
 		w.Header().Set("Content-Type", "text/plain")
-		w.WriteHeader(http.StatusOK)
+		w.WriteHeader(http.StatusNoContent)
 		return
 	}
 	u, err := c.toKubelet(r.Context(), pod, q, "containerLogs", pod.Namespace, pod.Name, name)

@@ -89,6 +89,8 @@ func (p *Plugin) Admit(ctx context.Context, a *admission.Attributes) error {
 		err = csiNode(a, node)
 	case "resource.k8s.io/resourceslices/":
 		err = resourceSlice(a, node)
+	case "certificates.k8s.io/certificatesigningrequests/":
+		err = signing(a)
 	default:
 		return nil
 	}
@@ -118,7 +120,11 @@ func (p *Plugin) pod(ctx context.Context, a *admission.Attributes, node string) 
 		if pod.Spec.NodeName != node {
 			return fmt.Errorf("node %q can only create pods with spec.nodeName set to itself", node)
 		}
-		if len(pod.OwnerReferences) > 1 {
+		switch len(pod.OwnerReferences) {
+		case 0:
+			return fmt.Errorf("node %q can only create pods with an owner reference set to itself", node)
+		case 1:
+		default:
 			return fmt.Errorf("node %q can only create pods with a single owner reference set to itself", node)
 		}
 		for _, o := range pod.OwnerReferences {
@@ -130,6 +136,13 @@ func (p *Plugin) pod(ctx context.Context, a *admission.Attributes, node string) 
 			}
 			if o.BlockOwnerDeletion != nil && *o.BlockOwnerDeletion {
 				return fmt.Errorf("node %q must not set blockOwnerDeletion on an owner reference", node)
+			}
+			owner, err := p.client.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			if owner.UID != o.UID {
+				return fmt.Errorf("node %s UID mismatch: expected %s got %s", node, o.UID, owner.UID)
 			}
 		}
 		return references(pod, node)

@@ -7,6 +7,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/utils/ptr"
 
 	"skiff/apiserver/admission"
@@ -19,6 +20,7 @@ import (
 //
 // Covers: api.node-authorizer
 func TestWrites(t *testing.T) {
+	client := fake.NewClientset(&v1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n", UID: "1"}})
 	owner := []metav1.OwnerReference{{APIVersion: "v1", Kind: "ConfigMap", Name: "gone", UID: "1"}}
 	node := func(change ...func(*v1.Node)) *v1.Node {
 		n := &v1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}}
@@ -30,6 +32,7 @@ func TestWrites(t *testing.T) {
 	mirror := func(change ...func(*v1.Pod)) *v1.Pod {
 		p := &v1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "ns", Annotations: map[string]string{v1.MirrorPodAnnotationKey: "x"}},
 			Spec: v1.PodSpec{NodeName: "n", Containers: []v1.Container{{Name: "c"}}}}
+		p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: "n", UID: "1", Controller: ptr.To(true)}}
 		for _, f := range change {
 			f(p)
 		}
@@ -57,9 +60,10 @@ func TestWrites(t *testing.T) {
 		{name: "a label that only others set", old: node(), obj: node(func(n *v1.Node) { n.Labels = map[string]string{"node-restriction.kubernetes.io/x": "y"} }),
 			want: `nodes "n" is forbidden: is not allowed to modify labels: node-restriction.kubernetes.io/x`},
 		{name: "mirror pod", obj: mirror()},
-		{name: "mirror pod of its node", obj: mirror(func(p *v1.Pod) {
-			p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: "n", UID: "1", Controller: ptr.To(true)}}
-		})},
+		{name: "mirror pod of nobody", obj: mirror(func(p *v1.Pod) { p.OwnerReferences = nil }),
+			want: `pods "p" is forbidden: node "n" can only create pods with an owner reference set to itself`},
+		{name: "mirror pod of the node that there was", obj: mirror(func(p *v1.Pod) { p.OwnerReferences[0].UID = "0" }),
+			want: `pods "p" is forbidden: node n UID mismatch: expected 0 got 1`},
 		{name: "ordinary pod", obj: mirror(func(p *v1.Pod) { p.Annotations = nil }),
 			want: `pods "p" is forbidden: pod does not have "kubernetes.io/config.mirror" annotation, node "n" can only create mirror pods`},
 		{name: "mirror pod with an owner", obj: mirror(func(p *v1.Pod) { p.OwnerReferences = owner }),
@@ -104,7 +108,7 @@ func TestWrites(t *testing.T) {
 				a.Operation, a.OldObject = admission.Update, tc.old
 			}
 			got := ""
-			if err := (&Plugin{}).Admit(t.Context(), a); err != nil {
+			if err := (&Plugin{client: client}).Admit(t.Context(), a); err != nil {
 				got = err.Error()
 			}
 			if got != tc.want {

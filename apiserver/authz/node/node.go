@@ -134,7 +134,7 @@ func (a *Authorizer) Authorize(ctx context.Context, attrs authorizer.Attributes)
 		}
 	case "coordination.k8s.io/leases":
 		if attrs.GetNamespace() != corev1.NamespaceNodeLease {
-			return no("can only access leases in the \"kube-node-lease\" namespace")
+			return no("can only access leases in the \"kube-node-lease\" system namespace")
 		}
 		if verb == "create" || attrs.GetName() == node {
 			return yes()
