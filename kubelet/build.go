@@ -184,7 +184,7 @@ func (k *Kubelet) buildServer() error {
 	var err error
 	k.server, err = server.New(server.Config{
 		Client: k.cfg.Client, Kubelet: k.cfg.Kubelet, NodeName: k.cfg.NodeName, NodeIPs: k.cfg.NodeIPs, Runtime: k.cfg.Runtime,
-		Streaming: k.cfg.Streaming, CertFile: k.cfg.CertFile, KeyFile: k.cfg.KeyFile, GetCertificate: k.cfg.GetCertificate,
+		Streaming: k.cfg.Streaming, GetCertificate: k.cfg.GetCertificate,
 		Listener: k.cfg.Listener, Pods: k, Stats: k.stats, Probes: k.probes, LogsDir: k.cfg.Paths.Logs, Healthy: k.watcher.Healthy,
 		CheckpointDir: filepath.Join(k.cfg.Paths.Root, "checkpoints"), Tracing: k.cfg.Tracing, Flags: k.cfg.Flags,
 	})

@@ -49,11 +49,9 @@ type Config struct {
 	Paths     Paths
 	// Kubelet is the configuration file's content; nil means defaults.
 	Kubelet *kubeletv1beta1.KubeletConfiguration
-	// CertFile and KeyFile are the server's certificate, read again when they
-	// change. GetCertificate, when set, is used instead. With neither the
-	// server makes a certificate of its own.
-	CertFile, KeyFile string
-	GetCertificate    func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	// GetCertificate, when set, is used in place of Kubelet's TLSCertFile. With neither
+	// the server makes a certificate of its own.
+	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	// NodeLabels and Taints are those the node registers with.
 	NodeLabels map[string]string
 	Taints     []v1.Taint

@@ -159,6 +159,7 @@ func Validate(c *kubeletv1beta1.KubeletConfiguration) error {
 	}
 	validatePinning(c, bad)
 	validateVerification(c, bad)
+	validateServing(c, bad)
 	if err := tracingapi.ValidateTracingConfiguration(c.Tracing, nil, field.NewPath("tracing")).ToAggregate(); err != nil {
 		bad("%w", err)
 	}

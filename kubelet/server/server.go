@@ -25,6 +25,7 @@ import (
 	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
 
 	"skiff/cluster/introspection"
+	"skiff/kubelet/config"
 	"skiff/kubelet/probes"
 	"skiff/kubelet/stats"
 )
@@ -38,18 +39,17 @@ type Pods interface {
 
 // Config configures a Server.
 type Config struct {
-	Client            kubernetes.Interface
-	Kubelet           *kubeletv1beta1.KubeletConfiguration
-	NodeName          string
-	NodeIPs           []string
-	Runtime           internalapi.RuntimeService
-	Streaming         http.Handler
-	CertFile, KeyFile string
-	GetCertificate    func(*tls.ClientHelloInfo) (*tls.Certificate, error)
-	Listener          net.Listener
-	Pods              Pods
-	Stats             *stats.Provider
-	Probes            *probes.Manager
+	Client         kubernetes.Interface
+	Kubelet        *kubeletv1beta1.KubeletConfiguration
+	NodeName       string
+	NodeIPs        []string
+	Runtime        internalapi.RuntimeService
+	Streaming      http.Handler
+	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	Listener       net.Listener
+	Pods           Pods
+	Stats          *stats.Provider
+	Probes         *probes.Manager
 	// LogsDir is served below /logs/; empty serves nothing.
 	LogsDir string
 	// CheckpointDir is where checkpoints of containers are written; empty serves
@@ -233,11 +233,11 @@ func (s *Server) serveHealthz(ctx context.Context, port int32) {
 // tlsConfig asks clients for a certificate and checks it against the CA when
 // they give one.
 func (s *Server) tlsConfig() (*tls.Config, error) {
-	get := s.cfg.GetCertificate
+	get, conf := s.cfg.GetCertificate, s.cfg.Kubelet
 	if get == nil {
 		var err error
-		if s.cfg.CertFile != "" {
-			f := &certificateFile{cert: s.cfg.CertFile, key: s.cfg.KeyFile}
+		if conf.TLSCertFile != "" {
+			f := &certificateFile{cert: conf.TLSCertFile, key: conf.TLSPrivateKeyFile}
 			if _, err = f.get(nil); err != nil {
 				return nil, fmt.Errorf("serving certificate: %w", err)
 			}
@@ -246,8 +246,12 @@ func (s *Server) tlsConfig() (*tls.Config, error) {
 			return nil, err
 		}
 	}
-	out := &tls.Config{GetCertificate: get, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
-	if s.cfg.Kubelet.Authentication.X509.ClientCAFile != "" {
+	version, ciphers, err := config.TLS(conf)
+	if err != nil {
+		return nil, err
+	}
+	out := &tls.Config{GetCertificate: get, MinVersion: version, CipherSuites: ciphers, NextProtos: []string{"http/1.1"}}
+	if conf.Authentication.X509.ClientCAFile != "" {
 		out.ClientAuth = tls.RequestClientCert
 	}
 	return out, nil
