@@ -26,6 +26,7 @@ import (
 	"skiff/controllers/localvolume"
 	"skiff/dns"
 	"skiff/kubelet"
+	kubeletconfig "skiff/kubelet/config"
 	"skiff/kubelet/network"
 	"skiff/kubelet/network/policy"
 	"skiff/proxy"
@@ -138,6 +139,13 @@ func (n *nodeSide) kubelet(flags *kubeletFlags) ([]part, error) {
 	conf, err := flags.load()
 	if err != nil {
 		return nil, err
+	}
+	unused, err := kubeletconfig.UnusedOf(conf)
+	if err != nil {
+		return nil, err
+	}
+	for _, u := range unused {
+		slog.Warn("a field of the kubelet's configuration is taken and changes nothing", "field", u.Field, "why", u.Why)
 	}
 	addresses := newNodeAddresses(texts(n.ips))
 	serving, err := servingCertificate(l, c, conf, n.kube, addresses)
