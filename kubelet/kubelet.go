@@ -164,7 +164,13 @@ func (k *Kubelet) measure() error {
 	if err != nil {
 		return err
 	}
-	k.settings = resources.Settings{MemoryCapacity: k.machine.Memory, CFSQuota: *c.CPUCFSQuota, CFSPeriod: c.CPUCFSQuotaPeriod.Duration, Swap: swap}
+	group, err := oomGroup(c, swap.Unified && cgroups.OOMGroups(""))
+	if err != nil {
+		return err
+	}
+	k.settings = resources.Settings{
+		MemoryCapacity: k.machine.Memory, CFSQuota: *c.CPUCFSQuota, CFSPeriod: c.CPUCFSQuotaPeriod.Duration, Swap: swap, OOMGroup: group,
+	}
 	if on, set := c.FeatureGates["DisableCPUQuotaWithExclusiveCPUs"]; on || !set {
 		k.settings.Exclusive = func(pod types.UID, container string) bool { return !k.cpus.Exclusive(pod, container).IsEmpty() }
 	}

@@ -7,6 +7,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ktesting "k8s.io/client-go/testing"
 
 	"skiff/kubelet/critest"
 	"skiff/kubelet/podstate"
@@ -28,6 +29,20 @@ func (r held) StopContainer(ctx context.Context, id string, timeout int64) error
 	return r.Runtime.StopContainer(ctx, id, timeout)
 }
 
+// watches waits until the kubelet watches its pods: the fake API server tells a watch
+// nothing of what happened since the list before it.
+func (h *harness) watches() {
+	h.t.Helper()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		for _, a := range h.client.Actions() {
+			if w, ok := a.(ktesting.WatchAction); ok && w.GetResource().Resource == "pods" && !w.GetWatchRestrictions().Fields.Empty() {
+				return
+			}
+		}
+	}
+	h.t.Fatal("the kubelet watches no pods")
+}
+
 // Who takes the place of a pod that was deleted without grace waits until that has
 // ended; beside one that stays it is refused.
 //
@@ -37,6 +52,7 @@ func TestPlaceOfAForceDeletedPod(t *testing.T) {
 	rt := held{Runtime: critest.New("img:1"), stopping: make(chan struct{}), end: make(chan struct{})}
 	h := startWith(t, rt.Runtime, func(c *Config) { c.Runtime = rt }, newPod("a", port))
 	h.wait("a", "ready", ready)
+	h.watches()
 	next := func() verdict { return h.kubelet.admit(t.Context(), &record{pod: newPod("b", port)}, &podstate.Pod{}) }
 	if got := next(); got != refused {
 		t.Errorf("a pod without room beside one that stays: %v", got)

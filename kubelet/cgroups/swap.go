@@ -7,6 +7,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// OOMGroups tells whether the kernel can end a cgroup as a whole when it is out of
+// memory, as it can with cgroup v2 where that counts memory.
+func OOMGroups(mount string) bool {
+	if mount == "" {
+		mount = defaultMount
+	}
+	// The root has no such file; who runs this has a cgroup, or made some.
+	found, err := filepath.Glob(filepath.Join(mount, "*", "memory.oom.group"))
+	return err == nil && len(found) > 0
+}
+
 // SwapLimits tells whether the hierarchy mounted at mount, or where it usually
 // is, has cgroup v2, and whether its kernel limits swap.
 func SwapLimits(mount string) (unified, accounted bool) {

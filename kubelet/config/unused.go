@@ -29,7 +29,6 @@ func unused() []Unused {
 		{"kubeAPIQPS", apis}, {"kubeAPIBurst", apis},
 		{"kubeletCgroups", notKept}, {"systemCgroups", notKept}, {"qosReserved", notKept}, {"runOnce", notKept}, {"protectKernelDefaults", notKept},
 		{"memoryThrottlingFactor", notKept}, {"memoryReservationPolicy", notKept}, {"enableSystemLogQuery", "logs are served as files"},
-		{"singleProcessOOMKill", "the kernel ends single processes, as on cgroup v1"},
 		{"hairpinMode", "pods reach themselves through their services anyhow"}, {"podCIDR", "the node's object has it"},
 		{"enableControllerAttachDetach", "the controller attaches volumes"}, {"localStorageCapacityIsolation", "local storage is always accounted"},
 		{"makeIPTablesUtilChains", chains}, {"iptablesMasqueradeBit", chains}, {"iptablesDropBit", chains},

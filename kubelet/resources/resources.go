@@ -129,6 +129,8 @@ type Settings struct {
 	CFSQuota       bool
 	CFSPeriod      time.Duration
 	Swap           Swap
+	// OOMGroup ends a whole container when one of its processes runs out of memory.
+	OOMGroup bool
 	// Exclusive tells whether a container has CPUs to itself; nil is never. A quota
 	// would only throttle it on what no other may use.
 	Exclusive func(pod types.UID, container string) bool
@@ -176,6 +178,12 @@ func Linux(pod *v1.Pod, c *v1.Container, s Settings) *runtimeapi.LinuxContainerR
 		out.MemoryLimitInBytes = pod.Spec.Resources.Limits.Memory().Value()
 	}
 	s.Swap.limit(out, pod, c, s.MemoryCapacity)
+	if s.OOMGroup {
+		if out.Unified == nil {
+			out.Unified = map[string]string{}
+		}
+		out.Unified["memory.oom.group"] = "1"
+	}
 	for name, q := range lim {
 		if size, ok := hugePageSize(name); ok {
 			out.HugepageLimits = append(out.HugepageLimits, &runtimeapi.HugepageLimit{PageSize: size, Limit: uint64(q.Value())})
