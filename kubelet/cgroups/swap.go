@@ -3,6 +3,8 @@ package cgroups
 import (
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,9 +15,8 @@ func OOMGroups(mount string) bool {
 	if mount == "" {
 		mount = defaultMount
 	}
-	// The root has no such file; who runs this has a cgroup, or made some.
-	found, err := filepath.Glob(filepath.Join(mount, "*", "memory.oom.group"))
-	return err == nil && len(found) > 0
+	controllers, err := os.ReadFile(filepath.Join(mount, "cgroup.controllers"))
+	return err == nil && slices.Contains(strings.Fields(string(controllers)), "memory")
 }
 
 // SwapLimits tells whether the hierarchy mounted at mount, or where it usually

@@ -7,20 +7,24 @@ import (
 )
 
 func TestOOMGroups(t *testing.T) {
-	dir := t.TempDir()
-	if OOMGroups(dir) {
-		t.Error("a hierarchy without cgroups can end them as a whole")
-	}
-	if err := os.Mkdir(filepath.Join(dir, "a"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if OOMGroups(dir) {
-		t.Error("one that counts no memory can")
-	}
-	if err := os.WriteFile(filepath.Join(dir, "a", "memory.oom.group"), []byte("0\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if !OOMGroups(dir) {
-		t.Error("one that counts memory cannot")
+	for _, tt := range []struct {
+		name, controllers string
+		want              bool
+	}{
+		{"cgroup v1", "", false},
+		{"memory is counted", "cpuset cpu io memory hugetlb pids\n", true},
+		{"memory is not counted", "cpuset cpu hugetlb\n", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			if tt.controllers != "" {
+				if err := os.WriteFile(filepath.Join(dir, "cgroup.controllers"), []byte(tt.controllers), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := OOMGroups(dir); got != tt.want {
+				t.Errorf("%v, want %v", got, tt.want)
+			}
+		})
 	}
 }
