@@ -4,11 +4,14 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
+	"go.opentelemetry.io/otel/attribute"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -39,6 +42,9 @@ func TestClient(t *testing.T) {
 	spans := recorder.Ended()
 	if len(spans) != 2 || spans[0].Parent().SpanID() != spans[1].SpanContext().SpanID() {
 		t.Fatalf("%d spans, want the request's below the step's", len(spans))
+	}
+	if got := spans[0].Name(); got != "HTTP GET" || spans[0].SpanKind() != trace.SpanKindClient || !slices.Contains(spans[0].Attributes(), attribute.Int("http.response.status_code", 200)) {
+		t.Errorf("the span is %s with %v", got, spans[0].Attributes())
 	}
 	if told, id := <-parent, spans[0].SpanContext().SpanID().String(); !strings.Contains(told, id) {
 		t.Errorf("the server is told of %q, want %s", told, id)
