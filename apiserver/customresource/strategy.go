@@ -56,8 +56,8 @@ func (k *kind) anyStatus() bool {
 // strategy is the main endpoint's.
 func (k *kind) strategy() resources.Strategy {
 	s := resources.Strategy{
-		AnyFinalizers:     true,
 		Generation:        true,
+		Metadata:          resources.MetadataRules{AnyFinalizer: true},
 		GenerationChanged: contentChanged,
 		PrepareForCreate: func(ctx context.Context, obj runtime.Object) {
 			if k.asked(ctx).hasStatus() {
@@ -86,6 +86,7 @@ func (k *kind) strategy() resources.Strategy {
 // statusStrategy lets nothing through but the status.
 func (k *kind) statusStrategy() resources.Strategy {
 	return resources.Strategy{
+		Metadata:    resources.MetadataRules{AnyFinalizer: true},
 		ResetFields: []string{"metadata", "spec"},
 		PrepareForUpdate: func(_ context.Context, obj, old runtime.Object) {
 			u, ok := obj.(*unstructured.Unstructured)

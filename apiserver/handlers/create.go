@@ -35,10 +35,6 @@ func (a *API) create(w http.ResponseWriter, r *http.Request, t *Target, s *resou
 		a.WriteError(w, r, err)
 		return
 	}
-	if err := checkUnversioned(obj); err != nil {
-		a.WriteError(w, r, err)
-		return
-	}
 	t.manager = managerName(o.FieldManager, r)
 	it, err := a.Create(r.Context(), t, obj, o)
 	if err != nil {
@@ -46,19 +42,6 @@ func (a *API) create(w http.ResponseWriter, r *http.Request, t *Target, s *resou
 		return
 	}
 	a.writeItem(w, r, t, http.StatusCreated, it)
-}
-
-// checkUnversioned refuses an object that was read from somewhere: it would not
-// be that version. As upstream, that is an error without a reason.
-func checkUnversioned(obj runtime.Object) error {
-	m, err := metaOf(obj)
-	if err != nil {
-		return err
-	}
-	if n, err := strconv.ParseUint(m.GetResourceVersion(), 10, 64); err == nil && n != 0 {
-		return errors.New("resourceVersion should not be set on objects to be created")
-	}
-	return nil
 }
 
 // Create stores a new object of the hub type with everything that a request
@@ -123,7 +106,9 @@ func (a *API) createOnce(ctx context.Context, t *Target, s *resources.Strategy, 
 	if err != nil {
 		return nil, err
 	}
-	hasVersion := m.GetResourceVersion() != "" && m.GetResourceVersion() != "0"
+	// An object that was read from somewhere would not be that version.
+	version, verr := strconv.ParseUint(m.GetResourceVersion(), 10, 64)
+	read := verr == nil && version != 0
 	// Managed fields see what the client sent, not what admission makes of it.
 	obj, err = a.track(t, s, t.emptyHub(), obj, cmp.Or(o.FieldManager, t.manager))
 	if err != nil {
@@ -137,12 +122,13 @@ func (a *API) createOnce(ctx context.Context, t *Target, s *resources.Strategy, 
 		undo(ctx, at)
 		return nil, err
 	}
-	if hasVersion {
-		undo(ctx, at)
-		return nil, errors.New("resourceVersion should not be set on objects to be created")
-	}
 	if at.DryRun {
 		return a.dryCreate(ctx, t, m, obj)
+	}
+	if read {
+		// As upstream's store, which says so without a reason.
+		undo(ctx, at)
+		return nil, errors.New("resourceVersion should not be set on objects to be created")
 	}
 	it, err := t.Store.Create(ctx, m.GetNamespace(), m.GetName(), obj)
 	if err != nil {

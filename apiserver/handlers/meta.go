@@ -5,15 +5,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
-	"slices"
-	"strings"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -94,7 +90,7 @@ func (a *API) prepareCreate(ctx context.Context, s *resources.Strategy, obj runt
 	m.SetCreationTimestamp(metav1.NewTime(a.cfg.Now().Truncate(time.Second)))
 	m.SetUID(uuid.NewUUID())
 	m.SetResourceVersion("")
-	m.SetGeneration(0)
+	// Kinds without a generation of the server's keep what the client says.
 	if s.Generation {
 		m.SetGeneration(1)
 	}
@@ -104,39 +100,6 @@ func (a *API) prepareCreate(ctx context.Context, s *resources.Strategy, obj runt
 	if s.PrepareForCreate != nil {
 		s.PrepareForCreate(ctx, obj)
 	}
-}
-
-// validateCreate returns every error of a new object.
-func validateCreate(ctx context.Context, t *Target, s *resources.Strategy, obj runtime.Object, m metav1.Object) error {
-	errs := validation.ValidateObjectMetaAccessor(m, t.Resource.Namespaced, nameFn(&t.Resource.Strategy), field.NewPath("metadata"))
-	errs = append(errs, t.finalizers(m.GetFinalizers(), nil)...)
-	if s.Validate != nil {
-		errs = append(errs, s.Validate(ctx, obj)...)
-	}
-	return t.invalid(m.GetName(), errs)
-}
-
-// finalizers are Kubernetes' own or have a domain. Those that are there already stay.
-func (t *Target) finalizers(list, old []string) field.ErrorList {
-	if t.Resource.Strategy.AnyFinalizers {
-		return nil
-	}
-	var errs field.ErrorList
-	for i, f := range list {
-		if strings.Contains(f, "/") || f == string(corev1.FinalizerKubernetes) || f == metav1.FinalizerOrphanDependents ||
-			f == metav1.FinalizerDeleteDependents || slices.Contains(old, f) {
-			continue
-		}
-		errs = append(errs, field.Invalid(field.NewPath("metadata", "finalizers").Index(i), f, "name is neither a standard finalizer name nor is it fully qualified"))
-	}
-	return errs
-}
-
-func nameFn(s *resources.Strategy) validation.ValidateNameFunc {
-	if s.NameValidation != nil {
-		return s.NameValidation
-	}
-	return validation.NameIsDNSSubdomain
 }
 
 // invalid is the answer to validation errors. What a custom resource repeats
@@ -151,7 +114,6 @@ func (t *Target) invalid(name string, errs field.ErrorList) error {
 // prepareUpdate keeps what a client may not change. obj replaces old.
 func prepareUpdate(ctx context.Context, s *resources.Strategy, obj, old runtime.Object, m, oldMeta metav1.Object) {
 	m.SetGeneration(oldMeta.GetGeneration())
-	m.SetSelfLink("")
 	if s.PrepareForUpdate != nil {
 		s.PrepareForUpdate(ctx, obj, old)
 	}
@@ -211,16 +173,6 @@ func without(m map[string]any) map[string]any {
 		}
 	}
 	return out
-}
-
-// validateUpdate returns every error of a changed object.
-func validateUpdate(ctx context.Context, t *Target, s *resources.Strategy, obj, old runtime.Object, m, oldMeta metav1.Object) error {
-	errs := validation.ValidateObjectMetaAccessorUpdate(m, oldMeta, field.NewPath("metadata"))
-	errs = append(errs, t.finalizers(m.GetFinalizers(), oldMeta.GetFinalizers())...)
-	if s.ValidateUpdate != nil {
-		errs = append(errs, s.ValidateUpdate(ctx, obj, old)...)
-	}
-	return t.invalid(m.GetName(), errs)
 }
 
 func warn(ctx context.Context, s *resources.Strategy, obj, old runtime.Object) {

@@ -43,10 +43,11 @@ type TypedStrategy[T any, P Object[T]] struct {
 	Decorate            func(obj P)
 
 	// As in Strategy.
-	Generation, AllowCreateOnUpdate, AllowUnconditionalUpdate, AnyFinalizers bool
-	NameValidation                                                           func(name string, prefix bool) []string
-	DefaultPropagation                                                       *metav1.DeletionPropagation
-	ResetFields                                                              []string
+	Generation, AllowCreateOnUpdate, AllowUnconditionalUpdate bool
+	NameValidation                                            func(name string, prefix bool) []string
+	Metadata                                                  MetadataRules
+	DefaultPropagation                                        *metav1.DeletionPropagation
+	ResetFields                                               []string
 }
 
 // HubVersion is the Version for the hub type itself. def may be nil.
@@ -105,10 +106,11 @@ func (t TypedStrategy[T, P]) erase() Strategy {
 	s := Strategy{
 		Generation:               t.Generation,
 		AllowCreateOnUpdate:      t.AllowCreateOnUpdate,
-		AllowUnconditionalUpdate: t.AllowUnconditionalUpdate, AnyFinalizers: t.AnyFinalizers,
-		NameValidation:     t.NameValidation,
-		DefaultPropagation: t.DefaultPropagation,
-		ResetFields:        t.ResetFields,
+		AllowUnconditionalUpdate: t.AllowUnconditionalUpdate,
+		NameValidation:           t.NameValidation,
+		Metadata:                 t.Metadata,
+		DefaultPropagation:       t.DefaultPropagation,
+		ResetFields:              t.ResetFields,
 	}
 	if f := t.PrepareForCreate; f != nil {
 		s.PrepareForCreate = func(ctx context.Context, obj runtime.Object) { f(ctx, obj.(P)) }

@@ -39,6 +39,7 @@ func SpecStatus[T, Sp, St any, P Object[T]](s TypedStrategy[T, P], spec func(P) 
 		Generation:               s.Generation,
 		AllowUnconditionalUpdate: s.AllowUnconditionalUpdate,
 		NameValidation:           s.NameValidation,
+		Metadata:                 s.Metadata,
 		ResetFields:              []string{"spec"},
 		PrepareForUpdate:         func(_ context.Context, obj, old P) { *spec(obj) = *spec(old) },
 	}

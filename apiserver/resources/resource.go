@@ -148,12 +148,12 @@ type Strategy struct {
 	// NameValidation is the rule for metadata.name (and, with prefix, of
 	// generateName); nil means NameIsDNSSubdomain.
 	NameValidation func(name string, prefix bool) []string
+	// Metadata are the kind's rules of metadata.
+	Metadata MetadataRules
 	// Warnings are sent in Warning headers. old is nil on create.
 	Warnings func(ctx context.Context, obj, old runtime.Object) []string
 	// AllowCreateOnUpdate lets PUT make an object that does not exist.
 	AllowCreateOnUpdate bool
-	// AnyFinalizers: finalizers need no domain.
-	AnyFinalizers bool
 	// AllowUnconditionalUpdate lets PUT leave resourceVersion out.
 	AllowUnconditionalUpdate bool
 	// CheckGracefulDelete decides on graceful deletion: it may set
@@ -167,6 +167,18 @@ type Strategy struct {
 	ResetFields []string
 	// Decorate changes an object on its way out (e.g. fill a derived field).
 	Decorate func(obj runtime.Object)
+}
+
+// MetadataRules are a kind's own rules of metadata. Without any, names are looked at
+// when an object is made, and finalizers are Kubernetes' own or qualified.
+type MetadataRules struct {
+	// NamesOnUpdate looks at the names again on update.
+	NamesOnUpdate bool
+	// AnyFinalizer takes finalizers that are not qualified.
+	AnyFinalizer bool
+	// Last looks at metadata only when all else is valid, and lets any segment of
+	// a path be a name.
+	Last bool
 }
 
 // Subresource is one subresource. Either it is a view of the same object with

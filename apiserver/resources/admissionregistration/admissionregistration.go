@@ -70,7 +70,7 @@ func plain[T any, P resources.Object[T]](k, plural string, list func() runtime.O
 	return resources.Declare(resources.Spec[T, P]{
 		Resource: r,
 		Row:      func(o P) []any { return policyRow(o) },
-		Strategy: resources.TypedStrategy[T, P]{AnyFinalizers: true, Generation: true,
+		Strategy: resources.TypedStrategy[T, P]{Metadata: resources.MetadataRules{NamesOnUpdate: true, AnyFinalizer: true}, Generation: true,
 			Validate:       func(_ context.Context, o P) field.ErrorList { return validate(o) },
 			ValidateUpdate: func(_ context.Context, o, _ P) field.ErrorList { return validate(o) }},
 	})
@@ -85,7 +85,7 @@ func validatingPolicies() resources.Resource {
 	})}
 	r.Columns = table.Columns(table.Name(), table.Int("Validations", "How many expressions it has."), table.Text("ParamKind", "The kind of its parameters."), table.Age())
 	cel := newChecker()
-	main, view := resources.SpecStatus(resources.TypedStrategy[policy, *policy]{AnyFinalizers: true, Generation: true,
+	main, view := resources.SpecStatus(resources.TypedStrategy[policy, *policy]{Metadata: resources.MetadataRules{NamesOnUpdate: true, AnyFinalizer: true}, Generation: true,
 		Validate:       func(_ context.Context, o *policy) field.ErrorList { return cel.policy(o) },
 		ValidateUpdate: func(_ context.Context, o, _ *policy) field.ErrorList { return cel.policy(o) }},
 		func(o *policy) *v1.ValidatingAdmissionPolicySpec { return &o.Spec }, func(o *policy) *v1.ValidatingAdmissionPolicyStatus { return &o.Status })
@@ -126,7 +126,7 @@ func mutatingWebhooks() resources.Resource {
 	}
 	return resources.Declare(resources.Spec[config, *config]{
 		Resource: r,
-		Strategy: resources.TypedStrategy[config, *config]{AnyFinalizers: true, Generation: true,
+		Strategy: resources.TypedStrategy[config, *config]{Metadata: resources.MetadataRules{NamesOnUpdate: true, AnyFinalizer: true}, Generation: true,
 			Validate:       func(_ context.Context, o *config) field.ErrorList { return check(o) },
 			ValidateUpdate: func(_ context.Context, o, _ *config) field.ErrorList { return check(o) }},
 		Row: func(o *config) []any { return []any{o.Name, int64(len(o.Webhooks)), table.Since(o.CreationTimestamp)} },
@@ -154,7 +154,7 @@ func validatingWebhooks() resources.Resource {
 	}
 	return resources.Declare(resources.Spec[config, *config]{
 		Resource: r,
-		Strategy: resources.TypedStrategy[config, *config]{AnyFinalizers: true, Generation: true,
+		Strategy: resources.TypedStrategy[config, *config]{Metadata: resources.MetadataRules{NamesOnUpdate: true, AnyFinalizer: true}, Generation: true,
 			Validate:       func(_ context.Context, o *config) field.ErrorList { return check(o) },
 			ValidateUpdate: func(_ context.Context, o, _ *config) field.ErrorList { return check(o) }},
 		Row: func(o *config) []any { return []any{o.Name, int64(len(o.Webhooks)), table.Since(o.CreationTimestamp)} },

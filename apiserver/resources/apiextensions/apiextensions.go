@@ -23,7 +23,7 @@ func Resources() []resources.Resource {
 	r.Categories = []string{"api-extensions"}
 	r.Versions = []resources.Version{resources.HubVersion("v1", resources.Empty[v1.CustomResourceDefinitionList], defaults)}
 	r.Columns = columns()
-	main, view := resources.SpecStatus(resources.TypedStrategy[crd, *crd]{AnyFinalizers: true,
+	main, view := resources.SpecStatus(resources.TypedStrategy[crd, *crd]{Metadata: resources.MetadataRules{AnyFinalizer: true},
 		Generation: true, Validate: validate, ValidateUpdate: validateUpdate, Warnings: warnings, CheckGracefulDelete: holdBack,
 	},
 		func(o *crd) *v1.CustomResourceDefinitionSpec { return &o.Spec }, func(o *crd) *v1.CustomResourceDefinitionStatus { return &o.Status })

@@ -30,7 +30,7 @@ func Resources() []resources.Resource {
 		}
 	})}
 	r.Columns = table.Columns(table.Name(), table.Text("Service", "Who serves the version."), table.Text("Available", "Whether it answers."), table.Age())
-	main, view := resources.SpecStatus(resources.TypedStrategy[service, *service]{AnyFinalizers: true,
+	main, view := resources.SpecStatus(resources.TypedStrategy[service, *service]{Metadata: resources.MetadataRules{NamesOnUpdate: true, AnyFinalizer: true},
 		NameValidation: func(name string, _ bool) []string { return content.IsPathSegmentName(name) },
 		Validate:       func(_ context.Context, o *service) field.ErrorList { return validate(o) },
 		ValidateUpdate: func(_ context.Context, o, _ *service) field.ErrorList { return validate(o) },

@@ -22,7 +22,7 @@ func Resources() []resources.Resource {
 	r.Versions = []resources.Version{hub}
 	r.Columns = table.Columns(table.Name(), table.Text("CommonEncodingVersion", "The version that all servers store."),
 		table.Text("StorageVersions", "The version that each server stores."), table.Age())
-	main, view := resources.SpecStatus(resources.TypedStrategy[version, *version]{AnyFinalizers: true},
+	main, view := resources.SpecStatus(resources.TypedStrategy[version, *version]{Metadata: resources.MetadataRules{AnyFinalizer: true}},
 		func(o *version) *v1alpha1.StorageVersionSpec { return &o.Spec },
 		func(o *version) *v1alpha1.StorageVersionStatus { return &o.Status })
 	return []resources.Resource{resources.Declare(resources.Spec[version, *version]{

@@ -20,6 +20,7 @@ func controllerRevisions() resources.Resource {
 	return resources.Declare(resources.Spec[appsv1.ControllerRevision, *appsv1.ControllerRevision]{
 		Resource: r,
 		Strategy: resources.TypedStrategy[appsv1.ControllerRevision, *appsv1.ControllerRevision]{
+			Metadata:                 resources.MetadataRules{NamesOnUpdate: true},
 			AllowUnconditionalUpdate: true,
 			Validate:                 validateControllerRevision,
 			ValidateUpdate:           validateControllerRevisionUpdate,

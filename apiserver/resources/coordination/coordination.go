@@ -25,7 +25,7 @@ func leases() resources.Resource {
 	r.Columns = table.Columns(table.Name(), table.Text("Holder", "Who holds the lease."), table.Age())
 	return resources.Declare(resources.Spec[coordinationv1.Lease, *coordinationv1.Lease]{
 		Resource: r,
-		Strategy: resources.TypedStrategy[coordinationv1.Lease, *coordinationv1.Lease]{AnyFinalizers: true, AllowCreateOnUpdate: true,
+		Strategy: resources.TypedStrategy[coordinationv1.Lease, *coordinationv1.Lease]{Metadata: resources.MetadataRules{AnyFinalizer: true}, AllowCreateOnUpdate: true,
 			PrepareForCreate: func(_ context.Context, o *coordinationv1.Lease) { dropElection(o, &coordinationv1.Lease{}) },
 			PrepareForUpdate: func(_ context.Context, o, old *coordinationv1.Lease) { dropElection(o, old) },
 			Validate:         validateLease, ValidateUpdate: func(ctx context.Context, o, _ *coordinationv1.Lease) field.ErrorList { return validateLease(ctx, o) }},

@@ -28,7 +28,7 @@ func leaseCandidates() resources.Resource {
 		table.Text("BinaryVersion", "The candidate's version."), table.Text("EmulationVersion", "The version it emulates."), table.Age())
 	return resources.Declare(resources.Spec[beta.LeaseCandidate, *beta.LeaseCandidate]{
 		Resource: r,
-		Strategy: resources.Checked(resources.TypedStrategy[beta.LeaseCandidate, *beta.LeaseCandidate]{AnyFinalizers: true, AllowCreateOnUpdate: true}, validateCandidate),
+		Strategy: resources.Checked(resources.TypedStrategy[beta.LeaseCandidate, *beta.LeaseCandidate]{Metadata: resources.MetadataRules{AnyFinalizer: true}, AllowCreateOnUpdate: true}, validateCandidate),
 		Row: func(o *beta.LeaseCandidate) []any {
 			return []any{o.Name, o.Spec.LeaseName, o.Spec.BinaryVersion, o.Spec.EmulationVersion, table.Since(o.CreationTimestamp)}
 		},

@@ -15,6 +15,7 @@ func configMaps() resources.Resource {
 	return resources.Declare(resources.Spec[corev1.ConfigMap, *corev1.ConfigMap]{
 		Resource: r,
 		Strategy: resources.TypedStrategy[corev1.ConfigMap, *corev1.ConfigMap]{
+			Metadata:                 resources.MetadataRules{NamesOnUpdate: true},
 			AllowUnconditionalUpdate: true,
 			Validate:                 validateConfigMap, ValidateUpdate: validateConfigMapUpdate,
 		},

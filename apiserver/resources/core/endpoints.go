@@ -23,6 +23,7 @@ func endpoints() resources.Resource {
 		Resource: r,
 		Strategy: resources.TypedStrategy[corev1.Endpoints, *corev1.Endpoints]{
 			AllowCreateOnUpdate:      true,
+			Metadata:                 resources.MetadataRules{NamesOnUpdate: true},
 			AllowUnconditionalUpdate: true,
 			Validate:                 validateEndpoints, ValidateUpdate: validateEndpointsUpdate,
 		},

@@ -14,9 +14,9 @@ import (
 
 // Events are the events of the core group.
 func Events() resources.Resource {
-	return resources.Declare(EventSpec(resources.TypedStrategy[corev1.Event, *corev1.Event]{AnyFinalizers: true,
+	return resources.Declare(EventSpec(resources.TypedStrategy[corev1.Event, *corev1.Event]{
 		Validate: ValidateEvent, ValidateUpdate: validateEventUpdate,
-		NameValidation: anyName,
+		Metadata: resources.MetadataRules{AnyFinalizer: true, Last: true},
 	}))
 }
 
@@ -29,9 +29,6 @@ func EventSpec(rules resources.TypedStrategy[corev1.Event, *corev1.Event]) resou
 	rules.AllowCreateOnUpdate, rules.AllowUnconditionalUpdate = true, true
 	return resources.Spec[corev1.Event, *corev1.Event]{Resource: r, Strategy: rules, SelectableFields: EventFields(), Row: EventRow}
 }
-
-// anyName leaves an event's name unrestricted.
-func anyName(string, bool) []string { return nil }
 
 // EventColumns are the columns of events of either group.
 func EventColumns() []metav1.TableColumnDefinition {

@@ -22,6 +22,7 @@ func namespaces() resources.Resource {
 	out := resources.Declare(resources.Spec[corev1.Namespace, *corev1.Namespace]{
 		Resource: r,
 		Strategy: namespaceStrategy{
+			Metadata:                 resources.MetadataRules{NamesOnUpdate: true},
 			AllowUnconditionalUpdate: true,
 			Validate:                 validateNamespace, ValidateUpdate: validateNamespaceUpdate,
 			NameValidation: validation.ValidateNamespaceName,

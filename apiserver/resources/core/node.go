@@ -33,6 +33,7 @@ func nodes() resources.Resource {
 	return resources.Declare(resources.Spec[corev1.Node, *corev1.Node]{
 		Resource: r,
 		Strategy: nodeStrategy{
+			Metadata:                 resources.MetadataRules{NamesOnUpdate: true},
 			AllowUnconditionalUpdate: true,
 			Validate:                 validateNode, ValidateUpdate: validateNodeUpdate,
 			PrepareForUpdate: func(_ context.Context, n, old *corev1.Node) { n.Status = old.Status },

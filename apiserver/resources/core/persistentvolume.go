@@ -31,6 +31,7 @@ func persistentVolumes() resources.Resource {
 	return resources.Declare(resources.Spec[corev1.PersistentVolume, *corev1.PersistentVolume]{
 		Resource: r,
 		Strategy: pvStrategy{
+			Metadata:                 resources.MetadataRules{NamesOnUpdate: true},
 			AllowUnconditionalUpdate: true,
 			Validate:                 validatePV, ValidateUpdate: validatePVUpdate,
 			PrepareForCreate: func(_ context.Context, pv *corev1.PersistentVolume) {

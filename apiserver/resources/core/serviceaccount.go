@@ -22,6 +22,7 @@ func serviceAccounts() resources.Resource {
 	return resources.Declare(resources.Spec[corev1.ServiceAccount, *corev1.ServiceAccount]{
 		Resource: r,
 		Strategy: resources.TypedStrategy[corev1.ServiceAccount, *corev1.ServiceAccount]{
+			Metadata:                 resources.MetadataRules{NamesOnUpdate: true},
 			AllowUnconditionalUpdate: true,
 			NameValidation:           validation.ValidateServiceAccountName,
 			PrepareForCreate:         func(_ context.Context, sa *corev1.ServiceAccount) { dropSecretRefs(sa.Secrets) },

@@ -30,7 +30,7 @@ func endpointSlices() resources.Resource {
 	r.Columns = table.Columns(table.Name(), table.Text("AddressType", "The family of the addresses."), table.Text("Ports", "The ports of the endpoints."), table.Text("Endpoints", "The addresses."), table.Age())
 	return resources.Declare(resources.Spec[discoveryv1.EndpointSlice, *discoveryv1.EndpointSlice]{
 		Resource: r,
-		Strategy: resources.TypedStrategy[discoveryv1.EndpointSlice, *discoveryv1.EndpointSlice]{AllowUnconditionalUpdate: true, Generation: true, Validate: validateSlice, ValidateUpdate: func(ctx context.Context, o, old *discoveryv1.EndpointSlice) field.ErrorList {
+		Strategy: resources.TypedStrategy[discoveryv1.EndpointSlice, *discoveryv1.EndpointSlice]{Metadata: resources.MetadataRules{NamesOnUpdate: true}, AllowUnconditionalUpdate: true, Generation: true, Validate: validateSlice, ValidateUpdate: func(ctx context.Context, o, old *discoveryv1.EndpointSlice) field.ErrorList {
 			return append(validateSlice(ctx, o), apivalidation.ValidateImmutableField(o.AddressType, old.AddressType, field.NewPath("addressType"))...)
 		}},
 		Row: func(o *discoveryv1.EndpointSlice) []any {

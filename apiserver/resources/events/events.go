@@ -16,7 +16,7 @@ import (
 
 // Resources are the kinds of the group.
 func Resources() []resources.Resource {
-	s := core.EventSpec(resources.TypedStrategy[corev1.Event, *corev1.Event]{AnyFinalizers: true, Validate: validate, ValidateUpdate: validateUpdate})
+	s := core.EventSpec(resources.TypedStrategy[corev1.Event, *corev1.Event]{Metadata: resources.MetadataRules{AnyFinalizer: true, Last: true}, Validate: validate, ValidateUpdate: validateUpdate})
 	s.Group = eventsv1.GroupName
 	s.SharesStoreWith = schema.GroupResource{Resource: "events"}
 	s.Versions = []resources.Version{{

@@ -24,7 +24,7 @@ func flowSchemas() resources.Resource {
 		}
 	})}
 	r.Columns = table.Columns(table.Name(), table.Text("PriorityLevel", "The priority level that requests go to."), table.Text("MatchingPrecedence", "The order in which schemas are tried."), table.Text("DistinguisherMethod", "How requests are told apart."), table.Age(), table.Text("MissingPL", "Whether the priority level does not exist."))
-	main, view := resources.SpecStatus(resources.TypedStrategy[flowcontrolv1.FlowSchema, *flowcontrolv1.FlowSchema]{Generation: true, AllowUnconditionalUpdate: true, Validate: validateSchema, ValidateUpdate: func(ctx context.Context, o, _ *flowcontrolv1.FlowSchema) field.ErrorList {
+	main, view := resources.SpecStatus(resources.TypedStrategy[flowcontrolv1.FlowSchema, *flowcontrolv1.FlowSchema]{Metadata: resources.MetadataRules{NamesOnUpdate: true}, Generation: true, AllowUnconditionalUpdate: true, Validate: validateSchema, ValidateUpdate: func(ctx context.Context, o, _ *flowcontrolv1.FlowSchema) field.ErrorList {
 		return validateSchema(ctx, o)
 	}},
 		func(o *flowcontrolv1.FlowSchema) *flowcontrolv1.FlowSchemaSpec { return &o.Spec }, func(o *flowcontrolv1.FlowSchema) *flowcontrolv1.FlowSchemaStatus { return &o.Status })
@@ -51,7 +51,7 @@ func priorityLevels() resources.Resource {
 	r := resources.Kind(flowcontrolv1.GroupName, "PriorityLevelConfiguration", "prioritylevelconfigurations", false)
 	r.Versions = []resources.Version{resources.HubVersion[flowcontrolv1.PriorityLevelConfiguration]("v1", resources.Empty[flowcontrolv1.PriorityLevelConfigurationList], defaultPriorityLevel)}
 	r.Columns = table.Columns(table.Name(), table.Text("Type", "Whether the level is limited."), table.Text("NominalConcurrencyShares", "The level's share."), table.Text("Queues", "How many queues it has."), table.Text("HandSize", "How many queues a flow is spread over."), table.Text("QueueLengthLimit", "How long a queue may get."), table.Age())
-	main, view := resources.SpecStatus(resources.TypedStrategy[flowcontrolv1.PriorityLevelConfiguration, *flowcontrolv1.PriorityLevelConfiguration]{Generation: true, AllowUnconditionalUpdate: true, Validate: validateLevel, ValidateUpdate: func(ctx context.Context, o, _ *flowcontrolv1.PriorityLevelConfiguration) field.ErrorList {
+	main, view := resources.SpecStatus(resources.TypedStrategy[flowcontrolv1.PriorityLevelConfiguration, *flowcontrolv1.PriorityLevelConfiguration]{Generation: true, Metadata: resources.MetadataRules{NamesOnUpdate: true}, AllowUnconditionalUpdate: true, Validate: validateLevel, ValidateUpdate: func(ctx context.Context, o, _ *flowcontrolv1.PriorityLevelConfiguration) field.ErrorList {
 		return validateLevel(ctx, o)
 	}},
 		func(o *flowcontrolv1.PriorityLevelConfiguration) *flowcontrolv1.PriorityLevelConfigurationSpec {

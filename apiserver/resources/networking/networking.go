@@ -33,7 +33,7 @@ func ingresses() resources.Resource {
 	r.Columns = table.Columns(table.Name(), table.Text("Class", "The class of the ingress."), table.Text("Hosts", "The hosts that are routed."),
 		table.Text("Address", "Where it is reached."), table.Text("Ports", "The ports it listens on."), table.Age())
 	main, view := resources.SpecStatus(strategy[networkingv1.Ingress, *networkingv1.Ingress]{
-		Generation: true, AllowUnconditionalUpdate: true,
+		Generation: true, Metadata: resources.MetadataRules{NamesOnUpdate: true}, AllowUnconditionalUpdate: true,
 		Validate:       func(_ context.Context, o *networkingv1.Ingress) field.ErrorList { return validateIngress(o) },
 		ValidateUpdate: func(_ context.Context, o, _ *networkingv1.Ingress) field.ErrorList { return validateIngress(o) },
 	}, func(o *networkingv1.Ingress) *networkingv1.IngressSpec { return &o.Spec },
@@ -177,7 +177,7 @@ func ingressClasses() resources.Resource {
 	return resources.Declare(resources.Spec[networkingv1.IngressClass, *networkingv1.IngressClass]{
 		Resource: r,
 		Strategy: strategy[networkingv1.IngressClass, *networkingv1.IngressClass]{
-			Generation: true, AllowUnconditionalUpdate: true,
+			Generation: true, Metadata: resources.MetadataRules{NamesOnUpdate: true}, AllowUnconditionalUpdate: true,
 			Validate: validateClass,
 			ValidateUpdate: func(ctx context.Context, o, old *networkingv1.IngressClass) field.ErrorList {
 				return append(validateClass(ctx, o), apivalidation.ValidateImmutableField(o.Spec.Controller, old.Spec.Controller, field.NewPath("spec", "controller"))...)
@@ -245,7 +245,7 @@ func ipAddresses() resources.Resource {
 	return resources.Declare(resources.Spec[networkingv1.IPAddress, *networkingv1.IPAddress]{
 		Resource: r,
 		Strategy: strategy[networkingv1.IPAddress, *networkingv1.IPAddress]{
-			AllowUnconditionalUpdate: true, NameValidation: anyName,
+			Metadata: resources.MetadataRules{NamesOnUpdate: true}, AllowUnconditionalUpdate: true, NameValidation: anyName,
 			Validate: validateIPAddress,
 			ValidateUpdate: func(_ context.Context, o, old *networkingv1.IPAddress) field.ErrorList {
 				return apivalidation.ValidateImmutableField(o.Spec.ParentRef, old.Spec.ParentRef, field.NewPath("spec", "parentRef"))

@@ -23,7 +23,7 @@ func runtimeClasses() resources.Resource {
 	r.Columns = table.Columns(table.Name(), table.Text("Handler", "The runtime's name of the class."), table.Age())
 	return resources.Declare(resources.Spec[nodev1.RuntimeClass, *nodev1.RuntimeClass]{
 		Resource: r,
-		Strategy: resources.TypedStrategy[nodev1.RuntimeClass, *nodev1.RuntimeClass]{AnyFinalizers: true, AllowCreateOnUpdate: true, Validate: validateRuntimeClass, ValidateUpdate: func(ctx context.Context, o, old *nodev1.RuntimeClass) field.ErrorList {
+		Strategy: resources.TypedStrategy[nodev1.RuntimeClass, *nodev1.RuntimeClass]{Metadata: resources.MetadataRules{NamesOnUpdate: true, AnyFinalizer: true}, AllowCreateOnUpdate: true, Validate: validateRuntimeClass, ValidateUpdate: func(ctx context.Context, o, old *nodev1.RuntimeClass) field.ErrorList {
 			return append(validateRuntimeClass(ctx, o), apivalidation.ValidateImmutableField(o.Handler, old.Handler, field.NewPath("handler"))...)
 		}},
 		Row: func(o *nodev1.RuntimeClass) []any { return []any{o.Name, o.Handler, table.Since(o.CreationTimestamp)} },

@@ -22,7 +22,7 @@ func podDisruptionBudgets() resources.Resource {
 	r := resources.Kind(policyv1.GroupName, "PodDisruptionBudget", "poddisruptionbudgets", true, "pdb")
 	r.Versions = []resources.Version{resources.HubVersion[policyv1.PodDisruptionBudget]("v1", resources.Empty[policyv1.PodDisruptionBudgetList], nil)}
 	r.Columns = table.Columns(table.Name(), table.Text("Min Available", "How many pods must stay."), table.Text("Max Unavailable", "How many pods may be away."), table.Int("Allowed Disruptions", "How many pods may be evicted now."), table.Age())
-	main, view := resources.SpecStatus(resources.TypedStrategy[policyv1.PodDisruptionBudget, *policyv1.PodDisruptionBudget]{AnyFinalizers: true, Generation: true, Validate: validateBudget, ValidateUpdate: func(ctx context.Context, o, _ *policyv1.PodDisruptionBudget) field.ErrorList {
+	main, view := resources.SpecStatus(resources.TypedStrategy[policyv1.PodDisruptionBudget, *policyv1.PodDisruptionBudget]{Metadata: resources.MetadataRules{AnyFinalizer: true, Last: true}, Generation: true, Validate: validateBudget, ValidateUpdate: func(ctx context.Context, o, _ *policyv1.PodDisruptionBudget) field.ErrorList {
 		return validateBudget(ctx, o)
 	}},
 		func(o *policyv1.PodDisruptionBudget) *policyv1.PodDisruptionBudgetSpec { return &o.Spec }, func(o *policyv1.PodDisruptionBudget) *policyv1.PodDisruptionBudgetStatus { return &o.Status })

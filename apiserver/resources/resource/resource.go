@@ -68,7 +68,7 @@ func claims() resources.Resource {
 	r := resources.Kind(v1.GroupName, "ResourceClaim", "resourceclaims", true)
 	r.Versions = append([]resources.Version{resources.HubVersion[claim]("v1", resources.Empty[v1.ResourceClaimList], defaultClaim)}, claimVersions()...)
 	r.Columns = table.Columns(table.Name(), table.Text("State", "What became of the claim."), table.Age())
-	main, view := resources.SpecStatus(resources.Checked(resources.TypedStrategy[claim, *claim]{AllowUnconditionalUpdate: true}, validateClaim),
+	main, view := resources.SpecStatus(resources.Checked(resources.TypedStrategy[claim, *claim]{Metadata: resources.MetadataRules{NamesOnUpdate: true}, AllowUnconditionalUpdate: true}, validateClaim),
 		func(o *claim) *v1.ResourceClaimSpec { return &o.Spec }, func(o *claim) *v1.ResourceClaimStatus { return &o.Status })
 	view.ValidateUpdate = validateClaimStatus
 	return resources.Declare(resources.Spec[claim, *claim]{

@@ -27,7 +27,7 @@ func storageClasses() resources.Resource {
 	r.Columns = table.Columns(table.Name(), table.Text("Provisioner", "Who makes the volumes."), table.Text("ReclaimPolicy", "What becomes of a volume without claim."), table.Text("VolumeBindingMode", "When a claim is bound."), table.Text("AllowVolumeExpansion", "Whether volumes can grow."), table.Age())
 	return resources.Declare(resources.Spec[storagev1.StorageClass, *storagev1.StorageClass]{
 		Resource: r,
-		Strategy: resources.TypedStrategy[storagev1.StorageClass, *storagev1.StorageClass]{AllowUnconditionalUpdate: true, Validate: validateClass, ValidateUpdate: updateClass},
+		Strategy: resources.TypedStrategy[storagev1.StorageClass, *storagev1.StorageClass]{Metadata: resources.MetadataRules{NamesOnUpdate: true}, AllowUnconditionalUpdate: true, Validate: validateClass, ValidateUpdate: updateClass},
 		Row: func(o *storagev1.StorageClass) []any {
 			name := o.Name
 			if o.Annotations["storageclass.kubernetes.io/is-default-class"] == "true" {
@@ -96,7 +96,7 @@ func volumeAttachments() resources.Resource {
 	r := resources.Kind(storagev1.GroupName, "VolumeAttachment", "volumeattachments", false)
 	r.Versions = []resources.Version{resources.HubVersion[storagev1.VolumeAttachment]("v1", resources.Empty[storagev1.VolumeAttachmentList], nil)}
 	r.Columns = table.Columns(table.Name(), table.Reference("Attacher", "Who attaches the volume."), table.Text("PV", "The volume."), table.Text("Node", "The node."), table.Bool("Attached", "Whether it is attached."), table.Age())
-	main, view := resources.SpecStatus(resources.TypedStrategy[storagev1.VolumeAttachment, *storagev1.VolumeAttachment]{Validate: validateAttachment, ValidateUpdate: updateAttachment},
+	main, view := resources.SpecStatus(resources.TypedStrategy[storagev1.VolumeAttachment, *storagev1.VolumeAttachment]{Metadata: resources.MetadataRules{NamesOnUpdate: true}, Validate: validateAttachment, ValidateUpdate: updateAttachment},
 		func(o *storagev1.VolumeAttachment) *storagev1.VolumeAttachmentSpec { return &o.Spec }, func(o *storagev1.VolumeAttachment) *storagev1.VolumeAttachmentStatus { return &o.Status })
 	view.ValidateUpdate = validateAttachmentStatus
 	return resources.Declare(resources.Spec[storagev1.VolumeAttachment, *storagev1.VolumeAttachment]{
@@ -115,7 +115,7 @@ func csiNodes() resources.Resource {
 	r := resources.Kind(storagev1.GroupName, "CSINode", "csinodes", false)
 	r.Versions = []resources.Version{resources.HubVersion[storagev1.CSINode]("v1", resources.Empty[storagev1.CSINodeList], nil)}
 	r.Columns = table.Columns(table.Name(), table.Int("Drivers", "How many drivers the node has."), table.Age())
-	main, view := resources.SpecStatus(resources.TypedStrategy[storagev1.CSINode, *storagev1.CSINode]{Validate: validateCSINode, ValidateUpdate: updateCSINode},
+	main, view := resources.SpecStatus(resources.TypedStrategy[storagev1.CSINode, *storagev1.CSINode]{Metadata: resources.MetadataRules{NamesOnUpdate: true}, Validate: validateCSINode, ValidateUpdate: updateCSINode},
 		func(o *storagev1.CSINode) *storagev1.CSINodeSpec { return &o.Spec }, func(o *storagev1.CSINode) *storagev1.CSINodeStatus { return &o.Status })
 	// The health of storage is an alpha feature, and off: what is told of it is dropped.
 	keepSpec := view.PrepareForUpdate
@@ -188,7 +188,7 @@ func csiStorageCapacities() resources.Resource {
 	r.ListKind = "CSIStorageCapacityList"
 	return resources.Declare(resources.Spec[storagev1.CSIStorageCapacity, *storagev1.CSIStorageCapacity]{
 		Resource: r,
-		Strategy: resources.TypedStrategy[storagev1.CSIStorageCapacity, *storagev1.CSIStorageCapacity]{Validate: validateCapacity, ValidateUpdate: updateCapacity},
+		Strategy: resources.TypedStrategy[storagev1.CSIStorageCapacity, *storagev1.CSIStorageCapacity]{Metadata: resources.MetadataRules{NamesOnUpdate: true}, Validate: validateCapacity, ValidateUpdate: updateCapacity},
 	})
 }
 
@@ -198,7 +198,7 @@ func volumeAttributesClasses() resources.Resource {
 	r.Columns = table.Columns(table.Name(), table.Text("DriverName", "The driver."), table.Age())
 	return resources.Declare(resources.Spec[storagev1.VolumeAttributesClass, *storagev1.VolumeAttributesClass]{
 		Resource: r,
-		Strategy: resources.TypedStrategy[storagev1.VolumeAttributesClass, *storagev1.VolumeAttributesClass]{AllowUnconditionalUpdate: true, Validate: validateAttributes, ValidateUpdate: updateAttributes},
+		Strategy: resources.TypedStrategy[storagev1.VolumeAttributesClass, *storagev1.VolumeAttributesClass]{Metadata: resources.MetadataRules{NamesOnUpdate: true}, AllowUnconditionalUpdate: true, Validate: validateAttributes, ValidateUpdate: updateAttributes},
 		Row: func(o *storagev1.VolumeAttributesClass) []any {
 			return []any{o.Name, o.DriverName, table.Since(o.CreationTimestamp)}
 		},
