@@ -6,6 +6,7 @@ import corev1 "k8s.io/api/core/v1"
 // server whose feature is off does not keep what it would ignore.
 func dropAlpha(s *corev1.PodSpec) {
 	s.EvictionResponders = nil
+	s.SchedulingGroup = nil
 	for i := range s.Volumes {
 		dropAlphaSource(&s.Volumes[i].VolumeSource)
 	}

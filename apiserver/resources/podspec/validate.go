@@ -36,14 +36,9 @@ func Validate(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 	errs = append(errs, v.initContainers(s.InitContainers, path.Child("initContainers"))...)
 	errs = append(errs, v.ephemeral(s.EphemeralContainers, path.Child("ephemeralContainers"))...)
 	errs = append(errs, enum(s.RestartPolicy, path.Child("restartPolicy"), corev1.RestartPolicyAlways, corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever)...)
-	errs = append(errs, enum(s.DNSPolicy, path.Child("dnsPolicy"), corev1.DNSClusterFirstWithHostNet, corev1.DNSClusterFirst, corev1.DNSDefault, corev1.DNSNone)...)
+	errs = append(errs, listed(s.DNSPolicy, path.Child("dnsPolicy"), corev1.DNSClusterFirstWithHostNet, corev1.DNSClusterFirst, corev1.DNSDefault, corev1.DNSNone)...)
 	errs = append(errs, unversioned.ValidateLabels(s.NodeSelector, path.Child("nodeSelector"))...)
 	errs = append(errs, validateSecurity(s, path.Child("securityContext"))...)
-	for i, ref := range s.ImagePullSecrets {
-		if ref.Name == "" {
-			errs = append(errs, field.Required(path.Child("imagePullSecrets").Index(i).Child("name"), ""))
-		}
-	}
 	errs = append(errs, validateAffinity(s.Affinity, path.Child("affinity"))...)
 	errs = append(errs, validateDNSConfig(s, path.Child("dnsConfig"))...)
 	errs = append(errs, validateSpread(s.TopologySpreadConstraints, path.Child("topologySpreadConstraints"))...)
@@ -87,7 +82,7 @@ func Validate(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 		}
 	}
 	if s.PreemptionPolicy != nil {
-		errs = append(errs, enum(*s.PreemptionPolicy, path.Child("preemptionPolicy"), corev1.PreemptLowerPriority, corev1.PreemptNever)...)
+		errs = append(errs, listed(*s.PreemptionPolicy, path.Child("preemptionPolicy"), corev1.PreemptLowerPriority, corev1.PreemptNever)...)
 	}
 	for i, gate := range s.ReadinessGates {
 		for _, msg := range validation.IsQualifiedName(string(gate.ConditionType)) {
@@ -108,22 +103,15 @@ func Validate(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 	if name := s.HostnameOverride; name != nil {
 		errs = append(errs, hostnameOverride(s, *name, path.Child("hostnameOverride"))...)
 	}
-	if g := s.SchedulingGroup; g != nil {
-		if g.PodGroupName == nil {
-			errs = append(errs, field.Required(path.Child("schedulingGroup"), "must specify one of: `podGroupName`"))
-		} else {
-			errs = append(errs, subdomain(*g.PodGroupName, path.Child("schedulingGroup", "podGroupName"))...)
-		}
-	}
 	errs = append(errs, platform(s, path)...)
 	errs = append(errs, hostProcess(s, path)...)
 	errs = append(errs, podClaims(s.ResourceClaims, path.Child("resourceClaims"))...)
 	errs = append(errs, overhead(s.Overhead, path.Child("overhead"))...)
 	if s.OS != nil {
 		if s.OS.Name == "" {
-			errs = append(errs, field.Required(path.Child("os", "name"), "cannot be empty"))
+			errs = append(errs, field.Required(path.Child("os", "name"), ""))
 		} else {
-			errs = append(errs, enum(s.OS.Name, path.Child("os", "name"), corev1.Linux, corev1.Windows)...)
+			errs = append(errs, enum(s.OS.Name, path.Child("os"), corev1.Linux, corev1.Windows)...)
 		}
 	}
 	if s.Resources != nil {
@@ -158,6 +146,14 @@ func enum[T ~string](got T, path *field.Path, values ...T) field.ErrorList {
 	return field.ErrorList{field.NotSupported(path, got, values)}
 }
 
+// listed is enum for values that messages show in an order of their own.
+func listed[T ~string](got T, path *field.Path, values ...T) field.ErrorList {
+	if got != "" && !slices.Contains(values, got) {
+		return field.ErrorList{field.NotSupported(path, got, values)}
+	}
+	return enum(got, path, values...)
+}
+
 // ValidateTolerations returns every error of tolerations.
 func ValidateTolerations(list []corev1.Toleration, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
@@ -182,7 +178,7 @@ func ValidateTolerations(list []corev1.Toleration, path *field.Path) field.Error
 				errs = append(errs, field.Invalid(at.Child("operator"), t, "value must be empty when `operator` is 'Exists'"))
 			}
 		default:
-			errs = append(errs, field.NotSupported(at.Child("operator"), t.Operator, []corev1.TolerationOperator{corev1.TolerationOpEqual, corev1.TolerationOpExists}))
+			errs = append(errs, field.NotSupported(at.Child("operator"), t.Operator, []corev1.TolerationOperator{corev1.TolerationOpEqual, corev1.TolerationOpExists, corev1.TolerationOpLt, corev1.TolerationOpGt}))
 		}
 		switch t.Effect {
 		case "", corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute:
@@ -244,9 +240,16 @@ func validateSeccomp(p *corev1.SeccompProfile, path *field.Path) field.ErrorList
 	if p == nil {
 		return nil
 	}
+	if p.Type == "" {
+		return field.ErrorList{field.Required(path.Child("type"), "type is required when seccompProfile is set")}
+	}
 	errs := enum(p.Type, path.Child("type"), corev1.SeccompProfileTypeLocalhost, corev1.SeccompProfileTypeRuntimeDefault, corev1.SeccompProfileTypeUnconfined)
-	if p.Type == corev1.SeccompProfileTypeLocalhost && (p.LocalhostProfile == nil || *p.LocalhostProfile == "") {
-		errs = append(errs, field.Required(path.Child("localhostProfile"), "must be set when seccomp type is Localhost"))
+	if p.Type == corev1.SeccompProfileTypeLocalhost {
+		if p.LocalhostProfile == nil {
+			errs = append(errs, field.Required(path.Child("localhostProfile"), "must be set when seccomp type is Localhost"))
+		} else {
+			errs = append(errs, localPath(*p.LocalhostProfile, path.Child("localhostProfile"))...)
+		}
 	}
 	if p.Type != corev1.SeccompProfileTypeLocalhost && p.LocalhostProfile != nil {
 		errs = append(errs, field.Invalid(path.Child("localhostProfile"), *p.LocalhostProfile, "can only be set when seccomp type is Localhost"))
@@ -305,8 +308,6 @@ func validateSpread(list []corev1.TopologySpreadConstraint, path *field.Path) fi
 		}
 		if c.TopologyKey == "" {
 			errs = append(errs, field.Required(at.Child("topologyKey"), "can not be empty"))
-		} else {
-			errs = append(errs, unversioned.ValidateLabelName(c.TopologyKey, at.Child("topologyKey"))...)
 		}
 		if c.WhenUnsatisfiable != corev1.DoNotSchedule && c.WhenUnsatisfiable != corev1.ScheduleAnyway {
 			errs = append(errs, field.NotSupported(at.Child("whenUnsatisfiable"), c.WhenUnsatisfiable, []corev1.UnsatisfiableConstraintAction{corev1.DoNotSchedule, corev1.ScheduleAnyway}))

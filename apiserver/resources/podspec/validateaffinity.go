@@ -131,7 +131,7 @@ func podAffinityTerm(t *corev1.PodAffinityTerm, path *field.Path) field.ErrorLis
 		}
 	}
 	if t.TopologyKey == "" {
-		return append(errs, field.Required(path.Child("topologyKey"), "can not be empty"))
+		errs = append(errs, field.Required(path.Child("topologyKey"), "can not be empty"))
 	}
 	return append(errs, unversioned.ValidateLabelName(t.TopologyKey, path.Child("topologyKey"))...)
 }

@@ -3,6 +3,7 @@ package podspec
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -21,6 +22,8 @@ func (v *validator) containers(list []corev1.Container, at *field.Path) field.Er
 	for i := range list {
 		c := &list[i]
 		errs = append(errs, v.container(c, at.Index(i))...)
+		errs = append(errs, restart(c, at.Index(i))...)
+		errs = append(errs, v.lifecycle(c, at.Index(i))...)
 		errs = append(errs, v.probes(c, at.Index(i))...)
 	}
 	return append(errs, hostPorts(list, at)...)
@@ -31,7 +34,9 @@ func (v *validator) initContainers(list []corev1.Container, at *field.Path) fiel
 	for i := range list {
 		c, at := &list[i], at.Index(i)
 		errs = append(errs, v.container(c, at)...)
+		errs = append(errs, restart(c, at)...)
 		if Sidecar(c) {
+			errs = append(errs, v.lifecycle(c, at)...)
 			errs = append(errs, v.probes(c, at)...)
 			continue
 		}
@@ -50,12 +55,26 @@ func (v *validator) ephemeral(list []corev1.EphemeralContainer, at *field.Path) 
 	for i := range list {
 		c, at := (*corev1.Container)(&list[i].EphemeralContainerCommon), at.Index(i)
 		errs = append(errs, v.container(c, at)...)
-		for name, set := range map[string]bool{"ports": len(c.Ports) > 0, "lifecycle": c.Lifecycle != nil, "livenessProbe": c.LivenessProbe != nil,
-			"readinessProbe": c.ReadinessProbe != nil, "startupProbe": c.StartupProbe != nil,
-			"resources": len(c.Resources.Limits)+len(c.Resources.Requests) > 0} {
+		if target := list[i].TargetContainerName; target != "" && !slices.ContainsFunc(v.spec.Containers, func(c corev1.Container) bool { return c.Name == target }) {
+			errs = append(errs, field.NotFound(at.Child("targetContainerName"), target))
+		}
+		refuse := func(set bool, at *field.Path) {
 			if set {
-				errs = append(errs, field.Forbidden(at.Child(name), "cannot be set for an Ephemeral Container"))
+				errs = append(errs, field.Forbidden(at, "cannot be set for an Ephemeral Container"))
 			}
+		}
+		refuse(c.Ports != nil, at.Child("ports"))
+		refuse(c.Resources.Limits != nil || c.Resources.Requests != nil || c.Resources.Claims != nil, at.Child("resources"))
+		refuse(c.ResizePolicy != nil, at.Child("resizePolicy"))
+		refuse(c.RestartPolicy != nil, at.Child("restartPolicy"))
+		refuse(c.RestartPolicyRules != nil, at.Child("restartPolicyRules"))
+		refuse(c.LivenessProbe != nil, at.Child("livenessProbe"))
+		refuse(c.ReadinessProbe != nil, at.Child("readinessProbe"))
+		refuse(c.StartupProbe != nil, at.Child("startupProbe"))
+		refuse(c.Lifecycle != nil, at.Child("lifecycle"))
+		for j, m := range c.VolumeMounts {
+			refuse(m.SubPath != "", at.Child("volumeMounts").Index(j).Child("subPath"))
+			refuse(m.SubPathExpr != "", at.Child("volumeMounts").Index(j).Child("subPathExpr"))
 		}
 	}
 	return errs
@@ -80,28 +99,33 @@ func (v *validator) container(c *corev1.Container, at *field.Path) field.ErrorLi
 		errs = append(errs, field.Invalid(at.Child("image"), c.Image, "must not have leading or trailing whitespace"))
 	}
 	errs = append(errs, enum(c.ImagePullPolicy, at.Child("imagePullPolicy"), corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever)...)
-	errs = append(errs, enum(c.TerminationMessagePolicy, at.Child("terminationMessagePolicy"), corev1.TerminationMessageReadFile, corev1.TerminationMessageFallbackToLogsOnError)...)
+	errs = append(errs, listed(c.TerminationMessagePolicy, at.Child("terminationMessagePolicy"), corev1.TerminationMessageReadFile, corev1.TerminationMessageFallbackToLogsOnError)...)
 	errs = append(errs, ports(c.Ports, at.Child("ports"))...)
 	errs = append(errs, v.environment(c, at)...)
 	errs = append(errs, v.mounts(c, at.Child("volumeMounts"))...)
 	errs = append(errs, v.devices(c, at.Child("volumeDevices"))...)
-	errs = append(errs, validateResources(&c.Resources, at.Child("resources"))...)
+	errs = append(errs, validateResources(&c.Resources, ContainerResourceName, at.Child("resources"))...)
 	errs = append(errs, v.claims(c.Resources.Claims, at.Child("resources", "claims"))...)
 	errs = append(errs, v.resizePolicies(c.ResizePolicy, at.Child("resizePolicy"))...)
-	errs = append(errs, restart(c, at)...)
 	if s := c.SecurityContext; s != nil {
-		errs = append(errs, containerSecurity(s, at.Child("securityContext"))...)
-	}
-	if l := c.Lifecycle; l != nil {
-		if l.PostStart != nil {
-			errs = append(errs, v.lifecycleHandler(l.PostStart, at.Child("lifecycle", "postStart"))...)
-		}
-		if l.PreStop != nil {
-			errs = append(errs, v.lifecycleHandler(l.PreStop, at.Child("lifecycle", "preStop"))...)
-		}
-		errs = append(errs, v.stopSignal(l.StopSignal, at.Child("lifecycle", "stopSignal"))...)
+		errs = append(errs, v.containerSecurity(s, at.Child("securityContext"))...)
 	}
 	return errs
+}
+
+func (v *validator) lifecycle(c *corev1.Container, at *field.Path) field.ErrorList {
+	l := c.Lifecycle
+	if l == nil {
+		return nil
+	}
+	var errs field.ErrorList
+	if l.PostStart != nil {
+		errs = append(errs, v.lifecycleHandler(l.PostStart, at.Child("lifecycle", "postStart"))...)
+	}
+	if l.PreStop != nil {
+		errs = append(errs, v.lifecycleHandler(l.PreStop, at.Child("lifecycle", "preStop"))...)
+	}
+	return append(errs, v.stopSignal(l.StopSignal, at.Child("lifecycle", "stopSignal"))...)
 }
 
 func hostPorts(list []corev1.Container, at *field.Path) field.ErrorList {
@@ -174,24 +198,33 @@ func (v *validator) environment(c *corev1.Container, at *field.Path) field.Error
 		}
 	}
 	for i, e := range c.EnvFrom {
-		at := at.Child("envFrom").Index(i)
+		list := at.Child("envFrom")
+		at := list.Index(i)
 		n := 0
 		if e.ConfigMapRef != nil {
 			n++
-			errs = append(errs, refName(e.ConfigMapRef.Name, at.Child("configMapRef", "name"))...)
+			errs = append(errs, objectName(e.ConfigMapRef.Name, at.Child("configMapRef", "name"))...)
 		}
 		if e.SecretRef != nil {
 			n++
-			errs = append(errs, refName(e.SecretRef.Name, at.Child("secretRef", "name"))...)
+			errs = append(errs, objectName(e.SecretRef.Name, at.Child("secretRef", "name"))...)
 		}
 		switch {
 		case n == 0:
-			errs = append(errs, field.Invalid(at, "", "must specify one of: `configMapRef` or `secretRef`"))
+			errs = append(errs, field.Invalid(list, "", "must specify one of: `configMapRef` or `secretRef`"))
 		case n > 1:
-			errs = append(errs, field.Invalid(at, "", "may not have more than one field specified at a time"))
+			errs = append(errs, field.Invalid(list, "", "may not have more than one field specified at a time"))
 		}
 	}
 	return errs
+}
+
+// objectName demands the name of an object.
+func objectName(name string, at *field.Path) field.ErrorList {
+	if name == "" {
+		return field.ErrorList{field.Required(at, "")}
+	}
+	return subdomain(name, at)
 }
 
 func refName(name string, at *field.Path) field.ErrorList {
@@ -227,7 +260,7 @@ func (v *validator) envSource(e *corev1.EnvVar, at *field.Path) field.ErrorList 
 	}
 	switch {
 	case n == 0:
-		errs = append(errs, field.Invalid(at, "", "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`"))
+		errs = append(errs, field.Invalid(at, "", "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"))
 	case e.Value != "":
 		errs = append(errs, field.Invalid(at, "", "may not be specified when `value` is not empty"))
 	case n > 1:
@@ -237,7 +270,7 @@ func (v *validator) envSource(e *corev1.EnvVar, at *field.Path) field.ErrorList 
 }
 
 func keyRef(name, key string, at *field.Path) field.ErrorList {
-	errs := refName(name, at.Child("name"))
+	errs := subdomain(name, at.Child("name"))
 	if key == "" {
 		return append(errs, field.Required(at.Child("key"), ""))
 	}
@@ -250,11 +283,13 @@ func keyRef(name, key string, at *field.Path) field.ErrorList {
 func (v *validator) mounts(c *corev1.Container, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	points := sets.New[string]()
+	list := at
 	for i, m := range c.VolumeMounts {
-		at := at.Index(i)
+		at := list.Index(i)
 		if m.Name == "" {
 			errs = append(errs, field.Required(at.Child("name"), ""))
-		} else if _, ok := v.volumes[m.Name]; !ok {
+		}
+		if _, ok := v.volumes[m.Name]; !ok {
 			errs = append(errs, field.NotFound(at.Child("name"), m.Name))
 		}
 		switch {
@@ -264,27 +299,26 @@ func (v *validator) mounts(c *corev1.Container, at *field.Path) field.ErrorList 
 			errs = append(errs, field.Invalid(at.Child("mountPath"), m.MountPath, "must be unique"))
 		}
 		points.Insert(m.MountPath)
-		for _, d := range c.VolumeDevices {
-			if d.Name == m.Name {
-				errs = append(errs, field.Invalid(at.Child("name"), m.Name, "must not already exist in volumeDevices"))
-			}
-			if d.DevicePath == m.MountPath {
-				errs = append(errs, field.Invalid(at.Child("mountPath"), m.MountPath, "must not already exist as a path in volumeDevices"))
-			}
+		if slices.ContainsFunc(c.VolumeDevices, func(d corev1.VolumeDevice) bool { return d.Name == m.Name }) {
+			errs = append(errs, field.Invalid(at.Child("name"), m.Name, "must not already exist in volumeDevices"))
 		}
-		errs = append(errs, recursive(&m, at)...)
-		errs = append(errs, localPath(m.SubPath, at.Child("subPath"))...)
-		errs = append(errs, localPath(m.SubPathExpr, at.Child("subPathExpr"))...)
+		if slices.ContainsFunc(c.VolumeDevices, func(d corev1.VolumeDevice) bool { return d.DevicePath == m.MountPath }) {
+			errs = append(errs, field.Invalid(at.Child("mountPath"), m.MountPath, "must not already exist as a path in volumeDevices"))
+		}
+		// Clients know the paths of these without the mount's number.
+		errs = append(errs, localPath(m.SubPath, list.Child("subPath"))...)
+		errs = append(errs, localPath(m.SubPathExpr, list.Child("subPathExpr"))...)
 		if m.SubPath != "" && m.SubPathExpr != "" {
 			errs = append(errs, field.Invalid(at.Child("subPathExpr"), m.SubPathExpr, "subPathExpr and subPath are mutually exclusive"))
 		}
 		if p := m.MountPropagation; p != nil {
 			privileged := c.SecurityContext != nil && c.SecurityContext.Privileged != nil && *c.SecurityContext.Privileged
 			if *p == corev1.MountPropagationBidirectional && !privileged {
-				errs = append(errs, field.Forbidden(at.Child("mountPropagation"), "Bidirectional mount propagation is available only to privileged containers"))
+				errs = append(errs, field.Forbidden(list.Child("mountPropagation"), "Bidirectional mount propagation is available only to privileged containers"))
 			}
-			errs = append(errs, enum(*p, at.Child("mountPropagation"), corev1.MountPropagationBidirectional, corev1.MountPropagationHostToContainer, corev1.MountPropagationNone)...)
+			errs = append(errs, supported(*p, list.Child("mountPropagation"), corev1.MountPropagationBidirectional, corev1.MountPropagationHostToContainer, corev1.MountPropagationNone)...)
 		}
+		errs = append(errs, recursive(&m, list)...)
 	}
 	return errs
 }
@@ -316,13 +350,11 @@ func (v *validator) devices(c *corev1.Container, at *field.Path) field.ErrorList
 		}
 		names.Insert(d.Name)
 		paths.Insert(d.DevicePath)
-		for _, m := range c.VolumeMounts {
-			if m.Name == d.Name {
-				errs = append(errs, field.Invalid(at.Child("name"), d.Name, "must not already exist in volumeMounts"))
-			}
-			if m.MountPath == d.DevicePath {
-				errs = append(errs, field.Invalid(at.Child("devicePath"), d.DevicePath, "must not already exist as a path in volumeMounts"))
-			}
+		if slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == d.Name }) {
+			errs = append(errs, field.Invalid(at.Child("name"), d.Name, "must not already exist in volumeMounts"))
+		}
+		if slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.MountPath == d.DevicePath }) {
+			errs = append(errs, field.Invalid(at.Child("devicePath"), d.DevicePath, "must not already exist as a path in volumeMounts"))
 		}
 	}
 	return errs
@@ -337,7 +369,7 @@ func localPath(p string, at *field.Path) field.ErrorList {
 	return append(errs, noDotDot(p, at)...)
 }
 
-func containerSecurity(s *corev1.SecurityContext, at *field.Path) field.ErrorList {
+func (v *validator) containerSecurity(s *corev1.SecurityContext, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	if s.RunAsUser != nil {
 		for _, msg := range validation.IsValidUserID(*s.RunAsUser) {
@@ -350,7 +382,10 @@ func containerSecurity(s *corev1.SecurityContext, at *field.Path) field.ErrorLis
 		}
 	}
 	if p := s.ProcMount; p != nil {
-		errs = append(errs, enum(*p, at.Child("procMount"), corev1.DefaultProcMount, corev1.UnmaskedProcMount)...)
+		errs = append(errs, supported(*p, at.Child("procMount"), corev1.DefaultProcMount, corev1.UnmaskedProcMount)...)
+		if *p == corev1.UnmaskedProcMount && ptr.Deref(v.spec.HostUsers, true) {
+			errs = append(errs, field.Invalid(at.Child("procMount"), *p, "`hostUsers` must be false to use `Unmasked`"))
+		}
 	}
 	if s.AllowPrivilegeEscalation != nil && !*s.AllowPrivilegeEscalation {
 		if s.Privileged != nil && *s.Privileged {
@@ -388,7 +423,7 @@ func (v *validator) probes(c *corev1.Container, at *field.Path) field.ErrorList 
 			if name == "readinessProbe" {
 				errs = append(errs, field.Invalid(at.Child("terminationGracePeriodSeconds"), *g, "must not be set for readinessProbes"))
 			} else if *g <= 0 {
-				errs = append(errs, field.Invalid(at.Child("terminationGracePeriodSeconds"), *g, mustBePositive))
+				errs = append(errs, field.Invalid(at.Child("terminationGracePeriodSeconds"), *g, "must be greater than 0"))
 			}
 		}
 	}
@@ -397,7 +432,7 @@ func (v *validator) probes(c *corev1.Container, at *field.Path) field.ErrorList 
 
 func probe(p *corev1.Probe, at *field.Path) field.ErrorList {
 	errs := handler(p.Exec, p.HTTPGet, p.TCPSocket, p.GRPC != nil, nil, at)
-	if p.GRPC != nil {
+	if p.GRPC != nil && p.Exec == nil && p.HTTPGet == nil && p.TCPSocket == nil {
 		errs = append(errs, portNumber(int(p.GRPC.Port), at.Child("grpc", "port"))...)
 	}
 	for _, f := range []struct {

@@ -15,7 +15,7 @@ func ValidateHostNetwork(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 		for i := range list {
 			for j, p := range list[i].Ports {
 				if p.HostPort != p.ContainerPort {
-					errs = append(errs, field.Invalid(at.Index(i).Child("ports").Index(j).Child("containerPort"), p.ContainerPort, "must match `hostPort` when `hostNetwork` is true"))
+					errs = append(errs, field.Invalid(at.Index(i).Child("ports").Index(j).Child("hostPort"), p.HostPort, "must match `containerPort` when `hostNetwork` is true"))
 				}
 			}
 		}

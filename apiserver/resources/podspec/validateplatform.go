@@ -127,6 +127,11 @@ func platform(s *corev1.PodSpec, at *field.Path) field.ErrorList {
 			errs = append(errs, field.Forbidden(at, fmt.Sprintf("cannot be set for a %s pod", strings.ToLower(string(s.OS.Name)))))
 		}
 	}
+	foreign := func(set bool, at *field.Path) {
+		if set {
+			errs = append(errs, field.Forbidden(at, "windows options cannot be set for a linux pod"))
+		}
+	}
 	visit := func(do func(c *corev1.SecurityContext, at *field.Path)) {
 		for _, list := range []struct {
 			name  string
@@ -138,17 +143,25 @@ func platform(s *corev1.PodSpec, at *field.Path) field.ErrorList {
 				}
 			}
 		}
+		for i := range s.EphemeralContainers {
+			if c := s.EphemeralContainers[i].SecurityContext; c != nil {
+				do(c, at.Child("ephemeralContainers").Index(i).Child("securityContext"))
+			}
+		}
 	}
 	pod, in := s.SecurityContext, at.Child("securityContext")
 	switch s.OS.Name {
 	case corev1.Linux:
 		if pod != nil {
-			refuse(pod.WindowsOptions != nil, in.Child("windowsOptions"))
+			foreign(pod.WindowsOptions != nil, in.Child("windowsOptions"))
 		}
 		visit(func(c *corev1.SecurityContext, at *field.Path) {
-			refuse(c.WindowsOptions != nil, at.Child("windowsOptions"))
+			foreign(c.WindowsOptions != nil, at.Child("windowsOptions"))
 		})
 	case corev1.Windows:
+		if s.Resources != nil {
+			errs = append(errs, field.Forbidden(at.Child("resources"), "may not be set for a windows pod"))
+		}
 		refuse(s.HostUsers != nil, at.Child("hostUsers"))
 		refuse(s.HostPID, at.Child("hostPID"))
 		refuse(s.HostIPC, at.Child("hostIPC"))
@@ -260,10 +273,14 @@ func (v *validator) fileKey(r *corev1.FileKeySelector, at *field.Path) field.Err
 	}
 	if r.VolumeName == "" {
 		errs = append(errs, field.Required(at.Child("volumeName"), ""))
-	} else if source, ok := v.volumes[r.VolumeName]; !ok {
+	} else {
+		errs = append(errs, dnsLabel(r.VolumeName, at.Child("volumeName"))...)
+	}
+	errs = append(errs, filePath(r.Path, at.Child("path"))...)
+	if source, ok := v.volumes[r.VolumeName]; !ok {
 		errs = append(errs, field.NotFound(at.Child("volumeName"), r.VolumeName))
 	} else if source.EmptyDir == nil {
 		errs = append(errs, field.Invalid(at.Child("volumeName"), r.VolumeName, "must be an emptyDir volume"))
 	}
-	return append(errs, filePath(r.Path, at.Child("path"))...)
+	return errs
 }

@@ -2,6 +2,7 @@ package podspec
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -25,6 +26,9 @@ func fieldRef(r *corev1.ObjectFieldSelector, allowed sets.Set[string], at *field
 	}
 	if r.FieldPath == "" {
 		return field.ErrorList{field.Required(at.Child("fieldPath"), "")}
+	}
+	if r.APIVersion != "v1" {
+		return field.ErrorList{field.Invalid(at.Child("fieldPath"), r.FieldPath, "error converting fieldPath: unsupported pod version: "+r.APIVersion)}
 	}
 	base, key, subscripted := subscript(r.FieldPath)
 	if !subscripted {
@@ -86,7 +90,7 @@ func (v *validator) resizePolicies(list []corev1.ContainerResizePolicy, at *fiel
 		errs = append(errs, enum(p.ResourceName, at, corev1.ResourceCPU, corev1.ResourceMemory)...)
 		errs = append(errs, enum(p.RestartPolicy, at, corev1.NotRequired, corev1.RestartContainer)...)
 		if v.spec.RestartPolicy == corev1.RestartPolicyNever && p.RestartPolicy != corev1.NotRequired {
-			errs = append(errs, field.Invalid(at, p.RestartPolicy, "must be 'NotRequired' when `restartPolicy` is 'Never'"))
+			errs = append(errs, field.Invalid(at, p.RestartPolicy, "must be 'NotRequired' when pod `restartPolicy` is 'Never'"))
 		}
 	}
 	return errs
@@ -96,24 +100,27 @@ func (v *validator) resizePolicies(list []corev1.ContainerResizePolicy, at *fiel
 func restart(c *corev1.Container, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	if p := c.RestartPolicy; p != nil {
-		errs = append(errs, enum(*p, at.Child("restartPolicy"), corev1.ContainerRestartPolicyAlways, corev1.ContainerRestartPolicyNever, corev1.ContainerRestartPolicyOnFailure)...)
+		errs = append(errs, supported(*p, at.Child("restartPolicy"), corev1.ContainerRestartPolicyAlways, corev1.ContainerRestartPolicyNever, corev1.ContainerRestartPolicyOnFailure)...)
 	} else if len(c.RestartPolicyRules) > 0 {
 		errs = append(errs, field.Required(at.Child("restartPolicy"), "must specify restartPolicy when restart rules are used"))
 	}
 	rules := at.Child("restartPolicyRules")
 	if len(c.RestartPolicyRules) > 20 {
-		errs = append(errs, field.TooLong(rules, c.RestartPolicyRules, 20))
+		errs = append(errs, field.TooMany(rules, len(c.RestartPolicyRules), 20))
 	}
 	for i, r := range c.RestartPolicyRules {
 		at := rules.Index(i)
-		errs = append(errs, enum(r.Action, at.Child("action"), corev1.ContainerRestartRuleActionRestart, corev1.ContainerRestartRuleActionRestartAllContainers)...)
+		if bad := supported(r.Action, at.Child("action"), corev1.ContainerRestartRuleActionRestart, corev1.ContainerRestartRuleActionRestartAllContainers); len(bad) > 0 {
+			errs = append(errs, bad...)
+			continue
+		}
 		if r.ExitCodes == nil {
 			errs = append(errs, field.Required(at.Child("exitCodes"), "must be specified"))
 			continue
 		}
-		errs = append(errs, enum(r.ExitCodes.Operator, at.Child("exitCodes", "operator"), corev1.ContainerRestartRuleOnExitCodesOpIn, corev1.ContainerRestartRuleOnExitCodesOpNotIn)...)
+		errs = append(errs, supported(r.ExitCodes.Operator, at.Child("exitCodes", "operator"), corev1.ContainerRestartRuleOnExitCodesOpIn, corev1.ContainerRestartRuleOnExitCodesOpNotIn)...)
 		if len(r.ExitCodes.Values) > 255 {
-			errs = append(errs, field.TooLong(at.Child("exitCodes", "values"), r.ExitCodes.Values, 255))
+			errs = append(errs, field.TooMany(at.Child("exitCodes", "values"), len(r.ExitCodes.Values), 255))
 		}
 	}
 	return errs
@@ -125,6 +132,10 @@ func (v *validator) claims(list []corev1.ResourceClaim, at *field.Path) field.Er
 	for _, c := range v.spec.ResourceClaims {
 		known.Insert(c.Name)
 	}
+	names := " which is empty"
+	if known.Len() > 0 {
+		names = ": " + strings.Join(sets.List(known), ", ")
+	}
 	var errs field.ErrorList
 	seen := sets.New[string]()
 	for i, c := range list {
@@ -133,14 +144,22 @@ func (v *validator) claims(list []corev1.ResourceClaim, at *field.Path) field.Er
 			errs = append(errs, field.Required(at, ""))
 			continue
 		}
-		if key := c.Name + "/" + c.Request; seen.Has(key) {
-			errs = append(errs, field.Duplicate(at, c.Name))
-		} else {
-			seen.Insert(key)
+		// A claim taken as a whole leaves nothing of it to take.
+		key := c.Name
+		if c.Request != "" {
+			errs = append(errs, dnsLabel(c.Request, at.Child("request"))...)
+			key += "/" + c.Request
 		}
+		switch {
+		case seen.Has(c.Name):
+			errs = append(errs, field.Duplicate(at, c.Name))
+		case seen.Has(key), c.Request == "" && slices.ContainsFunc(list[:i], func(o corev1.ResourceClaim) bool { return o.Name == c.Name }):
+			errs = append(errs, field.Duplicate(at, key))
+		}
+		seen.Insert(key)
 		if !known.Has(c.Name) {
 			missing := field.NotFound(at, c.Name)
-			missing.Detail = "must be one of the names in pod.spec.resourceClaims"
+			missing.Detail = "must be one of the names in pod.spec.resourceClaims" + names
 			errs = append(errs, missing)
 		}
 	}
@@ -167,22 +186,26 @@ func podClaims(list []corev1.PodResourceClaim, at *field.Path) field.ErrorList {
 		case c.ResourceClaimName == nil && c.ResourceClaimTemplateName == nil:
 			errs = append(errs, field.Invalid(at, c, "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`"))
 		}
+		if c.ResourceClaimName != nil {
+			errs = append(errs, subdomain(*c.ResourceClaimName, at.Child("resourceClaimName"))...)
+		}
+		if c.ResourceClaimTemplateName != nil {
+			errs = append(errs, subdomain(*c.ResourceClaimTemplateName, at.Child("resourceClaimTemplateName"))...)
+		}
 	}
 	return errs
 }
 
 func overhead(list corev1.ResourceList, at *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	for name, q := range list {
-		errs = append(errs, resourceName(name, at.Key(string(name)))...)
-		errs = append(errs, quantity(name, q, at.Key(string(name)))...)
-	}
-	return errs
+	return validateResources(&corev1.ResourceRequirements{Limits: list}, ContainerResourceName, at)
 }
 
 func appArmor(p *corev1.AppArmorProfile, at *field.Path) field.ErrorList {
 	if p == nil {
 		return nil
+	}
+	if p.Type == "" {
+		return field.ErrorList{field.Required(at.Child("type"), "type is required when appArmorProfile is set")}
 	}
 	errs := enum(p.Type, at.Child("type"), corev1.AppArmorProfileTypeLocalhost, corev1.AppArmorProfileTypeRuntimeDefault, corev1.AppArmorProfileTypeUnconfined)
 	name := at.Child("localhostProfile")
@@ -212,7 +235,7 @@ func recursive(m *corev1.VolumeMount, at *field.Path) field.ErrorList {
 		return nil
 	}
 	if *r != corev1.RecursiveReadOnlyEnabled && *r != corev1.RecursiveReadOnlyIfPossible {
-		return enum(*r, at.Child("recursiveReadOnly"), corev1.RecursiveReadOnlyDisabled, corev1.RecursiveReadOnlyEnabled, corev1.RecursiveReadOnlyIfPossible)
+		return supported(*r, at.Child("recursiveReadOnly"), corev1.RecursiveReadOnlyDisabled, corev1.RecursiveReadOnlyEnabled, corev1.RecursiveReadOnlyIfPossible)
 	}
 	var errs field.ErrorList
 	if !m.ReadOnly {

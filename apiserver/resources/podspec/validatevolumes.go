@@ -1,6 +1,7 @@
 package podspec
 
 import (
+	"reflect"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -23,24 +24,26 @@ func validateVolumes(list []corev1.Volume, at *field.Path) (map[string]*corev1.V
 		if _, dup := found[v.Name]; dup {
 			errs = append(errs, field.Duplicate(at.Child("name"), v.Name))
 		}
-		found[v.Name] = &v.VolumeSource
-		errs = append(errs, volumeSource(&v.VolumeSource, v.Name, at)...)
+		bad := volumeSource(&v.VolumeSource, v.Name, at)
+		if errs = append(errs, bad...); len(bad) == 0 {
+			found[v.Name] = &v.VolumeSource
+		}
 	}
 	return found, errs
 }
 
 // volumeSource demands exactly one source, and checks the one.
 func volumeSource(s *corev1.VolumeSource, volume string, at *field.Path) field.ErrorList {
-	errs, n := oneSource(s, at)
-	if n == 0 {
+	s, errs := firstSource(s, at)
+	if s == nil {
 		return append(errs, field.Required(at, "must specify a volume type"))
 	}
 	switch {
 	case s.HostPath != nil:
 		errs = append(errs, hostPath(s.HostPath, at.Child("hostPath"))...)
 	case s.EmptyDir != nil:
-		if q := s.EmptyDir.SizeLimit; q != nil {
-			errs = append(errs, NonNegative(*q, at.Child("emptyDir", "sizeLimit"))...)
+		if q := s.EmptyDir.SizeLimit; q != nil && q.Sign() < 0 {
+			errs = append(errs, field.Forbidden(at.Child("emptyDir", "sizeLimit"), "SizeLimit field must be a valid resource quantity"))
 		}
 	case s.Secret != nil:
 		at := at.Child("secret")
@@ -57,7 +60,7 @@ func volumeSource(s *corev1.VolumeSource, volume string, at *field.Path) field.E
 	case s.DownwardAPI != nil:
 		at := at.Child("downwardAPI")
 		errs = append(errs, fileMode(s.DownwardAPI.DefaultMode, at.Child("defaultMode"))...)
-		errs = append(errs, downward(s.DownwardAPI.Items, at.Child("items"))...)
+		errs = append(errs, downward(s.DownwardAPI.Items, at)...)
 	case s.Projected != nil:
 		errs = append(errs, projected(s.Projected, at.Child("projected"))...)
 	case s.PersistentVolumeClaim != nil:
@@ -66,7 +69,7 @@ func volumeSource(s *corev1.VolumeSource, volume string, at *field.Path) field.E
 		at := at.Child("csi")
 		errs = append(errs, CSIDriverName(s.CSI.Driver, at.Child("driver"))...)
 		if r := s.CSI.NodePublishSecretRef; r != nil {
-			errs = append(errs, refName(r.Name, at.Child("nodePublishSecretRef"))...)
+			errs = append(errs, refName(r.Name, at.Child("nodePublishSecretRef", "name"))...)
 		}
 	case s.Ephemeral != nil:
 		at := at.Child("ephemeral", "volumeClaimTemplate")
@@ -86,6 +89,46 @@ func volumeSource(s *corev1.VolumeSource, volume string, at *field.Path) field.E
 		errs = append(errs, networkSource(s, volume, at)...)
 	}
 	return errs
+}
+
+// sourcesInOrder are the sources of a volume by their names in JSON, in the order
+// in which the first of several is the one that counts.
+func sourcesInOrder() []string {
+	return strings.Fields("emptyDir hostPath gitRepo gcePersistentDisk awsElasticBlockStore secret nfs iscsi glusterfs flocker " +
+		"persistentVolumeClaim rbd cinder cephfs quobyte downwardAPI fc flexVolume configMap azureFile vsphereVolume " +
+		"photonPersistentDisk portworxVolume azureDisk storageos projected scaleIO csi ephemeral image")
+}
+
+// firstSource is a volume with the first of its sources alone, and the errors of
+// there being others. Two of these are told by other names than their fields have.
+func firstSource(s *corev1.VolumeSource, at *field.Path) (*corev1.VolumeSource, field.ErrorList) {
+	in := reflect.ValueOf(s).Elem()
+	fields := make(map[string]int, in.NumField())
+	for i := range in.NumField() {
+		name, _, _ := strings.Cut(in.Type().Field(i).Tag.Get("json"), ",")
+		fields[name] = i
+	}
+	var first *corev1.VolumeSource
+	var errs field.ErrorList
+	for _, name := range sourcesInOrder() {
+		source := in.Field(fields[name])
+		if source.IsNil() {
+			continue
+		}
+		if first == nil {
+			first = &corev1.VolumeSource{}
+			reflect.ValueOf(first).Elem().Field(fields[name]).Set(source)
+			continue
+		}
+		switch name {
+		case "cephfs":
+			name = "cephFS"
+		case "downwardAPI":
+			name = "downwarAPI"
+		}
+		errs = append(errs, field.Forbidden(at.Child(name), "may not specify more than 1 volume type"))
+	}
+	return first, errs
 }
 
 func hostPath(s *corev1.HostPathVolumeSource, at *field.Path) field.ErrorList {
@@ -150,8 +193,7 @@ func filePath(p string, at *field.Path) field.ErrorList {
 
 func downward(items []corev1.DownwardAPIVolumeFile, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	for i, f := range items {
-		at := at.Index(i)
+	for _, f := range items {
 		errs = append(errs, filePath(f.Path, at.Child("path"))...)
 		switch {
 		case f.FieldRef == nil && f.ResourceFieldRef == nil:
@@ -171,12 +213,13 @@ func downward(items []corev1.DownwardAPIVolumeFile, at *field.Path) field.ErrorL
 func projected(p *corev1.ProjectedVolumeSource, at *field.Path) field.ErrorList {
 	errs := fileMode(p.DefaultMode, at.Child("defaultMode"))
 	paths := sets.New[string]()
-	take := func(p string, at *field.Path) {
+	// take claims a path within the volume; of names what has it.
+	take := func(p, of string) {
 		if p == "" {
 			return
 		}
 		if paths.Has(p) {
-			errs = append(errs, field.Invalid(at, p, "conflicting duplicate paths"))
+			errs = append(errs, field.Invalid(at, of, "conflicting duplicate paths"))
 		}
 		paths.Insert(p)
 	}
@@ -188,7 +231,7 @@ func projected(p *corev1.ProjectedVolumeSource, at *field.Path) field.ErrorList 
 			errs = append(errs, refName(s.Secret.Name, at.Child("secret", "name"))...)
 			errs = append(errs, keyPaths(s.Secret.Items, at.Child("secret", "items"))...)
 			for _, item := range s.Secret.Items {
-				take(item.Path, at.Child("secret"))
+				take(item.Path, s.Secret.Name)
 			}
 		}
 		if s.ConfigMap != nil {
@@ -196,12 +239,15 @@ func projected(p *corev1.ProjectedVolumeSource, at *field.Path) field.ErrorList 
 			errs = append(errs, refName(s.ConfigMap.Name, at.Child("configMap", "name"))...)
 			errs = append(errs, keyPaths(s.ConfigMap.Items, at.Child("configMap", "items"))...)
 			for _, item := range s.ConfigMap.Items {
-				take(item.Path, at.Child("configMap"))
+				take(item.Path, s.ConfigMap.Name)
 			}
 		}
 		if s.DownwardAPI != nil {
 			n++
 			errs = append(errs, downward(s.DownwardAPI.Items, at.Child("downwardAPI"))...)
+			for _, item := range s.DownwardAPI.Items {
+				take(item.Path, item.Path)
+			}
 		}
 		if t := s.ServiceAccountToken; t != nil {
 			n++
@@ -215,20 +261,17 @@ func projected(p *corev1.ProjectedVolumeSource, at *field.Path) field.ErrorList 
 		if s.ClusterTrustBundle != nil {
 			n++
 			errs = append(errs, trustBundle(s.ClusterTrustBundle, at.Child("clusterTrustBundle"))...)
-			take(s.ClusterTrustBundle.Path, at.Child("clusterTrustBundle", "path"))
+			take(s.ClusterTrustBundle.Path, s.ClusterTrustBundle.Path)
 		}
 		if c := s.PodCertificate; c != nil {
 			n++
 			errs = append(errs, podCertificate(c, at.Child("podCertificate"))...)
 			for _, p := range []string{c.CredentialBundlePath, c.KeyPath, c.CertificateChainPath} {
-				take(p, at.Child("podCertificate"))
+				take(p, p)
 			}
 		}
-		switch {
-		case n > 1:
-			errs = append(errs, field.Forbidden(at, "may not specify more than 1 volume type"))
-		case n == 0:
-			errs = append(errs, field.Required(at, "must specify a volume type"))
+		if n > 1 {
+			errs = append(errs, field.Forbidden(at, "may not specify more than 1 volume type per source"))
 		}
 	}
 	return errs

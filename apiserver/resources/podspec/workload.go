@@ -1,6 +1,7 @@
 package podspec
 
 import (
+	"fmt"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -34,7 +35,14 @@ func ValidateWorkloadTemplate(kind string, t *corev1.PodTemplateSpec, selector *
 	}
 	at := path.Child("template")
 	if s, err := metav1.LabelSelectorAsSelector(selector); err != nil {
-		errs = append(errs, field.Invalid(path.Child("selector"), selector, "invalid label selector"))
+		switch kind {
+		case "StatefulSet":
+			errs = append(errs, field.Invalid(path.Child("selector"), selector, ""))
+		case "DaemonSet":
+			// Its selector's own errors say it.
+		default:
+			errs = append(errs, field.Invalid(path.Child("selector"), selector, "invalid label selector"))
+		}
 	} else if !s.Empty() && !s.Matches(labels.Set(t.Labels)) {
 		errs = append(errs, field.Invalid(at.Child("metadata", "labels"), t.Labels, "`selector` does not match template `labels`"))
 	}
@@ -65,6 +73,14 @@ func RestartPolicyOf(kind string, t *corev1.PodTemplateSpec, at *field.Path, all
 		errs = append(errs, field.Forbidden(at.Child("spec", "activeDeadlineSeconds"), "activeDeadlineSeconds in "+kind+" is not Supported"))
 	}
 	return errs
+}
+
+// NameWarnings are about the names of what makes pods that are called like it.
+func NameWarnings(name string) []string {
+	if msgs := validation.IsDNS1123Label(name); name != "" && len(msgs) > 0 {
+		return []string{fmt.Sprintf("metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: %v", msgs)}
+	}
+	return nil
 }
 
 // IntOrPercent is a count or a share of at most 100 %.
