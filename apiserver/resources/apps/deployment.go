@@ -42,7 +42,7 @@ func deployments() resources.Resource {
 			}
 			warnings := templateWarnings(&d.Spec.Template, &d.Spec, before)
 			if old == nil {
-				warnings = append(nameWarnings(d.Name), warnings...)
+				warnings = append(podspec.NameWarnings(d.Name), warnings...)
 			}
 			return warnings
 		},

@@ -34,7 +34,7 @@ func replicaSets() resources.Resource {
 			}
 			warnings := templateWarnings(&rs.Spec.Template, &rs.Spec, before)
 			if old == nil {
-				warnings = append(nameWarnings(rs.Name), warnings...)
+				warnings = append(podspec.NameWarnings(rs.Name), warnings...)
 			}
 			return warnings
 		},
@@ -56,7 +56,6 @@ func replicaSets() resources.Resource {
 
 func replicaSetDefaults(rs *appsv1.ReplicaSet) {
 	podspec.SetTemplateDefaults(&rs.Spec.Template)
-	labelsFromTemplate(&rs.ObjectMeta, rs.Spec.Template.Labels)
 	if rs.Spec.Replicas == nil {
 		rs.Spec.Replicas = ptr.To[int32](1)
 	}

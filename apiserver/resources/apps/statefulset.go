@@ -6,6 +6,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
@@ -26,6 +27,7 @@ func statefulSets() resources.Resource {
 	main, status := resources.SpecStatus(statefulSetStrategy{
 		Generation:               true,
 		AllowUnconditionalUpdate: true,
+		NameValidation:           apivalidation.NameIsDNSLabel,
 		Validate:                 validateNewStatefulSet,
 		ValidateUpdate:           validateStatefulSetUpdate,
 		Warnings: func(_ context.Context, s, old *appsv1.StatefulSet) []string {
@@ -95,6 +97,12 @@ func statefulSetDefaults(s *appsv1.StatefulSet) {
 	}
 	for i := range spec.VolumeClaimTemplates {
 		c := &spec.VolumeClaimTemplates[i]
+		if c.APIVersion == "" {
+			c.APIVersion = "v1"
+		}
+		if c.Kind == "" {
+			c.Kind = "PersistentVolumeClaim"
+		}
 		podspec.SetClaimSpecDefaults(&c.Spec)
 		if c.Status.Phase == "" {
 			c.Status.Phase = corev1.ClaimPending

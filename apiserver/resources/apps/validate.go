@@ -2,13 +2,16 @@ package apps
 
 import (
 	"context"
+	"encoding/json"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 
 	"skiff/apiserver/resources/podspec"
 )
@@ -73,8 +76,26 @@ func validateDeploymentStatusUpdate(_ context.Context, d, old *appsv1.Deployment
 	errs := replicaCounts(at, s.Replicas, []count{{"updatedReplicas", s.UpdatedReplicas}, {"readyReplicas", s.ReadyReplicas},
 		{"availableReplicas", s.AvailableReplicas}, {"unavailableReplicas", s.UnavailableReplicas}}, "unavailableReplicas")
 	errs = append(errs, podspec.NonNegativeInt(s.ObservedGeneration, at.Child("observedGeneration"))...)
-	if s.CollisionCount != nil && old.Status.CollisionCount != nil && *s.CollisionCount < *old.Status.CollisionCount {
-		errs = append(errs, field.Invalid(at.Child("collisionCount"), *s.CollisionCount, "cannot be decremented"))
+	errs = append(errs, podspec.NonNegativeInt(ptr.Deref(s.TerminatingReplicas, 0), at.Child("terminatingReplicas"))...)
+	errs = append(errs, availableAreReady(s.AvailableReplicas, s.ReadyReplicas, at)...)
+	return append(errs, collisions(s.CollisionCount, old.Status.CollisionCount, at)...)
+}
+
+// availableAreReady: a pod that is available is ready too.
+func availableAreReady(available, ready int32, at *field.Path) field.ErrorList {
+	if available > ready {
+		return field.ErrorList{field.Invalid(at.Child("availableReplicas"), available, "cannot be greater than readyReplicas")}
+	}
+	return nil
+}
+
+// collisions are counted up.
+func collisions(is, was *int32, at *field.Path) field.ErrorList {
+	at = at.Child("collisionCount")
+	n := ptr.Deref(is, 0)
+	errs := podspec.NonNegativeInt(n, at)
+	if n < ptr.Deref(was, 0) {
+		errs = append(errs, field.Invalid(at, n, "cannot be decremented"))
 	}
 	return errs
 }
@@ -108,9 +129,12 @@ func validateReplicaSetUpdate(ctx context.Context, r, old *appsv1.ReplicaSet) fi
 }
 
 func validateReplicaSetStatusUpdate(_ context.Context, r, _ *appsv1.ReplicaSet) field.ErrorList {
-	s := &r.Status
-	return replicaCounts(field.NewPath("status"), s.Replicas, []count{{"fullyLabeledReplicas", s.FullyLabeledReplicas},
+	s, at := &r.Status, field.NewPath("status")
+	errs := replicaCounts(at, s.Replicas, []count{{"fullyLabeledReplicas", s.FullyLabeledReplicas},
 		{"readyReplicas", s.ReadyReplicas}, {"availableReplicas", s.AvailableReplicas}}, "")
+	errs = append(errs, podspec.NonNegativeInt(s.ObservedGeneration, at.Child("observedGeneration"))...)
+	errs = append(errs, podspec.NonNegativeInt(ptr.Deref(s.TerminatingReplicas, 0), at.Child("terminatingReplicas"))...)
+	return append(errs, availableAreReady(s.AvailableReplicas, s.ReadyReplicas, at)...)
 }
 
 func validateDaemonSet(_ context.Context, d *appsv1.DaemonSet) field.ErrorList {
@@ -132,22 +156,29 @@ func validateDaemonSet(_ context.Context, d *appsv1.DaemonSet) field.ErrorList {
 		errs = append(errs, podspec.IntOrPercent(r.MaxUnavailable, at.Child("maxUnavailable"))...)
 		errs = append(errs, podspec.IntOrPercent(r.MaxSurge, at.Child("maxSurge"))...)
 		switch {
-		case podspec.IsZero(r.MaxUnavailable) && podspec.IsZero(r.MaxSurge):
-			errs = append(errs, field.Invalid(at.Child("maxUnavailable"), r.MaxUnavailable, "cannot be 0 when maxSurge is 0"))
-		case !podspec.IsZero(r.MaxUnavailable) && !podspec.IsZero(r.MaxSurge):
+		case none(r.MaxUnavailable) && none(r.MaxSurge):
+			errs = append(errs, field.Required(at.Child("maxUnavailable"), "cannot be 0 when maxSurge is 0"))
+		case !none(r.MaxUnavailable) && !none(r.MaxSurge):
 			errs = append(errs, field.Invalid(at.Child("maxSurge"), r.MaxSurge, "may not be set when maxUnavailable is non-zero"))
 		}
+		errs = append(errs, podspec.NotMoreThan100(r.MaxUnavailable, at.Child("maxUnavailable"))...)
+		errs = append(errs, podspec.NotMoreThan100(r.MaxSurge, at.Child("maxSurge"))...)
 	default:
 		errs = append(errs, field.NotSupported(at, s.UpdateStrategy, []appsv1.DaemonSetUpdateStrategyType{appsv1.RollingUpdateDaemonSetStrategyType, appsv1.OnDeleteDaemonSetStrategyType}))
 	}
 	return errs
 }
 
+// none tells whether a count or share is of no pod; one that cannot be read is.
+func none(v *intstr.IntOrString) bool {
+	return podspec.IsZero(v) || v.Type == intstr.String && len(validation.IsValidPercent(v.StrVal)) > 0
+}
+
 func validateDaemonSetUpdate(ctx context.Context, d, old *appsv1.DaemonSet) field.ErrorList {
 	return append(validateDaemonSet(ctx, d), sameSelector(d.Spec.Selector, old.Spec.Selector)...)
 }
 
-func validateDaemonSetStatusUpdate(_ context.Context, d, _ *appsv1.DaemonSet) field.ErrorList {
+func validateDaemonSetStatusUpdate(_ context.Context, d, old *appsv1.DaemonSet) field.ErrorList {
 	at := field.NewPath("status")
 	s := &d.Status
 	var errs field.ErrorList
@@ -156,13 +187,18 @@ func validateDaemonSetStatusUpdate(_ context.Context, d, _ *appsv1.DaemonSet) fi
 		{"numberAvailable", s.NumberAvailable}, {"numberUnavailable", s.NumberUnavailable}} {
 		errs = append(errs, podspec.NonNegativeInt(c.n, at.Child(c.name))...)
 	}
-	return append(errs, podspec.NonNegativeInt(s.ObservedGeneration, at.Child("observedGeneration"))...)
+	errs = append(errs, podspec.NonNegativeInt(s.ObservedGeneration, at.Child("observedGeneration"))...)
+	return append(errs, collisions(s.CollisionCount, old.Status.CollisionCount, at)...)
 }
 
 func validateControllerRevision(_ context.Context, r *appsv1.ControllerRevision) field.ErrorList {
 	errs := podspec.NonNegativeInt(r.Revision, field.NewPath("revision"))
+	at := field.NewPath("data")
 	if r.Data.Raw == nil && r.Data.Object == nil {
-		errs = append(errs, field.Required(field.NewPath("data"), "data is mandatory"))
+		return append(errs, field.Required(at, "data is mandatory"))
+	}
+	if object := map[string]json.RawMessage(nil); r.Data.Object == nil && json.Unmarshal(r.Data.Raw, &object) != nil {
+		errs = append(errs, field.Required(at, "data must be a valid JSON object"))
 	}
 	return errs
 }

@@ -7,6 +7,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"skiff/apiserver/resources/podspec"
@@ -64,7 +65,7 @@ func validateStatefulSet(_ context.Context, s *appsv1.StatefulSet) field.ErrorLi
 			case appsv1.RetainPersistentVolumeClaimRetentionPolicyType, appsv1.DeletePersistentVolumeClaimRetentionPolicyType:
 			default:
 				errs = append(errs, field.NotSupported(at.Child(name), v, []appsv1.PersistentVolumeClaimRetentionPolicyType{
-					appsv1.DeletePersistentVolumeClaimRetentionPolicyType, appsv1.RetainPersistentVolumeClaimRetentionPolicyType}))
+					appsv1.RetainPersistentVolumeClaimRetentionPolicyType, appsv1.DeletePersistentVolumeClaimRetentionPolicyType}))
 			}
 		}
 	}
@@ -97,7 +98,15 @@ func withClaims(s *appsv1.StatefulSet) *corev1.PodTemplateSpec {
 // validateStatefulSetUpdate lets only some of the specification change.
 func validateStatefulSetUpdate(ctx context.Context, s, old *appsv1.StatefulSet) field.ErrorList {
 	errs := validateStatefulSet(ctx, s)
+	errs = append(errs, apivalidation.ValidateImmutableField(s.Spec.ServiceName, old.Spec.ServiceName, spec.Child("serviceName"))...)
+	errs = append(errs, apivalidation.ValidateImmutableField(s.Spec.PodManagementPolicy, old.Spec.PodManagementPolicy, spec.Child("podManagementPolicy"))...)
+	errs = append(errs, apivalidation.ValidateImmutableField(s.Spec.VolumeClaimTemplates, old.Spec.VolumeClaimTemplates, spec.Child("volumeClaimTemplates"))...)
+	errs = append(errs, sameSelector(s.Spec.Selector, old.Spec.Selector)...)
 	allowed := s.Spec.DeepCopy()
+	allowed.ServiceName = old.Spec.ServiceName
+	allowed.PodManagementPolicy = old.Spec.PodManagementPolicy
+	allowed.VolumeClaimTemplates = old.Spec.VolumeClaimTemplates
+	allowed.Selector = old.Spec.Selector
 	allowed.Replicas = old.Spec.Replicas
 	allowed.Template = old.Spec.Template
 	allowed.UpdateStrategy = old.Spec.UpdateStrategy
@@ -116,11 +125,9 @@ func validateStatefulSetStatusUpdate(_ context.Context, s, old *appsv1.StatefulS
 	st := &s.Status
 	errs := replicaCounts(at, st.Replicas, []count{{"readyReplicas", st.ReadyReplicas}, {"currentReplicas", st.CurrentReplicas},
 		{"updatedReplicas", st.UpdatedReplicas}, {"availableReplicas", st.AvailableReplicas}}, "")
+	errs = append(errs, podspec.NonNegativeInt(st.ObservedGeneration, at.Child("observedGeneration"))...)
 	if st.AvailableReplicas > st.ReadyReplicas {
 		errs = append(errs, field.Invalid(at.Child("availableReplicas"), st.AvailableReplicas, "cannot be greater than status.readyReplicas"))
 	}
-	if st.CollisionCount != nil && old.Status.CollisionCount != nil && *st.CollisionCount < *old.Status.CollisionCount {
-		errs = append(errs, field.Invalid(at.Child("collisionCount"), *st.CollisionCount, "cannot be decremented"))
-	}
-	return errs
+	return append(errs, collisions(st.CollisionCount, old.Status.CollisionCount, at)...)
 }

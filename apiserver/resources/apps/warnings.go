@@ -1,11 +1,8 @@
 package apps
 
 import (
-	"fmt"
-
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"skiff/apiserver/resources/podspec"
@@ -20,12 +17,4 @@ func templateWarnings[S any](template *podTemplate, spec, before *S) []string {
 		return nil
 	}
 	return podspec.TemplateWarnings(template, field.NewPath("spec", "template"))
-}
-
-// nameWarnings are about the names of what makes pods that are called like it.
-func nameWarnings(name string) []string {
-	if msgs := validation.IsDNS1123Label(name); name != "" && len(msgs) > 0 {
-		return []string{fmt.Sprintf("metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: %v", msgs)}
-	}
-	return nil
 }
