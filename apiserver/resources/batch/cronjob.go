@@ -2,16 +2,15 @@ package batch
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
 
 	"skiff/apiserver/resources"
+	"skiff/apiserver/resources/podspec"
 	"skiff/apiserver/resources/table"
 )
 
@@ -31,8 +30,8 @@ func cronJobs() resources.Resource {
 		ValidateUpdate:           validateCronJobUpdate,
 		Warnings: func(_ context.Context, c, old *batchv1.CronJob) []string {
 			var warnings []string
-			if msgs := validation.IsDNS1123Label(c.Name); old == nil && len(msgs) != 0 {
-				warnings = append(warnings, "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: "+fmt.Sprint(msgs))
+			if old == nil {
+				warnings = podspec.NameWarnings(c.Name)
 			}
 			if strings.Contains(c.Spec.Schedule, "TZ") {
 				warnings = append(warnings, "CRON_TZ or TZ used in spec.spec.schedule is not officially supported, see https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details")

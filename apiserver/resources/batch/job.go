@@ -9,7 +9,6 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/duration"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
@@ -35,7 +34,11 @@ func jobs() resources.Resource {
 		Validate:           validateJob,
 		ValidateUpdate:     validateJobUpdate,
 		Warnings: func(_ context.Context, j, old *batchv1.Job) []string {
-			return jobWarnings(&j.Spec, old, field.NewPath("spec"))
+			var warnings []string
+			if old == nil {
+				warnings = podspec.NameWarnings(j.Name)
+			}
+			return append(warnings, jobWarnings(&j.Spec, old, field.NewPath("spec"))...)
 		},
 	}, func(j *batchv1.Job) *batchv1.JobSpec { return &j.Spec },
 		func(j *batchv1.Job) *batchv1.JobStatus { return &j.Status })
@@ -52,7 +55,8 @@ func jobs() resources.Resource {
 func jobDefaults(j *batchv1.Job) {
 	jobSpecDefaults(&j.Spec)
 	if len(j.Labels) == 0 && len(j.Spec.Template.Labels) > 0 {
-		j.Labels = labels.Merge(nil, j.Spec.Template.Labels)
+		// One map: what is added for the pods is the job's too.
+		j.Labels = j.Spec.Template.Labels
 	}
 }
 

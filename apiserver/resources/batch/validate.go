@@ -29,7 +29,7 @@ func jobWarnings(s *batchv1.JobSpec, old *batchv1.Job, at *field.Path) []string 
 	var out []string
 	if ptr.Deref(s.CompletionMode, "") == batchv1.IndexedCompletion && s.Completions != nil && s.Parallelism != nil &&
 		*s.Completions > 100_000 && *s.Parallelism > 10_000 {
-		out = append(out, "In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, a Kubernetes control plane might not be able to track completionIndexes")
+		out = append(out, at.String()+": In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail")
 	}
 	if old != nil && equality.Semantic.DeepEqual(s, &old.Spec) {
 		return out
@@ -38,14 +38,14 @@ func jobWarnings(s *batchv1.JobSpec, old *batchv1.Job, at *field.Path) []string 
 }
 
 func validateJob(_ context.Context, j *batchv1.Job) field.ErrorList {
-	errs := validateJobSpec(&j.Spec, spec)
+	var errs field.ErrorList
 	if !ptr.Deref(j.Spec.ManualSelector, false) {
-		errs = append(errs, validateGenerated(j)...)
+		errs = validateGenerated(j)
 	}
+	errs = append(errs, validateSelectingJob(&j.Spec)...)
 	if ptr.Deref(j.Spec.CompletionMode, "") == batchv1.IndexedCompletion && j.Spec.Completions != nil && *j.Spec.Completions > 0 {
-		name := fmt.Sprintf("%s-%d", j.Name, *j.Spec.Completions-1)
-		for _, msg := range validation.IsDNS1123Label(name) {
-			errs = append(errs, field.Invalid(field.NewPath("metadata", "name"), name, "will not able to create pod with invalid DNS label: "+msg))
+		if name := fmt.Sprintf("%s-%d", j.Name, *j.Spec.Completions-1); len(validation.IsDNS1123Label(name)) > 0 {
+			errs = append(errs, field.Invalid(field.NewPath("metadata", "name"), j.Name, "will not able to create pod with invalid DNS label: "+name))
 		}
 	}
 	return errs
@@ -68,13 +68,24 @@ func validateGenerated(j *batchv1.Job) field.ErrorList {
 	return errs
 }
 
+// validateSelectingJob is the specification of a job, which selects its pods; those
+// that cron jobs make get their selectors then.
+func validateSelectingJob(s *batchv1.JobSpec) field.ErrorList {
+	var errs field.ErrorList
+	if s.Selector == nil {
+		errs = append(errs, field.Required(spec.Child("selector"), ""))
+	} else {
+		errs = append(errs, unversioned.ValidateLabelSelector(s.Selector, unversioned.LabelSelectorValidationOptions{}, spec.Child("selector"))...)
+	}
+	errs = append(errs, validateJobSpec(s, spec)...)
+	if selector, err := metav1.LabelSelectorAsSelector(s.Selector); err == nil && !selector.Matches(labels.Set(s.Template.Labels)) {
+		errs = append(errs, field.Invalid(spec.Child("template", "metadata", "labels"), s.Template.Labels, "`selector` does not match template `labels`"))
+	}
+	return errs
+}
+
 func validateJobSpec(s *batchv1.JobSpec, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	if s.Selector == nil && s.ManualSelector != nil && *s.ManualSelector {
-		errs = append(errs, field.Required(at.Child("selector"), ""))
-	} else {
-		errs = append(errs, unversioned.ValidateLabelSelector(s.Selector, unversioned.LabelSelectorValidationOptions{}, at.Child("selector"))...)
-	}
 	for _, f := range []struct {
 		name string
 		n    *int32
@@ -90,15 +101,21 @@ func validateJobSpec(s *batchv1.JobSpec, at *field.Path) field.ErrorList {
 	indexed := ptr.Deref(s.CompletionMode, batchv1.NonIndexedCompletion) == batchv1.IndexedCompletion
 	if m := s.CompletionMode; m != nil {
 		if *m != batchv1.NonIndexedCompletion && *m != batchv1.IndexedCompletion {
-			errs = append(errs, field.NotSupported(at.Child("completionMode"), *m, []batchv1.CompletionMode{batchv1.IndexedCompletion, batchv1.NonIndexedCompletion}))
+			errs = append(errs, field.NotSupported(at.Child("completionMode"), *m, []batchv1.CompletionMode{batchv1.NonIndexedCompletion, batchv1.IndexedCompletion}))
 		}
 		if indexed && s.Completions == nil {
 			errs = append(errs, field.Required(at.Child("completions"), fmt.Sprintf("when completion mode is %s", batchv1.IndexedCompletion)))
 		}
 	}
+	if indexed {
+		errs = append(errs, indexedBounds(s, at)...)
+	}
 	if !indexed {
 		if s.BackoffLimitPerIndex != nil {
 			errs = append(errs, field.Invalid(at.Child("backoffLimitPerIndex"), *s.BackoffLimitPerIndex, "requires indexed completion mode"))
+		}
+		if s.MaxFailedIndexes != nil {
+			errs = append(errs, field.Invalid(at.Child("maxFailedIndexes"), *s.MaxFailedIndexes, "requires indexed completion mode"))
 		}
 		if s.SuccessPolicy != nil {
 			errs = append(errs, field.Invalid(at.Child("successPolicy"), *s.SuccessPolicy, "requires indexed completion mode"))
@@ -108,7 +125,9 @@ func validateJobSpec(s *batchv1.JobSpec, at *field.Path) field.ErrorList {
 		errs = append(errs, field.Required(at.Child("backoffLimitPerIndex"), "when maxFailedIndexes is specified"))
 	}
 	errs = append(errs, failurePolicy(s, at.Child("podFailurePolicy"))...)
-	errs = append(errs, successPolicy(s, at.Child("successPolicy"))...)
+	if indexed {
+		errs = append(errs, successPolicy(s, at.Child("successPolicy"))...)
+	}
 	if p := s.PodReplacementPolicy; p != nil {
 		known := []batchv1.PodReplacementPolicy{batchv1.Failed, batchv1.TerminatingOrFailed}
 		if s.PodFailurePolicy != nil {
@@ -119,7 +138,10 @@ func validateJobSpec(s *batchv1.JobSpec, at *field.Path) field.ErrorList {
 		}
 	}
 	if s.ManagedBy != nil {
-		errs = append(errs, unversioned.ValidateLabelName(*s.ManagedBy, at.Child("managedBy"))...)
+		errs = append(errs, validation.IsDomainPrefixedPath(at.Child("managedBy"), *s.ManagedBy)...)
+		if len(*s.ManagedBy) > maxManagerLength {
+			errs = append(errs, field.TooLong(at.Child("managedBy"), *s.ManagedBy, maxManagerLength))
+		}
 	}
 	errs = append(errs, podspec.ValidateTemplate(&s.Template, at.Child("template"))...)
 	switch p := s.Template.Spec.RestartPolicy; p {
@@ -135,16 +157,58 @@ func validateJobSpec(s *batchv1.JobSpec, at *field.Path) field.ErrorList {
 	return errs
 }
 
+// The bounds of what can be told of the indexes of a job in its status.
+const (
+	maxIndexedPods         = 100_000
+	manyCompletions        = 100_000
+	maxPodsOfMany          = 10_000
+	maxFailedIndexesOfMany = 10_000
+	maxManagerLength       = 63
+	withMany               = "must be less than or equal to %d when completions are above %d and used with backoff limit per index"
+)
+
+func indexedBounds(s *batchv1.JobSpec, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if n := s.Parallelism; n != nil && *n > maxIndexedPods {
+		errs = append(errs, field.Invalid(at.Child("parallelism"), *n, fmt.Sprintf("must be less than or equal to %d when completion mode is %s", maxIndexedPods, batchv1.IndexedCompletion)))
+	}
+	completions := ptr.Deref(s.Completions, 0)
+	failed := at.Child("maxFailedIndexes")
+	if n := s.MaxFailedIndexes; n != nil {
+		if s.Completions != nil && *n > completions {
+			errs = append(errs, field.Invalid(failed, *n, "must be less than or equal to completions"))
+		}
+		if *n > maxIndexedPods {
+			errs = append(errs, field.Invalid(failed, *n, fmt.Sprintf("must be less than or equal to %d", maxIndexedPods)))
+		}
+	}
+	if s.BackoffLimitPerIndex == nil || completions <= manyCompletions {
+		return errs
+	}
+	switch n := s.MaxFailedIndexes; {
+	case n == nil:
+		errs = append(errs, field.Required(failed, fmt.Sprintf("must be specified when completions is above %d", manyCompletions)))
+	case *n > maxFailedIndexesOfMany:
+		errs = append(errs, field.Invalid(failed, *n, fmt.Sprintf(withMany, maxFailedIndexesOfMany, manyCompletions)))
+	}
+	if n := s.Parallelism; n != nil && *n > maxPodsOfMany {
+		errs = append(errs, field.Invalid(at.Child("parallelism"), *n, fmt.Sprintf(withMany, maxPodsOfMany, manyCompletions)))
+	}
+	return errs
+}
+
 func validateJobUpdate(_ context.Context, j, old *batchv1.Job) field.ErrorList {
-	errs := validateJobSpec(&j.Spec, spec)
+	errs := validateSelectingJob(&j.Spec)
 	same := func(a, b any, name string) {
 		errs = append(errs, apivalidation.ValidateImmutableField(a, b, spec.Child(name))...)
 	}
 	suspended := ptr.Deref(old.Spec.Suspend, false)
 	// An elastic indexed job changes its completions with its parallelism.
-	elastic := ptr.Deref(j.Spec.CompletionMode, "") == batchv1.IndexedCompletion && equality.Semantic.DeepEqual(j.Spec.Completions, j.Spec.Parallelism)
-	if !elastic {
+	switch indexed := ptr.Deref(j.Spec.CompletionMode, "") == batchv1.IndexedCompletion; {
+	case !indexed:
 		same(j.Spec.Completions, old.Spec.Completions, "completions")
+	case j.Spec.Completions != nil && !ptr.Equal(j.Spec.Completions, old.Spec.Completions) && !ptr.Equal(j.Spec.Completions, j.Spec.Parallelism):
+		errs = append(errs, field.Invalid(spec.Child("completions"), *j.Spec.Completions, "can only be modified in tandem with spec.parallelism"))
 	}
 	same(j.Spec.Selector, old.Spec.Selector, "selector")
 	template, before := j.Spec.Template.DeepCopy(), &old.Spec.Template
@@ -154,8 +218,12 @@ func validateJobUpdate(_ context.Context, j, old *batchv1.Job) field.ErrorList {
 		template.Spec.NodeSelector, template.Spec.Tolerations = before.Spec.NodeSelector, before.Spec.Tolerations
 		template.Spec.SchedulingGates = before.Spec.SchedulingGates
 		template.Spec.Affinity = before.Spec.Affinity
+		keepResources(template.Spec.Containers, before.Spec.Containers)
+		keepResources(template.Spec.InitContainers, before.Spec.InitContainers)
+		errs = append(errs, apivalidation.ValidateImmutableField(template.Spec, before.Spec, spec.Child("template", "spec"))...)
+	} else {
+		same(*template, *before, "template")
 	}
-	same(*template, *before, "template")
 	same(j.Spec.CompletionMode, old.Spec.CompletionMode, "completionMode")
 	same(j.Spec.PodFailurePolicy, old.Spec.PodFailurePolicy, "podFailurePolicy")
 	same(j.Spec.BackoffLimitPerIndex, old.Spec.BackoffLimitPerIndex, "backoffLimitPerIndex")
@@ -164,16 +232,28 @@ func validateJobUpdate(_ context.Context, j, old *batchv1.Job) field.ErrorList {
 	return errs
 }
 
-func validateJobStatusUpdate(_ context.Context, j, old *batchv1.Job) field.ErrorList {
-	at := field.NewPath("status")
-	if !equality.Semantic.DeepEqual(j.Status, old.Status) {
-		if errs := jobOutcome(&j.Status, &j.Spec, at); len(errs) > 0 {
-			return errs
+// keepResources gives containers the resources that they had.
+func keepResources(is, was []corev1.Container) {
+	for i := range is {
+		if i < len(was) && is[i].Name == was[i].Name {
+			is[i].Resources = was[i].Resources
 		}
 	}
-	errs := podspec.NonNegativeInt(j.Status.Active, at.Child("active"))
-	errs = append(errs, podspec.NonNegativeInt(j.Status.Succeeded, at.Child("succeeded"))...)
-	return append(errs, podspec.NonNegativeInt(j.Status.Failed, at.Child("failed"))...)
+}
+
+func validateJobStatusUpdate(_ context.Context, j, old *batchv1.Job) field.ErrorList {
+	at := field.NewPath("status")
+	s := &j.Status
+	errs := podspec.NonNegativeInt(s.Active, at.Child("active"))
+	errs = append(errs, podspec.NonNegativeInt(s.Succeeded, at.Child("succeeded"))...)
+	errs = append(errs, podspec.NonNegativeInt(s.Failed, at.Child("failed"))...)
+	errs = append(errs, podspec.NonNegativeInt(ptr.Deref(s.Ready, 0), at.Child("ready"))...)
+	errs = append(errs, podspec.NonNegativeInt(ptr.Deref(s.Terminating, 0), at.Child("terminating"))...)
+	if !equality.Semantic.DeepEqual(j.Status, old.Status) {
+		errs = append(errs, jobOutcome(s, &j.Spec, at)...)
+		errs = append(errs, jobProgress(j, old, at)...)
+	}
+	return errs
 }
 
 func validateCronJob(_ context.Context, c *batchv1.CronJob) field.ErrorList {
@@ -202,11 +282,12 @@ func validateCronJobSpec(c *batchv1.CronJob) field.ErrorList {
 		switch {
 		case *tz == "":
 			errs = append(errs, field.Invalid(spec.Child("timeZone"), *tz, "timeZone must be nil or non-empty string"))
-		case strings.EqualFold(*tz, "Local"):
-			errs = append(errs, field.Invalid(spec.Child("timeZone"), *tz, "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones"))
 		default:
+			if strings.EqualFold(*tz, "Local") {
+				errs = append(errs, field.Invalid(spec.Child("timeZone"), *tz, "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones"))
+			}
 			if _, err := time.LoadLocation(*tz); err != nil {
-				errs = append(errs, field.Invalid(spec.Child("timeZone"), *tz, err.Error()))
+				errs = append(errs, field.Invalid(spec.Child("timeZone"), *tz, "unknown time zone "+*tz))
 			}
 		}
 	}
@@ -228,6 +309,9 @@ func validateCronJobSpec(c *batchv1.CronJob) field.ErrorList {
 	}
 	at := spec.Child("jobTemplate", "spec")
 	errs = append(errs, validateJobSpec(&s.JobTemplate.Spec, at)...)
+	if s.JobTemplate.Spec.Selector != nil {
+		errs = append(errs, field.Invalid(at.Child("selector"), s.JobTemplate.Spec.Selector, "`selector` will be auto-generated"))
+	}
 	if s.JobTemplate.Spec.ManualSelector != nil && *s.JobTemplate.Spec.ManualSelector {
 		errs = append(errs, field.NotSupported(at.Child("manualSelector"), *s.JobTemplate.Spec.ManualSelector, []string{"nil", "false"}))
 	}

@@ -30,7 +30,7 @@ func failurePolicy(s *batchv1.JobSpec, at *field.Path) field.ErrorList {
 				errs = append(errs, field.Invalid(at.Child("action"), r.Action, "requires the backoffLimitPerIndex to be set"))
 			}
 		case "":
-			errs = append(errs, field.Required(at.Child("action"), "valid values: [Count FailIndex FailJob Ignore]"))
+			errs = append(errs, field.Required(at.Child("action"), `valid values: ["Count" "FailIndex" "FailJob" "Ignore"]`))
 		default:
 			errs = append(errs, field.NotSupported(at.Child("action"), r.Action, []batchv1.PodFailurePolicyAction{
 				batchv1.PodFailurePolicyActionCount, batchv1.PodFailurePolicyActionFailIndex, batchv1.PodFailurePolicyActionFailJob, batchv1.PodFailurePolicyActionIgnore}))
@@ -127,13 +127,19 @@ func successPolicy(s *batchv1.JobSpec, at *field.Path) field.ErrorList {
 		if r.SucceededCount == nil && r.SucceededIndexes == nil {
 			errs = append(errs, field.Required(at, "at least one of succeededCount or succeededIndexes must be specified"))
 		}
+		var chosen []int32
 		if r.SucceededIndexes != nil {
-			errs = append(errs, indexes(*r.SucceededIndexes, ptr.Deref(s.Completions, 0), at.Child("succeededIndexes"))...)
+			var bad field.ErrorList
+			chosen, bad = indexes(*r.SucceededIndexes, ptr.Deref(s.Completions, 0), at, "succeededIndexes")
+			errs = append(errs, bad...)
 		}
 		if n := r.SucceededCount; n != nil {
 			errs = append(errs, podspec.NonNegativeInt(*n, at.Child("succeededCount"))...)
 			if most := ptr.Deref(s.Completions, 0); *n > most {
 				errs = append(errs, field.Invalid(at.Child("succeededCount"), *n, fmt.Sprintf("must be less than or equal to %d (the number of specified completions)", most)))
+			}
+			if most := int32(len(chosen)); r.SucceededIndexes != nil && *n > most {
+				errs = append(errs, field.Invalid(at.Child("succeededCount"), *n, fmt.Sprintf("must be less than or equal to %d (the number of indexes in the specified succeededIndexes field)", most)))
 			}
 		}
 	}
