@@ -27,6 +27,8 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"skiff/apiserver/admission"
+	"skiff/apiserver/resources"
+	"skiff/apiserver/resources/core"
 	"skiff/kine"
 )
 
@@ -52,6 +54,8 @@ type Allocator struct {
 	ips      networkinglisters.IPAddressLister
 	cidrs    networkinglisters.ServiceCIDRLister
 	book     *book
+	// rules are those of services.
+	rules resources.Strategy
 }
 
 // New checks the configuration.
@@ -62,6 +66,7 @@ func New(c Config) (*Allocator, error) {
 	a := &Allocator{
 		cfg: c, services: c.Informers.Core().V1().Services().Lister(), ips: c.Informers.Networking().V1().IPAddresses().Lister(),
 		cidrs: c.Informers.Networking().V1().ServiceCIDRs().Lister(),
+		rules: core.Services().Strategy,
 	}
 	a.book = &book{store: c.Store, min: c.MinPort, max: c.MaxPort, now: time.Now, used: a.usedPorts}
 	return a, nil
@@ -274,6 +279,9 @@ func (a *Allocator) Admit(ctx context.Context, at *admission.Attributes) error {
 		return nil
 	}
 	old, _ := at.OldObject.(*corev1.Service)
+	if a.refused(ctx, svc, old) {
+		return nil // validation says why
+	}
 	if old != nil {
 		keepAllocated(svc, old)
 	}
@@ -281,6 +289,17 @@ func (a *Allocator) Admit(ctx context.Context, at *admission.Attributes) error {
 		return err
 	}
 	return a.nodePorts(ctx, at, svc, old)
+}
+
+// refused tells whether a service will not be stored, whatever is allocated for it.
+func (a *Allocator) refused(ctx context.Context, svc, old *corev1.Service) bool {
+	svc = svc.DeepCopy()
+	if old == nil {
+		a.rules.PrepareForCreate(ctx, svc)
+		return len(a.rules.Validate(ctx, svc)) > 0
+	}
+	a.rules.PrepareForUpdate(ctx, svc, old)
+	return len(a.rules.ValidateUpdate(ctx, svc, old)) > 0
 }
 
 // keepAllocated fills what an updater left out with what the Service has, so

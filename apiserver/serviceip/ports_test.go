@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 
 	"skiff/apiserver/admission"
+	"skiff/apiserver/resources/core"
 	"skiff/kine"
 	"skiff/kine/sqlite"
 )
@@ -72,8 +73,22 @@ func nodePort(name string, ports ...int32) *corev1.Service {
 	return s
 }
 
+// whole gives a service what it needs to be valid.
+func whole(svc *corev1.Service) {
+	if len(svc.Spec.Ports) == 0 {
+		svc.Spec.Ports = []corev1.ServicePort{{Port: 80}}
+	}
+	if len(svc.Spec.Ports) > 1 {
+		for i := range svc.Spec.Ports {
+			svc.Spec.Ports[i].Name = fmt.Sprint("p", i)
+		}
+	}
+	core.Services().Versions[0].Default(svc)
+}
+
 func admit(t *testing.T, a *Allocator, svc, old *corev1.Service) (*admission.Attributes, error) {
 	t.Helper()
+	whole(svc)
 	at := &admission.Attributes{Operation: admission.Create, Resource: corev1.SchemeGroupVersion.WithResource("services"), Namespace: "ns", Object: svc}
 	if old != nil {
 		at.Operation, at.OldObject = admission.Update, old
@@ -171,6 +186,7 @@ func TestNodePorts(t *testing.T) {
 	})
 	t.Run("a dry run takes nothing", func(t *testing.T) {
 		at := &admission.Attributes{Operation: admission.Create, Resource: corev1.SchemeGroupVersion.WithResource("services"), Object: nodePort("dry", 30300), DryRun: true}
+		whole(at.Object.(*corev1.Service))
 		if err := a.Admit(t.Context(), at); err != nil {
 			t.Fatal(err)
 		}

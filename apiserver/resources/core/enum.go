@@ -16,3 +16,11 @@ func required[T ~string](got T, at *field.Path, values ...T) field.ErrorList {
 	}
 	return field.ErrorList{field.NotSupported(at, got, values)}
 }
+
+// supported is required for what may be left out, but not be empty.
+func supported[T ~string](got T, at *field.Path, values ...T) field.ErrorList {
+	if slices.Contains(values, got) {
+		return nil
+	}
+	return field.ErrorList{field.NotSupported(at, got, values)}
+}

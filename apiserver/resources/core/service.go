@@ -20,6 +20,10 @@ import (
 
 type serviceStrategy = resources.TypedStrategy[corev1.Service, *corev1.Service]
 
+// Services are the services; the allocator of their addresses asks them for what
+// nothing is to be allocated.
+func Services() resources.Resource { return services() }
+
 func services() resources.Resource {
 	r := namespaced("Service", "services", "svc")
 	r.Path = "services/specs"
@@ -38,9 +42,10 @@ func services() resources.Resource {
 		Resource: r,
 		Strategy: serviceStrategy{
 			AllowCreateOnUpdate:      true,
+			Metadata:                 resources.MetadataRules{NamesOnUpdate: true},
 			AllowUnconditionalUpdate: true,
 			Validate:                 validateService, ValidateUpdate: validateServiceUpdate,
-			NameValidation: validation.NameIsDNS1035Label,
+			NameValidation: validation.NameIsDNSLabel,
 			PrepareForCreate: func(_ context.Context, s *corev1.Service) {
 				s.Status = corev1.ServiceStatus{}
 				syncClusterIPs(s, nil)
@@ -52,6 +57,7 @@ func services() resources.Resource {
 				dropForeignToType(s, old)
 			},
 			ResetFields: []string{"status"},
+			Warnings:    serviceWarnings,
 		},
 		Views: map[string]serviceStrategy{"status": {
 			AllowUnconditionalUpdate: true,

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	unversioned "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -70,7 +69,7 @@ func validateService(_ context.Context, s *corev1.Service) field.ErrorList {
 	errs = append(errs, serviceAddresses(s, at)...)
 	for i, ip := range spec.ExternalIPs {
 		at := at.Child("externalIPs").Index(i)
-		if bad := validation.IsValidIP(at, ip); len(bad) > 0 {
+		if bad := validation.IsValidIPForLegacyField(at, ip, true, nil); len(bad) > 0 {
 			errs = append(errs, bad...)
 		} else {
 			errs = append(errs, nonSpecialIP(ip, at)...)
@@ -78,8 +77,10 @@ func validateService(_ context.Context, s *corev1.Service) field.ErrorList {
 	}
 	errs = append(errs, required(spec.Type, at.Child("type"), corev1.ServiceTypeClusterIP, corev1.ServiceTypeExternalName, corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeNodePort)...)
 	errs = append(errs, loadBalancerFields(spec, at)...)
-	errs = append(errs, trafficPolicies(s, at)...)
-	return errs
+	if len(spec.LoadBalancerSourceRanges) == 0 {
+		errs = append(errs, annotatedRanges(s)...)
+	}
+	return append(errs, trafficPolicies(s, at)...)
 }
 
 func servicePorts(s *corev1.Service, at *field.Path) field.ErrorList {
@@ -201,21 +202,21 @@ func serviceAddresses(s *corev1.Service, at *field.Path) field.ErrorList {
 		seen[f] = true
 	}
 	if p := spec.IPFamilyPolicy; p != nil {
-		errs = append(errs, required(*p, at.Child("ipFamilyPolicy"), corev1.IPFamilyPolicyPreferDualStack, corev1.IPFamilyPolicyRequireDualStack, corev1.IPFamilyPolicySingleStack)...)
+		errs = append(errs, supported(*p, at.Child("ipFamilyPolicy"), corev1.IPFamilyPolicyPreferDualStack, corev1.IPFamilyPolicyRequireDualStack, corev1.IPFamilyPolicySingleStack)...)
 	}
 	if len(spec.ClusterIPs) > 1 && spec.ClusterIPs[0] == corev1.ClusterIPNone {
-		return append(errs, field.Invalid(ips, spec.ClusterIPs, "'None' must be the first and only value"))
+		errs = append(errs, field.Invalid(ips, spec.ClusterIPs, "'None' must be the first and only value"))
 	}
 	bad := false
 	v6 := 0
 	for i, ip := range spec.ClusterIPs {
 		if ip == corev1.ClusterIPNone && i == 0 {
-			return errs
+			continue
 		}
 		addr, err := netip.ParseAddr(ip)
 		if err != nil {
 			bad = true
-			errs = append(errs, validation.IsValidIP(ips.Index(i), ip)...)
+			errs = append(errs, validation.IsValidIPForLegacyField(ips.Index(i), ip, true, nil)...)
 			continue
 		}
 		if addr.Is6() && !addr.Is4In6() {
@@ -260,14 +261,12 @@ func loadBalancerFields(s *corev1.ServiceSpec, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	balanced := s.Type == corev1.ServiceTypeLoadBalancer
 	if len(s.LoadBalancerSourceRanges) > 0 {
-		at := at.Child("loadBalancerSourceRanges")
+		at := at.Child("LoadBalancerSourceRanges")
 		if !balanced {
 			errs = append(errs, field.Forbidden(at, onlyLoadBalancer))
 		}
 		for i, r := range s.LoadBalancerSourceRanges {
-			if _, err := netip.ParsePrefix(strings.TrimSpace(r)); err != nil {
-				errs = append(errs, field.Invalid(at.Index(i), r, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"))
-			}
+			errs = append(errs, validation.IsValidCIDRForLegacyField(at.Index(i), strings.TrimSpace(r), true, nil)...)
 		}
 	}
 	if s.AllocateLoadBalancerNodePorts != nil && !balanced {
@@ -278,10 +277,29 @@ func loadBalancerFields(s *corev1.ServiceSpec, at *field.Path) field.ErrorList {
 	}
 	if s.LoadBalancerClass != nil {
 		if !balanced {
-			errs = append(errs, field.Forbidden(at.Child("loadBalancerClass"), onlyLoadBalancer))
+			return append(errs, field.Forbidden(at.Child("loadBalancerClass"), onlyLoadBalancer))
 		}
 		for _, msg := range validation.IsQualifiedName(*s.LoadBalancerClass) {
 			errs = append(errs, field.Invalid(at.Child("loadBalancerClass"), *s.LoadBalancerClass, msg))
+		}
+	}
+	return errs
+}
+
+// annotatedRanges are the source ranges that older clients give in an annotation.
+func annotatedRanges(s *corev1.Service) field.ErrorList {
+	text, ok := s.Annotations[corev1.AnnotationLoadBalancerSourceRangesKey]
+	if !ok {
+		return nil
+	}
+	at := metaPath.Child("annotations").Key(corev1.AnnotationLoadBalancerSourceRangesKey)
+	if s.Spec.Type != corev1.ServiceTypeLoadBalancer {
+		return field.ErrorList{field.Forbidden(at, onlyLoadBalancer)}
+	}
+	var errs field.ErrorList
+	for r := range strings.SplitSeq(strings.TrimSpace(text), ",") {
+		if text != "" {
+			errs = append(errs, validation.IsValidCIDRForLegacyField(at, strings.TrimSpace(r), true, nil)...)
 		}
 	}
 	return errs
@@ -296,28 +314,38 @@ func trafficPolicies(s *corev1.Service, at *field.Path) field.ErrorList {
 		errs = append(errs, field.Invalid(at.Child("externalTrafficPolicy"), spec.ExternalTrafficPolicy, "may only be set for externally-accessible services"))
 	}
 	switch port := at.Child("healthCheckNodePort"); {
-	case spec.HealthCheckNodePort < 0:
-		errs = append(errs, field.Invalid(port, spec.HealthCheckNodePort, "must be greater than or equal to 0"))
-	case spec.HealthCheckNodePort > 0 && !needsHealthCheckPort(s):
+	case spec.HealthCheckNodePort == 0:
+	case !needsHealthCheckPort(s):
 		errs = append(errs, field.Invalid(port, spec.HealthCheckNodePort, "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"))
+	default:
+		for _, msg := range validation.IsValidPortNum(int(spec.HealthCheckNodePort)) {
+			errs = append(errs, field.Invalid(port, spec.HealthCheckNodePort, msg))
+		}
 	}
-	if needsClusterIP(s) {
-		errs = append(errs, required(ptr.Deref(spec.InternalTrafficPolicy, ""), at.Child("internalTrafficPolicy"), corev1.ServiceInternalTrafficPolicyCluster, corev1.ServiceInternalTrafficPolicyLocal)...)
+	switch p := spec.InternalTrafficPolicy; {
+	case p != nil:
+		errs = append(errs, supported(*p, at.Child("internalTrafficPolicy"), corev1.ServiceInternalTrafficPolicyCluster, corev1.ServiceInternalTrafficPolicyLocal)...)
+	case needsClusterIP(s):
+		errs = append(errs, required("", at.Child("internalTrafficPolicy"), corev1.ServiceInternalTrafficPolicyCluster, corev1.ServiceInternalTrafficPolicyLocal)...)
 	}
 	if d := spec.TrafficDistribution; d != nil {
-		errs = append(errs, required(*d, at.Child("trafficDistribution"), corev1.ServiceTrafficDistributionPreferClose, corev1.ServiceTrafficDistributionPreferSameNode, corev1.ServiceTrafficDistributionPreferSameZone)...)
+		errs = append(errs, supported(*d, at.Child("trafficDistribution"), corev1.ServiceTrafficDistributionPreferClose, corev1.ServiceTrafficDistributionPreferSameZone, corev1.ServiceTrafficDistributionPreferSameNode)...)
 	}
 	return errs
 }
 
 func validateServiceUpdate(ctx context.Context, s, old *corev1.Service) field.ErrorList {
 	var errs field.ErrorList
+	if is, was := s.Spec.HealthCheckNodePort, old.Spec.HealthCheckNodePort; is != was && is != 0 && was != 0 && needsHealthCheckPort(s) && needsHealthCheckPort(old) {
+		errs = append(errs, field.Forbidden(specPath.Child("healthCheckNodePort"), "field is immutable"))
+	}
 	if needsClusterIP(s) && needsClusterIP(old) && len(old.Spec.ClusterIPs) > 0 {
 		at := specPath.Child("clusterIPs").Index(0)
 		switch {
 		case len(s.Spec.ClusterIPs) == 0:
 			errs = append(errs, field.Invalid(at, s.Spec.ClusterIPs, "primary clusterIP can not be unset"))
-		case s.Spec.ClusterIPs[0] != old.Spec.ClusterIPs[0]:
+		case s.Spec.ClusterIPs[0] != old.Spec.ClusterIPs[0] && len(serviceAddresses(s, specPath)) == 0:
+			// A value that cannot be is refused as such.
 			errs = append(errs, field.Invalid(at, s.Spec.ClusterIPs, "may not change once set"))
 		}
 		if len(old.Spec.IPFamilies) > 0 {
@@ -325,13 +353,15 @@ func validateServiceUpdate(ctx context.Context, s, old *corev1.Service) field.Er
 			switch {
 			case len(s.Spec.IPFamilies) == 0:
 				errs = append(errs, field.Invalid(at, s.Spec.IPFamilies, "primary ipFamily can not be unset"))
-			case s.Spec.IPFamilies[0] != old.Spec.IPFamilies[0]:
+			case s.Spec.IPFamilies[0] != old.Spec.IPFamilies[0] && len(serviceAddresses(s, specPath)) == 0:
 				errs = append(errs, field.Invalid(at, s.Spec.IPFamilies, "may not change once set"))
 			}
 		}
 	}
 	if s.Spec.Type == corev1.ServiceTypeLoadBalancer && old.Spec.Type == corev1.ServiceTypeLoadBalancer {
-		errs = append(errs, apivalidation.ValidateImmutableField(s.Spec.LoadBalancerClass, old.Spec.LoadBalancerClass, specPath.Child("loadBalancerClass"))...)
+		if is := s.Spec.LoadBalancerClass; !ptr.Equal(is, old.Spec.LoadBalancerClass) {
+			errs = append(errs, field.Invalid(specPath.Child("loadBalancerClass"), is, "may not change once set"))
+		}
 	}
 	return append(errs, validateService(ctx, s)...)
 }
@@ -341,7 +371,7 @@ func validateServiceStatusUpdate(_ context.Context, s, _ *corev1.Service) field.
 	in := s.Status.LoadBalancer.Ingress
 	if s.Spec.Type != corev1.ServiceTypeLoadBalancer {
 		if len(in) > 0 {
-			return field.ErrorList{field.Forbidden(at, "may only be used when `spec.type` is \"LoadBalancer\"")}
+			return field.ErrorList{field.Forbidden(at, "may only be used when `spec.type` is 'LoadBalancer'")}
 		}
 		return nil
 	}
