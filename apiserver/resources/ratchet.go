@@ -26,6 +26,9 @@ func ratcheted(validate func(ctx context.Context, obj, old runtime.Object) field
 		// counts once, and at whatever index of its list: items may move.
 		known := validate(ctx, old.DeepCopyObject(), old)
 		return slices.DeleteFunc(errs, func(e *field.Error) bool {
+			if e.Type == field.ErrorTypeForbidden && e.Field == wholeObject {
+				return false // what is refused is the request, whatever it changes
+			}
 			i := slices.IndexFunc(known, func(k *field.Error) bool {
 				return sameError(e, k) && (!omitted(e) || sameValue(obj, e.Field, old, k.Field))
 			})
@@ -37,6 +40,9 @@ func ratcheted(validate func(ctx context.Context, obj, old runtime.Object) field
 		})
 	}
 }
+
+// wholeObject is how errors name an object as a whole.
+var wholeObject = field.NewPath("").String()
 
 var listIndex = regexp.MustCompile(`\[\d+\]`)
 

@@ -5,6 +5,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"skiff/apiserver/resources"
@@ -21,7 +22,14 @@ func limitRanges() resources.Resource {
 		Strategy: resources.TypedStrategy[corev1.LimitRange, *corev1.LimitRange]{
 			AllowCreateOnUpdate:      true,
 			AllowUnconditionalUpdate: true,
-			Validate:                 validateLimitRange, ValidateUpdate: func(ctx context.Context, l, _ *corev1.LimitRange) field.ErrorList { return validateLimitRange(ctx, l) },
+			Metadata:                 resources.MetadataRules{NamesOnUpdate: true},
+			// A range may go without a name: one is made up.
+			PrepareForCreate: func(_ context.Context, l *corev1.LimitRange) {
+				if l.Name == "" {
+					l.Name = string(uuid.NewUUID())
+				}
+			},
+			Validate: validateLimitRange, ValidateUpdate: func(ctx context.Context, l, _ *corev1.LimitRange) field.ErrorList { return validateLimitRange(ctx, l) },
 		},
 		Row: func(l *corev1.LimitRange) []any { return []any{l.Name, table.Created(l.CreationTimestamp)} },
 	})

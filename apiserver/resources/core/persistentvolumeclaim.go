@@ -25,6 +25,7 @@ func persistentVolumeClaims() resources.Resource {
 	return resources.Declare(resources.Spec[corev1.PersistentVolumeClaim, *corev1.PersistentVolumeClaim]{
 		Resource: r,
 		Strategy: pvcStrategy{
+			Metadata:                 resources.MetadataRules{NamesOnUpdate: true},
 			AllowUnconditionalUpdate: true,
 			Validate:                 validatePVC, ValidateUpdate: validatePVCUpdate,
 			Warnings: func(_ context.Context, c, _ *corev1.PersistentVolumeClaim) []string {
@@ -32,6 +33,7 @@ func persistentVolumeClaims() resources.Resource {
 			},
 			PrepareForCreate: func(_ context.Context, c *corev1.PersistentVolumeClaim) {
 				c.Status = corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimPending}
+				dropUnknownSources(&c.Spec)
 				syncDataSource(&c.Spec)
 			},
 			PrepareForUpdate: func(_ context.Context, c, old *corev1.PersistentVolumeClaim) {
@@ -54,6 +56,22 @@ func persistentVolumeClaims() resources.Resource {
 		},
 		Row: pvcRow,
 	})
+}
+
+// dropUnknownSources leaves out what the older field cannot say: it takes claims and
+// snapshots, and anything else belongs into the newer one. A reference into another
+// namespace is an alpha feature, and off.
+func dropUnknownSources(spec *corev1.PersistentVolumeClaimSpec) {
+	if d := spec.DataSource; d != nil {
+		group := ptr.Deref(d.APIGroup, "")
+		claim := group == "" && d.Kind == "PersistentVolumeClaim"
+		if snapshot := group == "snapshot.storage.k8s.io" && d.Kind == "VolumeSnapshot"; !claim && !snapshot {
+			spec.DataSource = nil
+		}
+	}
+	if ref := spec.DataSourceRef; ref != nil && ptr.Deref(ref.Namespace, "") != "" {
+		spec.DataSourceRef = nil
+	}
 }
 
 // syncDataSource fills whichever of dataSource and dataSourceRef is missing

@@ -39,6 +39,7 @@ func pods() resources.Resource {
 		Resource: r,
 		Strategy: podStrategy{
 			Generation:               true,
+			Metadata:                 resources.MetadataRules{NamesOnUpdate: true},
 			AllowUnconditionalUpdate: true,
 			PrepareForCreate:         preparePodCreate,
 			Validate:                 validatePod, ValidateUpdate: validatePodUpdate,
@@ -53,6 +54,7 @@ func pods() resources.Resource {
 		Views: map[string]podStrategy{
 			"status": {
 				Generation:               true,
+				Metadata:                 resources.MetadataRules{NamesOnUpdate: true},
 				AllowUnconditionalUpdate: true,
 				PrepareForUpdate:         preparePodStatus,
 				ValidateUpdate:           validatePodStatusUpdate,
@@ -61,6 +63,7 @@ func pods() resources.Resource {
 			"ephemeralcontainers": {
 				ValidateUpdate:           validateEphemeralUpdate,
 				Generation:               true,
+				Metadata:                 resources.MetadataRules{NamesOnUpdate: true},
 				AllowUnconditionalUpdate: true,
 				PrepareForUpdate: func(_ context.Context, pod, old *corev1.Pod) {
 					kept := old.DeepCopy()
@@ -72,6 +75,7 @@ func pods() resources.Resource {
 			},
 			"resize": {
 				Generation:               true,
+				Metadata:                 resources.MetadataRules{NamesOnUpdate: true},
 				AllowUnconditionalUpdate: true,
 				PrepareForUpdate:         preparePodResize,
 				ValidateUpdate:           validatePodResize,

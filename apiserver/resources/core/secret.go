@@ -1,6 +1,9 @@
 package core
 
 import (
+	"context"
+	"crypto/tls"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -16,8 +19,10 @@ func secrets() resources.Resource {
 	return resources.Declare(resources.Spec[corev1.Secret, *corev1.Secret]{
 		Resource: r,
 		Strategy: resources.TypedStrategy[corev1.Secret, *corev1.Secret]{
+			Metadata:                 resources.MetadataRules{NamesOnUpdate: true},
 			AllowUnconditionalUpdate: true,
 			Validate:                 validateSecret, ValidateUpdate: validateSecretUpdate,
+			Warnings: secretWarnings,
 		},
 		SelectableFields: map[string]func(*corev1.Secret) string{
 			"type": func(s *corev1.Secret) string { return string(s.Type) },
@@ -26,6 +31,17 @@ func secrets() resources.Resource {
 			return []any{s.Name, string(s.Type), int64(len(s.Data)), table.Since(s.CreationTimestamp)}
 		},
 	})
+}
+
+// secretWarnings are about certificates that no server could use.
+func secretWarnings(_ context.Context, s, _ *corev1.Secret) []string {
+	if s.Type != corev1.SecretTypeTLS {
+		return nil
+	}
+	if _, err := tls.X509KeyPair(s.Data[corev1.TLSCertKey], s.Data[corev1.TLSPrivateKeyKey]); err != nil {
+		return []string{err.Error()}
+	}
+	return nil
 }
 
 // secretDefaults also moves the write-only stringData into data.

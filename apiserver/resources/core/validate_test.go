@@ -153,7 +153,7 @@ func TestValidateData(t *testing.T) {
 		{"secret of another type", validateSecretUpdate(ctx, &corev1.Secret{Type: "b"}, &corev1.Secret{Type: "a"}),
 			[]string{`type: Invalid value: "b": field is immutable`}},
 		{"quota of unknown", validateQuota(ctx, &corev1.ResourceQuota{Spec: corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{"foo": resource.MustParse("1")}}}),
-			[]string{`spec.hard[foo]: Invalid value: "foo": must be a standard resource for quota`}},
+			[]string{`spec.hard[foo]: Invalid value: "foo": must be a standard resource type or fully qualified`, `spec.hard[foo]: Invalid value: "foo": must be a standard resource for quota`}},
 		{"claim without size", validatePVC(ctx, &corev1.PersistentVolumeClaim{Spec: corev1.PersistentVolumeClaimSpec{AccessModes: []corev1.PersistentVolumeAccessMode{"ReadWriteOnce"}}}),
 			[]string{"spec.resources[storage]: Required value"}},
 	} {

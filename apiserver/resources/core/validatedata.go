@@ -3,9 +3,9 @@ package core
 import (
 	"context"
 	"encoding/json"
+	"reflect"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -53,10 +53,10 @@ func validateConfigMapUpdate(ctx context.Context, c, old *corev1.ConfigMap) fiel
 		if !ptr.Deref(c.Immutable, false) {
 			errs = append(errs, field.Forbidden(field.NewPath("immutable"), immutableText))
 		}
-		if !equality.Semantic.DeepEqual(c.Data, old.Data) {
+		if !reflect.DeepEqual(c.Data, old.Data) {
 			errs = append(errs, field.Forbidden(field.NewPath("data"), immutableText))
 		}
-		if !equality.Semantic.DeepEqual(c.BinaryData, old.BinaryData) {
+		if !reflect.DeepEqual(c.BinaryData, old.BinaryData) {
 			errs = append(errs, field.Forbidden(field.NewPath("binaryData"), immutableText))
 		}
 	}
@@ -122,7 +122,7 @@ func validateSecretUpdate(ctx context.Context, s, old *corev1.Secret) field.Erro
 		if !ptr.Deref(s.Immutable, false) {
 			errs = append(errs, field.Forbidden(field.NewPath("immutable"), immutableText))
 		}
-		if !equality.Semantic.DeepEqual(s.Data, old.Data) {
+		if !reflect.DeepEqual(s.Data, old.Data) {
 			errs = append(errs, field.Forbidden(field.NewPath("data"), immutableText))
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"math"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -192,34 +191,6 @@ func affinityNarrowed(is, was *corev1.NodeAffinity) field.ErrorList {
 	return nil
 }
 
-func validatePodStatusUpdate(_ context.Context, pod, old *corev1.Pod) field.ErrorList {
-	var errs field.ErrorList
-	if n := pod.Status.NominatedNodeName; n != "" {
-		for _, msg := range apivalidation.NameIsDNSSubdomain(n, false) {
-			errs = append(errs, field.Invalid(statusPath.Child("nominatedNodeName"), n, msg))
-		}
-	}
-	errs = append(errs, noRestart(&pod.Spec, pod.Status.ContainerStatuses, old.Status.ContainerStatuses, statusPath.Child("containerStatuses"))...)
-	errs = append(errs, noRestart(&pod.Spec, pod.Status.InitContainerStatuses, old.Status.InitContainerStatuses, statusPath.Child("initContainerStatuses"))...)
-	if len(pod.Status.ResourceClaimStatuses) > 0 {
-		names := map[string]bool{}
-		for _, c := range pod.Spec.ResourceClaims {
-			names[c.Name] = true
-		}
-		for i, s := range pod.Status.ResourceClaimStatuses {
-			if !names[s.Name] {
-				errs = append(errs, field.Invalid(statusPath.Child("resourceClaimStatuses").Index(i).Child("name"), s.Name, "must match the name of an entry in `spec.resourceClaims`"))
-			}
-		}
-	}
-	errs = append(errs, extendedClaim(&pod.Spec, pod.Status.ExtendedResourceClaimStatus, statusPath.Child("extendedResourceClaimStatus"))...)
-	errs = append(errs, podAddresses(pod.Status.PodIPs)...)
-	for i, c := range pod.Status.Conditions {
-		errs = append(errs, podspec.NonNegativeInt(c.ObservedGeneration, statusPath.Child("conditions").Index(i).Child("observedGeneration"))...)
-	}
-	return append(errs, podspec.NonNegativeInt(pod.Status.ObservedGeneration, statusPath.Child("observedGeneration"))...)
-}
-
 // extendedClaim checks what is said of the claim that gives extended resources:
 // requests of it for resources that the containers ask for.
 func extendedClaim(spec *corev1.PodSpec, s *corev1.PodExtendedResourceClaimStatus, at *field.Path) field.ErrorList {
@@ -250,33 +221,6 @@ func extendedClaim(spec *corev1.PodSpec, s *corev1.PodExtendedResourceClaimStatu
 		} else if _, asked := all[c].Resources.Requests[corev1.ResourceName(m.ResourceName)]; !asked {
 			errs = append(errs, field.Invalid(at.Child("resourceName"), m.ResourceName, "must match the extended resource name requested in the container"))
 		}
-	}
-	return errs
-}
-
-func podAddresses(ips []corev1.PodIP) field.ErrorList {
-	at := statusPath.Child("podIPs")
-	var errs field.ErrorList
-	seen := map[string]bool{}
-	for i, ip := range ips {
-		bad := validation.IsValidIP(at.Index(i), ip.IP)
-		errs = append(errs, bad...)
-		if len(bad) == 0 && seen[ip.IP] {
-			errs = append(errs, field.Duplicate(at.Index(i), ip))
-		}
-		seen[ip.IP] = true
-	}
-	if len(errs) > 0 || len(ips) < 2 {
-		return errs
-	}
-	v6 := 0
-	for _, ip := range ips {
-		if strings.Contains(ip.IP, ":") {
-			v6++
-		}
-	}
-	if len(ips) > 2 || v6 != 1 {
-		errs = append(errs, field.Invalid(at, ips, "may specify no more than one IP for each IP family"))
 	}
 	return errs
 }
@@ -331,62 +275,6 @@ func validateEphemeralUpdate(_ context.Context, pod, old *corev1.Pod) field.Erro
 		} else if !equality.Semantic.DeepEqual(o, *n) {
 			errs = append(errs, field.Forbidden(at, fmt.Sprintf("existing ephemeral containers %q may not be changed\n%v", o.Name, diff.Diff(o, *n))))
 		}
-	}
-	return errs
-}
-
-func validatePodResize(_ context.Context, pod, old *corev1.Pod) field.ErrorList {
-	errs := podSpecErrors(pod)
-	if _, mirror := old.Annotations[corev1.MirrorPodAnnotationKey]; mirror {
-		errs = append(errs, field.Forbidden(field.NewPath(""), "static pods cannot be resized"))
-	}
-	if old.Spec.OS != nil && old.Spec.OS.Name == corev1.Windows {
-		errs = append(errs, field.Forbidden(field.NewPath(""), "windows pods cannot be resized"))
-	}
-	if len(pod.Spec.Containers) != len(old.Spec.Containers) {
-		return append(errs, field.Forbidden(specPath.Child("containers"), "containers may not be added or removed on resize"))
-	}
-	if len(pod.Spec.InitContainers) != len(old.Spec.InitContainers) {
-		return append(errs, field.Forbidden(specPath.Child("initContainers"), "initContainers may not be added or removed on resize"))
-	}
-	if was := old.Status.QOSClass; was != "" && podspec.QOSClass(pod) != was {
-		errs = append(errs, field.Invalid(specPath, podspec.QOSClass(pod), "Pod QOS Class may not change as a result of resizing"))
-	}
-	each := func(is, was []corev1.Container, at *field.Path) {
-		for i := range is {
-			errs = append(errs, resized(&is[i].Resources, &was[i].Resources, at.Index(i).Child("resources"))...)
-			if !equality.Semantic.DeepEqual(is[i].Resources, was[i].Resources) && at == specPath.Child("initContainers") && !podspec.Sidecar(&was[i]) {
-				errs = append(errs, field.Forbidden(at.Index(i).Child("resources"), "resources for non-sidecar init containers are immutable"))
-			}
-		}
-	}
-	each(pod.Spec.Containers, old.Spec.Containers, specPath.Child("containers"))
-	each(pod.Spec.InitContainers, old.Spec.InitContainers, specPath.Child("initContainers"))
-	return errs
-}
-
-func resized(is, was *corev1.ResourceRequirements, at *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	for _, part := range []struct {
-		name    string
-		is, was corev1.ResourceList
-	}{{"limits", is.Limits, was.Limits}, {"requests", is.Requests, was.Requests}} {
-		for name, before := range part.was {
-			now, ok := part.is[name]
-			if mutable := name == corev1.ResourceCPU || name == corev1.ResourceMemory; !mutable && (!ok || now.Cmp(before) != 0) {
-				errs = append(errs, field.Forbidden(at, "only cpu and memory resources are mutable"))
-			} else if !ok {
-				errs = append(errs, field.Forbidden(at.Child(part.name).Key(string(name)), fmt.Sprintf("resource %s cannot be removed", part.name)))
-			}
-		}
-		for name := range part.is {
-			if _, had := part.was[name]; !had && name != corev1.ResourceCPU && name != corev1.ResourceMemory {
-				errs = append(errs, field.Forbidden(at, "only cpu and memory resources are mutable"))
-			}
-		}
-	}
-	if !equality.Semantic.DeepEqual(is.Claims, was.Claims) {
-		errs = append(errs, field.Forbidden(at, "only cpu and memory resources are mutable"))
 	}
 	return errs
 }

@@ -27,7 +27,7 @@ func validatePVUpdate(ctx context.Context, pv, old *corev1.PersistentVolume) fie
 	}
 	errs = append(errs, apivalidation.ValidateImmutableField(pv.Spec.VolumeMode, old.Spec.VolumeMode, field.NewPath("volumeMode"))...)
 	if old.Spec.NodeAffinity != nil && !equality.Semantic.DeepEqual(pv.Spec.NodeAffinity, old.Spec.NodeAffinity) {
-		errs = append(errs, field.Invalid(field.NewPath("nodeAffinity"), pv.Spec.NodeAffinity, "field is immutable"))
+		errs = append(errs, field.Invalid(field.NewPath("nodeAffinity"), pv.Spec.NodeAffinity, "field is immutable, except for updating from beta label to GA"))
 	}
 	return errs
 }
@@ -56,7 +56,9 @@ func validatePVCUpdate(ctx context.Context, c, old *corev1.PersistentVolumeClaim
 			was.Spec.Resources.Requests[corev1.ResourceStorage] = now
 		}
 	}
-	was.Spec.VolumeAttributesClassName = is.Spec.VolumeAttributesClassName
+	if old.Status.Phase == corev1.ClaimBound {
+		was.Spec.VolumeAttributesClassName = is.Spec.VolumeAttributesClassName
+	}
 	if !equality.Semantic.DeepEqual(is.Spec, was.Spec) {
 		errs = append(errs, field.Forbidden(specPath, fmt.Sprintf("spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n%v", diff.Diff(was.Spec, is.Spec))))
 	}
