@@ -48,7 +48,7 @@ func TestRules(t *testing.T) {
 		{"a limit", "Pod", "spec: {containers: [" + container + ", resources: {requests: {example.com/gpu: 1}}}]}", `spec.containers[0].resources.limits: Required value: Limit must be set for non overcommitable resources`},
 		{"a divisor", "Pod", "spec: {containers: [" + container + ", env: [{name: A, valueFrom: {resourceFieldRef: {resource: limits.cpu, divisor: 2}}}]}]}", `only divisor's values 1m and 1 are supported with the cpu resource`},
 		{"a Windows user", "Pod", pod(`securityContext: {windowsOptions: {runAsUserName: 'a\b\c'}}`), `runAsUserName cannot contain more than one backslash`},
-		{"a Linux pod", "Pod", pod("os: {name: linux}, securityContext: {windowsOptions: {}}"), `spec.securityContext.windowsOptions: Forbidden: cannot be set for a linux pod`},
+		{"a Linux pod", "Pod", pod("os: {name: linux}, securityContext: {windowsOptions: {}}"), `spec.securityContext.windowsOptions: Forbidden: windows options cannot be set for a linux pod`},
 		{"a sysctl of the node's network", "Pod", pod("hostNetwork: true, securityContext: {sysctls: [{name: net/ipv4/tcp_syncookies, value: '1'}]}"), `spec.securityContext.sysctls[0].name: Invalid value: "net/ipv4/tcp_syncookies": may not be specified when 'hostNetwork' is true`},
 		{"a sysctl of the node's IPC", "Pod", pod("hostIPC: true, securityContext: {sysctls: [{name: kernel.shm_rmid_forced, value: '1'}]}"), `spec.securityContext.sysctls[0].name: Invalid value: "kernel.shm_rmid_forced": may not be specified when 'hostIPC' is true`},
 		{"a group policy", "Pod", pod("securityContext: {fsGroupChangePolicy: X}"), `spec.securityContext.fsGroupChangePolicy: Unsupported value: "X": supported values: "Always", "OnRootMismatch"`},
