@@ -102,13 +102,13 @@ func (a *API) prepareCreate(ctx context.Context, s *resources.Strategy, obj runt
 	}
 }
 
-// invalid is the answer to validation errors. What a custom resource repeats
-// from the generic rules is told once.
+// invalid is the answer to validation errors. What several of the rules say is told
+// once.
 func (t *Target) invalid(name string, errs field.ErrorList) error {
 	if len(errs) == 0 {
 		return nil
 	}
-	return apierrors.NewInvalid(t.HubGVK().GroupKind(), name, errs)
+	return apierrors.NewInvalid(t.HubGVK().GroupKind(), name, once(errs))
 }
 
 // prepareUpdate keeps what a client may not change. obj replaces old.

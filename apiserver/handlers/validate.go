@@ -41,8 +41,7 @@ func validateCreate(ctx context.Context, t *Target, s *resources.Strategy, obj r
 	return t.invalid(m.GetName(), errs)
 }
 
-// validateUpdate returns every error of a changed object. What several of the rules
-// say is told once.
+// validateUpdate returns every error of a changed object.
 func validateUpdate(ctx context.Context, t *Target, s *resources.Strategy, obj, old runtime.Object, m, oldMeta metav1.Object) error {
 	at := field.NewPath("metadata")
 	errs := validation.ValidateObjectMetaAccessor(m, t.Resource.Namespaced, pathSegment, at)
@@ -53,7 +52,6 @@ func validateUpdate(ctx context.Context, t *Target, s *resources.Strategy, obj, 
 	if s.Metadata.NamesOnUpdate {
 		errs = append(errs, validation.ValidateObjectMetaAccessor(m, t.Resource.Namespaced, nameFn(&t.Resource.Strategy), at)...)
 	}
-	errs = once(errs)
 	if s.ValidateUpdate != nil {
 		errs = append(errs, s.ValidateUpdate(ctx, obj, old)...)
 	}

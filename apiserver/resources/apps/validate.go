@@ -94,7 +94,7 @@ func collisions(is, was *int32, at *field.Path) field.ErrorList {
 	at = at.Child("collisionCount")
 	n := ptr.Deref(is, 0)
 	errs := podspec.NonNegativeInt(n, at)
-	if n < ptr.Deref(was, 0) {
+	if was != nil && n < *was {
 		errs = append(errs, field.Invalid(at, n, "cannot be decremented"))
 	}
 	return errs

@@ -83,11 +83,10 @@ func jobIndexes(s *batchv1.JobStatus, spec *batchv1.JobSpec, at *field.Path) fie
 	if s.CompletedIndexes != "" {
 		if ptr.Deref(spec.CompletionMode, "") != batchv1.IndexedCompletion {
 			errs = append(errs, field.Invalid(at.Child("completedIndexes"), s.CompletedIndexes, "cannot set non-empty completedIndexes when non-indexed completion mode"))
-		} else {
-			var bad field.ErrorList
-			completed, bad = indexes(s.CompletedIndexes, most, at, "completedIndexes")
-			errs = append(errs, bad...)
 		}
+		var bad field.ErrorList
+		completed, bad = indexes(s.CompletedIndexes, most, at, "completedIndexes")
+		errs = append(errs, bad...)
 	}
 	if s.FailedIndexes != nil {
 		if spec.BackoffLimitPerIndex == nil {

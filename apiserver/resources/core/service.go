@@ -42,7 +42,6 @@ func services() resources.Resource {
 		Resource: r,
 		Strategy: serviceStrategy{
 			AllowCreateOnUpdate:      true,
-			Metadata:                 resources.MetadataRules{NamesOnUpdate: true},
 			AllowUnconditionalUpdate: true,
 			Validate:                 validateService, ValidateUpdate: validateServiceUpdate,
 			NameValidation: validation.NameIsDNSLabel,

@@ -33,8 +33,28 @@ func validatePod(_ context.Context, pod *corev1.Pod) field.ErrorList {
 	if len(pod.Spec.EphemeralContainers) > 0 {
 		errs = append(errs, field.Forbidden(specPath.Child("ephemeralContainers"), "cannot be set on create"))
 	}
+	errs = append(errs, tokensOfNobody(&pod.Spec)...)
 	if len(pod.Spec.SchedulingGates) > 0 && pod.Spec.NodeName != "" {
 		errs = append(errs, field.Forbidden(specPath.Child("nodeName"), "cannot be set until all schedulingGates have been cleared"))
+	}
+	return errs
+}
+
+// tokensOfNobody refuses tokens of a service account that the pod does not have.
+func tokensOfNobody(s *corev1.PodSpec) field.ErrorList {
+	if s.ServiceAccountName != "" {
+		return nil
+	}
+	var errs field.ErrorList
+	for i, v := range s.Volumes {
+		if v.Projected == nil {
+			continue
+		}
+		for j := range v.Projected.Sources {
+			if v.Projected.Sources[j].ServiceAccountToken != nil {
+				errs = append(errs, field.Forbidden(specPath.Child("volumes").Index(i).Child("projected", "sources").Index(j).Child("serviceAccountToken"), "must not be specified when serviceAccountName is not set"))
+			}
+		}
 	}
 	return errs
 }
@@ -110,7 +130,7 @@ func gatesRemovedOnly(pod, old *corev1.Pod) field.ErrorList {
 	var errs field.ErrorList
 	for i, g := range pod.Spec.SchedulingGates {
 		if !had[g.Name] {
-			errs = append(errs, field.Forbidden(specPath.Child("schedulingGates").Index(i), fmt.Sprintf("only deletion is allowed, but found new scheduling gate '%s'", g.Name)))
+			errs = append(errs, field.Forbidden(specPath.Child("schedulingGates").Index(i).Child("name"), fmt.Sprintf("only deletion is allowed, but found new scheduling gate '%s'", g.Name)))
 		}
 	}
 	return errs
@@ -217,7 +237,7 @@ func extendedClaim(spec *corev1.PodSpec, s *corev1.PodExtendedResourceClaimStatu
 		all := slices.Concat(spec.InitContainers, spec.Containers)
 		c := slices.IndexFunc(all, func(c corev1.Container) bool { return c.Name == m.ContainerName })
 		if c < 0 {
-			errs = append(errs, field.Invalid(at.Child("containerName"), m.ContainerName, "must match the name of an entry in `spec.initContainers.name` or `spec.containers.name`"))
+			errs = append(errs, field.Invalid(at.Child("containerName"), m.ContainerName, "must match the name of an entry in spec.initContainers.name or spec.containers.name"))
 		} else if _, asked := all[c].Resources.Requests[corev1.ResourceName(m.ResourceName)]; !asked {
 			errs = append(errs, field.Invalid(at.Child("resourceName"), m.ResourceName, "must match the extended resource name requested in the container"))
 		}

@@ -12,21 +12,21 @@ import (
 )
 
 func validatePodResize(_ context.Context, pod, old *corev1.Pod) field.ErrorList {
-	errs := podSpecErrors(pod)
 	if _, mirror := old.Annotations[corev1.MirrorPodAnnotationKey]; mirror {
-		return append(errs, field.Forbidden(field.NewPath(""), "static pods cannot be resized"))
+		return field.ErrorList{field.Forbidden(field.NewPath(""), "static pods cannot be resized")}
 	}
 	if old.Spec.OS != nil && old.Spec.OS.Name == corev1.Windows {
-		return append(errs, field.Forbidden(field.NewPath(""), "windows pods cannot be resized"))
+		return field.ErrorList{field.Forbidden(field.NewPath(""), "windows pods cannot be resized")}
+	}
+	errs := podSpecErrors(pod)
+	if was := old.Status.QOSClass; was != "" && podspec.QOSClass(pod) != was {
+		errs = append(errs, field.Invalid(specPath, was, "Pod QOS Class may not change as a result of resizing"))
 	}
 	if len(pod.Spec.Containers) != len(old.Spec.Containers) {
 		return append(errs, field.Forbidden(specPath.Child("containers"), "containers may not be added or removed on resize"))
 	}
 	if len(pod.Spec.InitContainers) != len(old.Spec.InitContainers) {
 		return append(errs, field.Forbidden(specPath.Child("initContainers"), "initContainers may not be added or removed on resize"))
-	}
-	if was := old.Status.QOSClass; was != "" && podspec.QOSClass(pod) != was {
-		errs = append(errs, field.Invalid(specPath, was, "Pod QOS Class may not change as a result of resizing"))
 	}
 	errs = append(errs, inPlace(pod.Spec.Containers, old.Spec.Containers, "containers")...)
 	errs = append(errs, inPlace(pod.Spec.InitContainers, old.Spec.InitContainers, "initContainers")...)

@@ -42,9 +42,9 @@ func validatePodStatusUpdate(_ context.Context, pod, old *corev1.Pod) field.Erro
 	}
 	errs = append(errs, addresses(ips, st.PodIPs, statusPath.Child("podIPs"))...)
 	errs = append(errs, hostAddresses(st)...)
-	errs = append(errs, containerStatuses(&pod.Spec, st.ContainerStatuses, pod.Spec.Containers, statusPath.Child("containerStatuses"))...)
-	errs = append(errs, containerStatuses(&pod.Spec, st.InitContainerStatuses, pod.Spec.InitContainers, statusPath.Child("initContainerStatuses"))...)
-	errs = append(errs, containerStatuses(&pod.Spec, st.EphemeralContainerStatuses, nil, statusPath.Child("ephemeralContainerStatuses"))...)
+	errs = append(errs, containerStatuses(&pod.Spec, st.ContainerStatuses, pod.Spec.Containers, true, statusPath.Child("containerStatuses"))...)
+	errs = append(errs, containerStatuses(&pod.Spec, st.InitContainerStatuses, pod.Spec.InitContainers, true, statusPath.Child("initContainerStatuses"))...)
+	errs = append(errs, containerStatuses(&pod.Spec, st.EphemeralContainerStatuses, nil, false, statusPath.Child("ephemeralContainerStatuses"))...)
 	return errs
 }
 
@@ -109,15 +109,15 @@ func hostAddresses(st *corev1.PodStatus) field.ErrorList {
 }
 
 // containerStatuses checks what is said of the devices and users of containers. of
-// are the containers; nil says that theirs have no devices.
-func containerStatuses(spec *corev1.PodSpec, list []corev1.ContainerStatus, of []corev1.Container, at *field.Path) field.ErrorList {
+// are the containers; devices tells whether they may have any.
+func containerStatuses(spec *corev1.PodSpec, list []corev1.ContainerStatus, of []corev1.Container, devices bool, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	for i := range list {
 		s, at := &list[i], at.Index(i)
 		if s.User != nil && s.User.Linux != nil {
 			errs = append(errs, linuxUser(spec, s.User.Linux, at.Child("user", "linux"))...)
 		}
-		if of == nil {
+		if !devices {
 			if s.AllocatedResourcesStatus != nil {
 				errs = append(errs, field.Forbidden(at.Child("allocatedResourcesStatus"), "must not be specified in container status"))
 			}

@@ -114,7 +114,7 @@ func Validate(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 			errs = append(errs, enum(s.OS.Name, path.Child("os"), corev1.Linux, corev1.Windows)...)
 		}
 	}
-	if s.Resources != nil {
+	if s.Resources != nil && (s.OS == nil || s.OS.Name != corev1.Windows) {
 		errs = append(errs, v.podResources(s.Resources, path.Child("resources"))...)
 	}
 	return errs
@@ -177,8 +177,11 @@ func ValidateTolerations(list []corev1.Toleration, path *field.Path) field.Error
 			if t.Value != "" {
 				errs = append(errs, field.Invalid(at.Child("operator"), t, "value must be empty when `operator` is 'Exists'"))
 			}
-		default:
+		case corev1.TolerationOpLt, corev1.TolerationOpGt:
+			// Known, but of a feature that is off.
 			errs = append(errs, field.NotSupported(at.Child("operator"), t.Operator, []corev1.TolerationOperator{corev1.TolerationOpEqual, corev1.TolerationOpExists, corev1.TolerationOpLt, corev1.TolerationOpGt}))
+		default:
+			errs = append(errs, field.NotSupported(at.Child("operator"), t.Operator, []corev1.TolerationOperator{corev1.TolerationOpEqual, corev1.TolerationOpExists}))
 		}
 		switch t.Effect {
 		case "", corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute:

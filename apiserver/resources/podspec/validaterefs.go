@@ -110,10 +110,7 @@ func restart(c *corev1.Container, at *field.Path) field.ErrorList {
 	}
 	for i, r := range c.RestartPolicyRules {
 		at := rules.Index(i)
-		if bad := supported(r.Action, at.Child("action"), corev1.ContainerRestartRuleActionRestart, corev1.ContainerRestartRuleActionRestartAllContainers); len(bad) > 0 {
-			errs = append(errs, bad...)
-			continue
-		}
+		errs = append(errs, supported(r.Action, at.Child("action"), corev1.ContainerRestartRuleActionRestart, corev1.ContainerRestartRuleActionRestartAllContainers)...)
 		if r.ExitCodes == nil {
 			errs = append(errs, field.Required(at.Child("exitCodes"), "must be specified"))
 			continue
