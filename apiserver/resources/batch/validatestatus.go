@@ -62,7 +62,7 @@ func jobOutcome(s *batchv1.JobStatus, spec *batchv1.JobSpec, at *field.Path) fie
 	case s.CompletionTime != nil && s.StartTime != nil && s.CompletionTime.Before(s.StartTime):
 		errs = append(errs, field.Invalid(at.Child("completionTime"), s.CompletionTime, "must be equal to or after `startTime`"))
 	}
-	if s.Ready != nil && *s.Ready > s.Active && *s.Ready >= 0 && !complete && !failed {
+	if s.Ready != nil && *s.Ready > s.Active {
 		errs = append(errs, field.Invalid(at.Child("ready"), *s.Ready, "cannot set more ready pods than active"))
 	}
 	errs = append(errs, jobIndexes(s, spec, at)...)

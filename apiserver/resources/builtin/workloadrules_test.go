@@ -56,6 +56,9 @@ func TestWorkloadRules(t *testing.T) {
 		{"the node's port", "Pod", "spec: {hostNetwork: true, containers: [" + container + ", ports: [{containerPort: 80, hostPort: 81}]}]}", "spec.containers[0].ports[0].hostPort: Invalid value: 81: must match `containerPort` when `hostNetwork` is true"},
 		{"many rules", "Pod", with("restartPolicy: Never, restartPolicyRules: [" + strings.Repeat("{action: Restart, exitCodes: {operator: In, values: [1]}}, ", 21) + "]"), `spec.containers[0].restartPolicyRules: Too many: 21: must have at most 20 items`},
 
+		{"few domains", "Pod", pod("topologySpreadConstraints: [{maxSkew: 1, topologyKey: z, whenUnsatisfiable: ScheduleAnyway, minDomains: 2}]"), `spec.topologySpreadConstraints[0].minDomains: Invalid value: 2: can only use minDomains if whenUnsatisfiable=DoNotSchedule, not ScheduleAnyway`},
+		{"a token of nobody", "Pod", pod("volumes: [{name: v, projected: {sources: [{serviceAccountToken: {path: p}}]}}]"), `spec.volumes[0].projected.sources[0].serviceAccountToken: Forbidden: must not be specified when serviceAccountName is not set`},
+
 		{"a surge", "DaemonSet", daemons("selector: {matchLabels: {a: b}}, updateStrategy: {type: RollingUpdate, rollingUpdate: {maxUnavailable: 0}}"), `spec.updateStrategy.rollingUpdate.maxUnavailable: Required value: cannot be 0 when maxSurge is 0`},
 		{"more than all", "DaemonSet", daemons("selector: {matchLabels: {a: b}}, updateStrategy: {type: RollingUpdate, rollingUpdate: {maxUnavailable: 150%}}"), `spec.updateStrategy.rollingUpdate.maxUnavailable: Invalid value: "150%": must not be greater than 100%`},
 		{"a revision's data", "ControllerRevision", "data: [1]", `data: Required value: data must be a valid JSON object`},

@@ -385,7 +385,7 @@ func validateServiceStatusUpdate(_ context.Context, s, _ *corev1.Service) field.
 		case b.IP == "" && b.IPMode != nil:
 			errs = append(errs, field.Forbidden(at.Child("ipMode"), "may not be specified when `ip` is not set"))
 		case b.IPMode != nil:
-			errs = append(errs, required(*b.IPMode, at.Child("ipMode"), corev1.LoadBalancerIPModeProxy, corev1.LoadBalancerIPModeVIP)...)
+			errs = append(errs, supported(*b.IPMode, at.Child("ipMode"), corev1.LoadBalancerIPModeProxy, corev1.LoadBalancerIPModeVIP)...)
 		}
 		if b.Hostname != "" {
 			for _, msg := range validation.IsDNS1123Subdomain(b.Hostname) {

@@ -35,7 +35,7 @@ func Validate(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 	errs = append(errs, v.containers(s.Containers, path.Child("containers"))...)
 	errs = append(errs, v.initContainers(s.InitContainers, path.Child("initContainers"))...)
 	errs = append(errs, v.ephemeral(s.EphemeralContainers, path.Child("ephemeralContainers"))...)
-	errs = append(errs, enum(s.RestartPolicy, path.Child("restartPolicy"), corev1.RestartPolicyAlways, corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever)...)
+	errs = append(errs, listed(s.RestartPolicy, path.Child("restartPolicy"), corev1.RestartPolicyAlways, corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever)...)
 	errs = append(errs, listed(s.DNSPolicy, path.Child("dnsPolicy"), corev1.DNSClusterFirstWithHostNet, corev1.DNSClusterFirst, corev1.DNSDefault, corev1.DNSNone)...)
 	errs = append(errs, unversioned.ValidateLabels(s.NodeSelector, path.Child("nodeSelector"))...)
 	errs = append(errs, validateSecurity(s, path.Child("securityContext"))...)
@@ -317,6 +317,9 @@ func validateSpread(list []corev1.TopologySpreadConstraint, path *field.Path) fi
 		}
 		if c.MinDomains != nil && *c.MinDomains <= 0 {
 			errs = append(errs, field.Invalid(at.Child("minDomains"), *c.MinDomains, mustBePositive))
+		}
+		if c.MinDomains != nil && c.WhenUnsatisfiable != corev1.DoNotSchedule {
+			errs = append(errs, field.Invalid(at.Child("minDomains"), *c.MinDomains, fmt.Sprintf("can only use minDomains if whenUnsatisfiable=%s, not %s", corev1.DoNotSchedule, c.WhenUnsatisfiable)))
 		}
 		errs = append(errs, unversioned.ValidateLabelSelector(c.LabelSelector, unversioned.LabelSelectorValidationOptions{}, at.Child("labelSelector"))...)
 		errs = append(errs, labelKeys(c.MatchLabelKeys, "matchLabelKeys", c.LabelSelector, at)...)

@@ -422,7 +422,8 @@ func (v *validator) probes(c *corev1.Container, at *field.Path) field.ErrorList 
 		if g := p.TerminationGracePeriodSeconds; g != nil {
 			if name == "readinessProbe" {
 				errs = append(errs, field.Invalid(at.Child("terminationGracePeriodSeconds"), *g, "must not be set for readinessProbes"))
-			} else if *g <= 0 {
+			}
+			if *g <= 0 {
 				errs = append(errs, field.Invalid(at.Child("terminationGracePeriodSeconds"), *g, "must be greater than 0"))
 			}
 		}
