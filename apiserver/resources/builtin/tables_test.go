@@ -11,7 +11,7 @@ import (
 
 // Rows of kinds whose cells are not simply fields.
 //
-// Covers: api.lists
+// Covers: api.tables
 func TestRows(t *testing.T) {
 	tests := map[string]struct {
 		kind, object string
