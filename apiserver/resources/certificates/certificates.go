@@ -46,8 +46,6 @@ func requests() resources.Resource {
 		Validate:         validateRequest,
 	}, func(o *csr) *certificatesv1.CertificateSigningRequestSpec { return &o.Spec },
 		func(o *csr) *certificatesv1.CertificateSigningRequestStatus { return &o.Status })
-	// Nobody owns what cannot be changed.
-	main.ResetFields = []string{"spec", "status"}
 	// The status endpoint sets the certificate, the approval endpoint the verdict.
 	keep := status.PrepareForUpdate
 	status.PrepareForUpdate = func(ctx context.Context, o, old *csr) {
