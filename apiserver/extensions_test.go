@@ -183,7 +183,7 @@ func TestCustomResources(t *testing.T) {
 		for _, r := range list.APIResources {
 			names = append(names, r.Name)
 		}
-		if diff := cmp.Diff([]string{"widgets", "widgets/scale", "widgets/status"}, names); diff != "" {
+		if diff := cmp.Diff([]string{"widgets", "widgets/status", "widgets/scale"}, names); diff != "" {
 			t.Error(diff)
 		}
 		if r := list.APIResources[0]; r.SingularName != "widget" || !slices.Equal(r.ShortNames, []string{"wd"}) || !r.Namespaced {

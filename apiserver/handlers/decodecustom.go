@@ -40,7 +40,7 @@ func badCustom(kind string, body []byte, wrong wrongType, cause error) error {
 	case wrong == (wrongType{}):
 		return apierrors.NewBadRequest(fmt.Sprintf("the object provided is unrecognized (must be of type %s): %v (%s)", kind, cause, excerpt(body)))
 	case wrong.got.GroupVersion() != wrong.want.GroupVersion():
-		return apierrors.NewBadRequest(wrong.Error())
+		return apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)", wrong.got.GroupVersion(), wrong.want.GroupVersion()))
 	}
 	var named struct {
 		Metadata struct {

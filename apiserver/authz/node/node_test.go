@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -155,9 +154,6 @@ func TestOwnObjects(t *testing.T) {
 			got, reason, err := a.Authorize(t.Context(), r)
 			if got == authorizer.DecisionAllow {
 				reason = "yes"
-			}
-			if strings.Contains(tt.want, " ") {
-				tt.want = "node: " + tt.want
 			}
 			if err != nil || reason != tt.want {
 				t.Errorf("%s %s %s/%s %q: %q, %v, want %q", r.User.GetName(), r.Verb, r.Resource, r.Subresource, r.Name, reason, err, tt.want)
