@@ -9,7 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// Covers: api.custom-resources
+// Covers: api.custom-schema
 func TestCustomBodies(t *testing.T) {
 	gvk := schema.GroupVersionKind{Group: "x.example.com", Version: "v1", Kind: "Q"}
 	for name, tc := range map[string]struct{ format, body, want string }{
