@@ -51,7 +51,7 @@ func TestAppsDeploymentLifecycle(t *testing.T) {
 		t.Errorf("the list of all namespaces has %d objects", len(list.Items))
 	}
 	// The controller corrects a status that is wrong.
-	_, err = deployments.Patch(s.ctx, "app", types.StrategicMergePatchType, []byte(`{"metadata":{"labels":{"status":"patched"}},"status":{"readyReplicas":0}}`), metav1.PatchOptions{}, "status")
+	_, err = deployments.Patch(s.ctx, "app", types.StrategicMergePatchType, []byte(`{"metadata":{"labels":{"status":"patched"}},"status":{"readyReplicas":0,"availableReplicas":0}}`), metav1.PatchOptions{}, "status")
 	s.must(err)
 	deploymentSeen("the corrected status", watch.Modified, func(d *appsv1.Deployment) bool { return d.Status.ReadyReplicas == 1 })
 

@@ -121,8 +121,8 @@ func TestNetProxy(t *testing.T) {
 			t.Errorf("%s: %s: %q", path, resp.Status, body)
 		}
 	}
-	for _, path := range []string{"/pods/absent/proxy/", "/services/absent/proxy/"} {
-		if resp, body := s.roundTrip("GET", base+path, ""); resp.StatusCode != http.StatusNotFound {
+	for path, want := range map[string]int{"/pods/absent/proxy/": http.StatusNotFound, "/services/absent/proxy/": http.StatusServiceUnavailable} {
+		if resp, body := s.roundTrip("GET", base+path, ""); resp.StatusCode != want {
 			t.Errorf("%s: %s: %q", path, resp.Status, body)
 		}
 	}
