@@ -1,14 +1,12 @@
 package autoscaling
 
 import (
-	"context"
 	"strconv"
 	"strings"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
 
 	"skiff/apiserver/resources"
@@ -41,8 +39,9 @@ func horizontalPodAutoscalers() resources.Resource {
 		table.Text("MaxPods", "The most replicas."), table.Text("Replicas", "Number of replicas that exist."), table.Age())
 	main, status := resources.SpecStatus(hpaStrategy{
 		AllowUnconditionalUpdate: true,
+		Generation:               true,
 		Validate:                 validateHPA,
-		ValidateUpdate:           func(ctx context.Context, h, _ *hpa) field.ErrorList { return validateHPA(ctx, h) },
+		ValidateUpdate:           validateHPAUpdate,
 	}, func(h *hpa) *autoscalingv2.HorizontalPodAutoscalerSpec { return &h.Spec },
 		func(h *hpa) *autoscalingv2.HorizontalPodAutoscalerStatus { return &h.Status })
 	status.ValidateUpdate = validateHPAStatusUpdate

@@ -5,12 +5,12 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
-	unversioned "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
@@ -30,9 +30,25 @@ func endpointSlices() resources.Resource {
 	r.Columns = table.Columns(table.Name(), table.Text("AddressType", "The family of the addresses."), table.Text("Ports", "The ports of the endpoints."), table.Text("Endpoints", "The addresses."), table.Age())
 	return resources.Declare(resources.Spec[discoveryv1.EndpointSlice, *discoveryv1.EndpointSlice]{
 		Resource: r,
-		Strategy: resources.TypedStrategy[discoveryv1.EndpointSlice, *discoveryv1.EndpointSlice]{Metadata: resources.MetadataRules{NamesOnUpdate: true}, AllowUnconditionalUpdate: true, Generation: true, Validate: validateSlice, ValidateUpdate: func(ctx context.Context, o, old *discoveryv1.EndpointSlice) field.ErrorList {
-			return append(validateSlice(ctx, o), apivalidation.ValidateImmutableField(o.AddressType, old.AddressType, field.NewPath("addressType"))...)
-		}},
+		Strategy: resources.TypedStrategy[discoveryv1.EndpointSlice, *discoveryv1.EndpointSlice]{
+			Metadata: resources.MetadataRules{NamesOnUpdate: true}, AllowUnconditionalUpdate: true, Generation: true,
+			PrepareForCreate: func(_ context.Context, o *discoveryv1.EndpointSlice) { dropTopology(o) },
+			PrepareForUpdate: func(_ context.Context, o, old *discoveryv1.EndpointSlice) {
+				if !hasTopology(old) {
+					dropTopology(o)
+				}
+			},
+			Validate: validateSlice,
+			ValidateUpdate: func(ctx context.Context, o, old *discoveryv1.EndpointSlice) field.ErrorList {
+				return append(validateSlice(ctx, o), apivalidation.ValidateImmutableField(o.AddressType, old.AddressType, field.NewPath("addressType"))...)
+			},
+			Warnings: func(_ context.Context, o, _ *discoveryv1.EndpointSlice) []string {
+				if o.AddressType == discoveryv1.AddressTypeFQDN {
+					return []string{"spec.addressType: FQDN endpoints are deprecated"}
+				}
+				return nil
+			},
+		},
 		Row: func(o *discoveryv1.EndpointSlice) []any {
 			return []any{o.Name, string(o.AddressType), ports(o.Ports), addresses(o.Endpoints), table.Since(o.CreationTimestamp)}
 		},
@@ -49,6 +65,18 @@ func defaultSlice(o *discoveryv1.EndpointSlice) {
 			p.Protocol = ptr.To(corev1.ProtocolTCP)
 		}
 	}
+}
+
+// dropTopology drops a field that only the first version had: v1 reads it where it
+// is stored, and takes no new one.
+func dropTopology(o *discoveryv1.EndpointSlice) {
+	for i := range o.Endpoints {
+		o.Endpoints[i].DeprecatedTopology = nil
+	}
+}
+
+func hasTopology(o *discoveryv1.EndpointSlice) bool {
+	return slices.ContainsFunc(o.Endpoints, func(e discoveryv1.Endpoint) bool { return len(e.DeprecatedTopology) > 0 })
 }
 
 func validateSlice(_ context.Context, o *discoveryv1.EndpointSlice) field.ErrorList {
@@ -70,7 +98,7 @@ func validateSlice(_ context.Context, o *discoveryv1.EndpointSlice) field.ErrorL
 			errs = append(errs, field.TooMany(at, n, 100))
 		}
 		if len(e.Addresses) == 0 {
-			errs = append(errs, field.Required(at, "must contain at least 1 address"))
+			errs = append(errs, field.Required(at, ""))
 		}
 		for j, a := range e.Addresses {
 			switch o.AddressType {
@@ -111,11 +139,6 @@ func validateSlice(_ context.Context, o *discoveryv1.EndpointSlice) field.ErrorL
 				errs = append(errs, field.Invalid(at.Child("appProtocol"), *p.AppProtocol, msg))
 			}
 		}
-		if p.Port != nil {
-			for _, msg := range validation.IsValidPortNum(int(*p.Port)) {
-				errs = append(errs, field.Invalid(at.Child("port"), *p.Port, msg))
-			}
-		}
 	}
 	return errs
 }
@@ -128,21 +151,9 @@ func endpoint(e *discoveryv1.Endpoint, at *field.Path) field.ErrorList {
 			errs = append(errs, field.Invalid(at.Child("nodeName"), *e.NodeName, msg))
 		}
 	}
-	if n := len(e.DeprecatedTopology); n > 16 {
-		errs = append(errs, field.TooMany(at.Child("deprecatedTopology"), n, 16))
-	}
-	errs = append(errs, unversioned.ValidateLabels(e.DeprecatedTopology, at.Child("deprecatedTopology"))...)
-	if _, ok := e.DeprecatedTopology[corev1.LabelTopologyZone]; ok {
-		errs = append(errs, field.Invalid(at.Child("deprecatedTopology").Key(corev1.LabelTopologyZone), corev1.LabelTopologyZone, "reserved key cannot be set in deprecatedTopology"))
-	}
 	if h := e.Hostname; h != nil {
 		for _, msg := range validation.IsDNS1123Label(*h) {
 			errs = append(errs, field.Invalid(at.Child("hostname"), *h, msg))
-		}
-	}
-	if e.Zone != nil {
-		for _, msg := range validation.IsValidLabelValue(*e.Zone) {
-			errs = append(errs, field.Invalid(at.Child("zone"), *e.Zone, msg))
 		}
 	}
 	if e.Hints == nil {

@@ -130,17 +130,17 @@ func validateBackend(b *networkingv1.IngressBackend, at *field.Path) field.Error
 	var errs field.ErrorList
 	switch {
 	case b.Service == nil && b.Resource == nil:
-		errs = append(errs, field.Required(at, "resource or service backend is required"))
+		errs = append(errs, field.Invalid(at, "", "resource or service backend is required"))
 	case b.Service != nil && b.Resource != nil:
 		errs = append(errs, field.Invalid(at, "", "cannot set both resource and service backends"))
 	case b.Resource != nil:
 		errs = append(errs, localRef(b.Resource.APIGroup, b.Resource.Kind, b.Resource.Name, at.Child("resource"))...)
 	case b.Service != nil:
-		at := at.Child("service")
+		backend, at := at, at.Child("service")
 		if b.Service.Name == "" {
 			errs = append(errs, field.Required(at.Child("name"), ""))
 		} else {
-			for _, msg := range apivalidation.NameIsDNS1035Label(b.Service.Name, false) {
+			for _, msg := range apivalidation.NameIsDNSLabel(b.Service.Name, false) {
 				errs = append(errs, field.Invalid(at.Child("name"), b.Service.Name, msg))
 			}
 		}
@@ -155,7 +155,7 @@ func validateBackend(b *networkingv1.IngressBackend, at *field.Path) field.Error
 			}
 		}
 		if b.Service.Port.Name == "" && b.Service.Port.Number == 0 {
-			errs = append(errs, field.Required(at, "port name or number is required"))
+			errs = append(errs, field.Required(backend, "port name or number is required"))
 		}
 		if b.Service.Port.Name != "" && b.Service.Port.Number != 0 {
 			errs = append(errs, field.Invalid(at, "", "cannot set both port name & port number"))

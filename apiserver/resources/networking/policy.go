@@ -52,7 +52,7 @@ func validatePolicy(o *networkingv1.NetworkPolicy) field.ErrorList {
 	}
 	for i, t := range o.Spec.PolicyTypes {
 		if t != networkingv1.PolicyTypeIngress && t != networkingv1.PolicyTypeEgress {
-			errs = append(errs, field.NotSupported(at.Child("policyTypes").Index(i), t, []networkingv1.PolicyType{networkingv1.PolicyTypeEgress, networkingv1.PolicyTypeIngress}))
+			errs = append(errs, field.NotSupported(at.Child("policyTypes").Index(i), t, []networkingv1.PolicyType{networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress}))
 		}
 	}
 	return errs
@@ -63,7 +63,7 @@ func policyPorts(list []networkingv1.NetworkPolicyPort, at *field.Path) field.Er
 	for i, p := range list {
 		at := at.Index(i)
 		if p.Protocol != nil && *p.Protocol != corev1.ProtocolTCP && *p.Protocol != corev1.ProtocolUDP && *p.Protocol != corev1.ProtocolSCTP {
-			errs = append(errs, field.NotSupported(at.Child("protocol"), *p.Protocol, []corev1.Protocol{corev1.ProtocolSCTP, corev1.ProtocolTCP, corev1.ProtocolUDP}))
+			errs = append(errs, field.NotSupported(at.Child("protocol"), *p.Protocol, []corev1.Protocol{corev1.ProtocolTCP, corev1.ProtocolUDP, corev1.ProtocolSCTP}))
 		}
 		if p.Port == nil {
 			if p.EndPort != nil {
@@ -76,7 +76,7 @@ func policyPorts(list []networkingv1.NetworkPolicyPort, at *field.Path) field.Er
 				errs = append(errs, field.Invalid(at.Child("port"), p.Port.IntVal, msg))
 			}
 			if p.EndPort != nil && *p.EndPort < p.Port.IntVal {
-				errs = append(errs, field.Invalid(at.Child("endPort"), p.Port.IntVal, "must be greater than or equal to `port`"))
+				errs = append(errs, field.Invalid(at.Child("endPort"), *p.EndPort, "must be greater than or equal to `port`"))
 			}
 			if p.EndPort != nil {
 				for _, msg := range validation.IsValidPortNum(int(*p.EndPort)) {

@@ -8,15 +8,14 @@ import (
 	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"k8s.io/utils/ptr"
 )
 
 // localRef names an object of the same namespace, or of none.
 func localRef(group *string, kind, name string, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	if g := ptr.Deref(group, ""); g != "" {
-		for _, msg := range validation.IsDNS1123Subdomain(g) {
-			errs = append(errs, field.Invalid(at.Child("apiGroup"), g, msg))
+	if group != nil {
+		for _, msg := range validation.IsDNS1123Subdomain(*group) {
+			errs = append(errs, field.Invalid(at.Child("apiGroup"), *group, msg))
 		}
 	}
 	for _, part := range []struct{ child, text string }{{"kind", kind}, {"name", name}} {

@@ -56,10 +56,10 @@ func Validate(s *corev1.PodSpec, path *field.Path) field.ErrorList {
 		errs = append(errs, field.Invalid(path.Child("activeDeadlineSeconds"), *d, validation.InclusiveRangeError(1, 1<<31-1)))
 	}
 	if s.Hostname != "" {
-		errs = append(errs, dnsLabel(s.Hostname, path.Child("hostname"))...)
+		errs = append(errs, DNSLabel(s.Hostname, path.Child("hostname"))...)
 	}
 	if s.Subdomain != "" {
-		errs = append(errs, dnsLabel(s.Subdomain, path.Child("subdomain"))...)
+		errs = append(errs, DNSLabel(s.Subdomain, path.Child("subdomain"))...)
 	}
 	errs = append(errs, ValidateTolerations(s.Tolerations, path.Child("tolerations"))...)
 	for i, alias := range s.HostAliases {
@@ -126,7 +126,8 @@ type validator struct {
 	names   sets.Set[string]
 }
 
-func dnsLabel(text string, path *field.Path) field.ErrorList {
+// DNSLabel is the rule for names of containers.
+func DNSLabel(text string, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	for _, msg := range validation.IsDNS1123Label(text) {
 		errs = append(errs, field.Invalid(path, text, msg))

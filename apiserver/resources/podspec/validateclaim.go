@@ -57,7 +57,7 @@ func ValidateClaimSpec(s *corev1.PersistentVolumeClaimSpec, at *field.Path) fiel
 	if d := s.DataSourceRef; d != nil {
 		errs = append(errs, dataSource(d.APIGroup, d.Kind, d.Name, at.Child("dataSourceRef"))...)
 		if ns := ptr.Deref(d.Namespace, ""); ns != "" {
-			errs = append(errs, dnsLabel(ns, at.Child("dataSourceRef", "namespace"))...)
+			errs = append(errs, DNSLabel(ns, at.Child("dataSourceRef", "namespace"))...)
 			if s.DataSource != nil {
 				errs = append(errs, field.Invalid(at, at.Child("dataSource").String(), "may not be specified when dataSourceRef.namespace is specified"))
 			}

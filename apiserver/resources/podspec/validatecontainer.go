@@ -85,7 +85,7 @@ func (v *validator) container(c *corev1.Container, at *field.Path) field.ErrorLi
 	case c.Name == "":
 		errs = append(errs, field.Required(at.Child("name"), ""))
 	default:
-		errs = append(errs, dnsLabel(c.Name, at.Child("name"))...)
+		errs = append(errs, DNSLabel(c.Name, at.Child("name"))...)
 		if v.names.Has(c.Name) {
 			errs = append(errs, field.Duplicate(at.Child("name"), c.Name))
 		}

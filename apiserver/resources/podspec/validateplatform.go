@@ -274,7 +274,7 @@ func (v *validator) fileKey(r *corev1.FileKeySelector, at *field.Path) field.Err
 	if r.VolumeName == "" {
 		errs = append(errs, field.Required(at.Child("volumeName"), ""))
 	} else {
-		errs = append(errs, dnsLabel(r.VolumeName, at.Child("volumeName"))...)
+		errs = append(errs, DNSLabel(r.VolumeName, at.Child("volumeName"))...)
 	}
 	errs = append(errs, filePath(r.Path, at.Child("path"))...)
 	if source, ok := v.volumes[r.VolumeName]; !ok {

@@ -215,7 +215,7 @@ func persistentCSI(s *corev1.CSIPersistentVolumeSource, at *field.Path) field.Er
 			case part.value == "":
 				errs = append(errs, field.Required(at.Child(part.name), ""))
 			case part.name == "namespace":
-				errs = append(errs, dnsLabel(part.value, at.Child(part.name))...)
+				errs = append(errs, DNSLabel(part.value, at.Child(part.name))...)
 			default:
 				for _, msg := range validation.IsDNS1123Subdomain(part.value) {
 					errs = append(errs, field.Invalid(at.Child(part.name), part.value, msg))

@@ -144,7 +144,7 @@ func (v *validator) claims(list []corev1.ResourceClaim, at *field.Path) field.Er
 		// A claim taken as a whole leaves nothing of it to take.
 		key := c.Name
 		if c.Request != "" {
-			errs = append(errs, dnsLabel(c.Request, at.Child("request"))...)
+			errs = append(errs, DNSLabel(c.Request, at.Child("request"))...)
 			key += "/" + c.Request
 		}
 		switch {
@@ -174,7 +174,7 @@ func podClaims(list []corev1.PodResourceClaim, at *field.Path) field.ErrorList {
 		case seen.Has(c.Name):
 			errs = append(errs, field.Duplicate(at.Child("name"), c.Name))
 		default:
-			errs = append(errs, dnsLabel(c.Name, at.Child("name"))...)
+			errs = append(errs, DNSLabel(c.Name, at.Child("name"))...)
 			seen.Insert(c.Name)
 		}
 		switch {

@@ -19,7 +19,7 @@ func validateVolumes(list []corev1.Volume, at *field.Path) (map[string]*corev1.V
 		if v.Name == "" {
 			errs = append(errs, field.Required(at.Child("name"), ""))
 		} else {
-			errs = append(errs, dnsLabel(v.Name, at.Child("name"))...)
+			errs = append(errs, DNSLabel(v.Name, at.Child("name"))...)
 		}
 		if _, dup := found[v.Name]; dup {
 			errs = append(errs, field.Duplicate(at.Child("name"), v.Name))

@@ -265,10 +265,10 @@ func storageOS(name, namespace string, at *field.Path) field.ErrorList {
 	if name == "" {
 		errs = append(errs, field.Required(at.Child("volumeName"), ""))
 	} else {
-		errs = append(errs, dnsLabel(name, at.Child("volumeName"))...)
+		errs = append(errs, DNSLabel(name, at.Child("volumeName"))...)
 	}
 	if namespace != "" {
-		errs = append(errs, dnsLabel(namespace, at.Child("volumeNamespace"))...)
+		errs = append(errs, DNSLabel(namespace, at.Child("volumeNamespace"))...)
 	}
 	return errs
 }
