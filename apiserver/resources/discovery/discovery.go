@@ -42,8 +42,8 @@ func endpointSlices() resources.Resource {
 			ValidateUpdate: func(ctx context.Context, o, old *discoveryv1.EndpointSlice) field.ErrorList {
 				return append(validateSlice(ctx, o), apivalidation.ValidateImmutableField(o.AddressType, old.AddressType, field.NewPath("addressType"))...)
 			},
-			Warnings: func(_ context.Context, o, _ *discoveryv1.EndpointSlice) []string {
-				if o.AddressType == discoveryv1.AddressTypeFQDN {
+			Warnings: func(_ context.Context, o, old *discoveryv1.EndpointSlice) []string {
+				if old == nil && o.AddressType == discoveryv1.AddressTypeFQDN {
 					return []string{"spec.addressType: FQDN endpoints are deprecated"}
 				}
 				return nil
