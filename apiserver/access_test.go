@@ -70,8 +70,8 @@ func TestAccess(t *testing.T) {
 			t.Errorf("plain %s: %d %s", path, a.Code, a.Body)
 		}
 	}
-	if a := s.Call(t, "GET", "/apis/none.example.com/v1/nones", ""); a.Code != 404 || !contains(string(a.Body), "the server could not find the requested resource") {
-		t.Errorf("no such group: %d %s", a.Code, a.Body)
+	if a := s.Call(t, "GET", "/apis/apps/v9/nones", ""); a.Code != 404 || !contains(string(a.Body), "the server could not find the requested resource") {
+		t.Errorf("no such version: %d %s", a.Code, a.Body)
 	}
 	if a := s.Call(t, "GET", "/api/v1/nones", ""); a.Code != 404 || !contains(string(a.Body), `the server could not find the requested resource`) {
 		t.Errorf("no such resource: %d %s", a.Code, a.Body)
@@ -204,10 +204,19 @@ func TestAccess(t *testing.T) {
 				t.Errorf("%s: %d %.300s", path, a.Code, a.Body)
 			}
 		}
-		for path, code := range map[string]int{"/livez": 200, "/readyz/ping": 200, "/readyz/none": 404, "/livez/": 404} {
+		for path, code := range map[string]int{"/livez": 200, "/readyz/ping": 200, "/readyz/none": 404, "/livez/": 404, "/api/v1/pods": 405, "/api/v1/namespaces/default": 405, "/api/v1/none": 404} {
 			if a := s.Call(t, "HEAD", path, ""); a.Code != code {
 				t.Errorf("HEAD %s: %d, want %d", path, a.Code, code)
 			}
+		}
+		for _, path := range []string{"/apis/none.example.com", "/apis/none.example.com/v1", "/apis/none.example.com/v1/things"} {
+			if a := s.Call(t, "GET", path, ""); a.Code != 404 || string(a.Body) != "404 page not found\n" {
+				t.Errorf("%s of no group: %d %s", path, a.Code, a.Body)
+			}
+		}
+		reviews := "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews?dryRun=some"
+		if a := s.Call(t, "POST", reviews, "{}", "Content-Type", "application/json"); a.Code != 422 || !contains(string(a.Body), `dryRun: Unsupported value: [\"some\"]: supported values: \"All\"`) {
+			t.Errorf("a review that is tried somehow: %d %s", a.Code, a.Body)
 		}
 		a := s.Call(t, "GET", "/", "")
 		var doc metav1.RootPaths

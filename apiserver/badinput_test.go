@@ -86,7 +86,7 @@ func TestBadInput(t *testing.T) {
 		{"an unknown version in the body", "POST", maps, inJSON, `{"apiVersion":"v9","kind":"ConfigMap","metadata":{"name":"a"}}`, 400, metav1.StatusReasonBadRequest},
 		{"a kind of another path", "POST", maps, inJSON, `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"a"}}`, 400, metav1.StatusReasonBadRequest},
 		{"an unknown version in the path", "GET", "/api/v9/namespaces/bad/configmaps", "", "", 404, metav1.StatusReasonNotFound},
-		{"an unknown group", "GET", "/apis/none.example.com/v1/things", "", "", 404, metav1.StatusReasonNotFound},
+		{"an unknown version of a group", "GET", "/apis/apps/v9/things", "", "", 404, metav1.StatusReasonNotFound},
 		{"a selector that does not parse", "GET", maps + "?labelSelector=" + strings.Repeat("a%3D%3D%3D", 10), "", "", 400, metav1.StatusReasonBadRequest},
 		{"a selector of a long value", "GET", maps + "?labelSelector=a%3D" + strings.Repeat("x", 10000), "", "", 400, metav1.StatusReasonBadRequest},
 		{"a field that no selector knows", "GET", maps + "?fieldSelector=data.k%3Dv", "", "", 400, metav1.StatusReasonBadRequest},

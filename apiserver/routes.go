@@ -5,10 +5,12 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"slices"
+	"strings"
 
 	"github.com/go-chi/chi/v5"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"skiff/apiserver/handlers"
 	"skiff/apiserver/request"
@@ -28,7 +30,12 @@ func (s *Server) routes() http.Handler {
 		if s.extensions.aggregate.Handle(w, req) {
 			return
 		}
-		if request.InfoFrom(req.Context()).IsResource {
+		info := request.InfoFrom(req.Context())
+		if group, below := strings.CutPrefix(req.URL.Path, "/apis/"); below && !s.serves(group, info) {
+			http.NotFound(w, req)
+			return
+		}
+		if info.IsResource {
 			s.api.ServeHTTP(w, req)
 			return
 		}
@@ -80,6 +87,17 @@ func (s *Server) routes() http.Handler {
 		}
 	}
 	return r
+}
+
+// serves tells whether a path below /apis is of a group that there is. Of others
+// not even the answer is the API's.
+func (s *Server) serves(path string, info *request.Info) bool {
+	group, _, _ := strings.Cut(path, "/")
+	if group == "" || s.discovery.Serves(group) {
+		return true
+	}
+	_, ok := s.api.Lookup(schema.GroupVersionResource{Group: info.APIGroup, Version: info.APIVersion, Resource: info.Resource})
+	return info.IsResource && ok
 }
 
 // pages are those by which people look into the server.

@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -58,7 +59,8 @@ func (c *connectors) bind(ctx context.Context, t *handlers.Target, b *corev1.Bin
 		return apierrors.NewInternalError(fmt.Errorf("admission made a %T of a Binding", admitted))
 	}
 	if errs := validateBinding(b); len(errs) > 0 {
-		return apierrors.NewInvalid(bindingKind.GroupKind(), b.Name, errs)
+		// Clients know these as plain errors, with code 500.
+		return errs.ToAggregate()
 	}
 	pods, ok := c.API.Hub(schema.GroupResource{Resource: "pods"}, b.Namespace, b.Name)
 	if !ok {
@@ -131,8 +133,12 @@ func validateBinding(b *corev1.Binding) field.ErrorList {
 	if k := b.Target.Kind; k != "" && k != "Node" {
 		errs = append(errs, field.NotSupported(field.NewPath("target", "kind"), k, []string{"Node", "<empty>"}))
 	}
+	at := field.NewPath("target", "name")
 	if b.Target.Name == "" {
-		errs = append(errs, field.Required(field.NewPath("target", "name"), ""))
+		return append(errs, field.Required(at, ""))
+	}
+	for _, msg := range apivalidation.NameIsDNSSubdomain(b.Target.Name, false) {
+		errs = append(errs, field.Invalid(at, b.Target.Name, msg))
 	}
 	return errs
 }

@@ -236,6 +236,12 @@ func versionDiscovery(gv schema.GroupVersion, list []*resources.Resource) apidis
 	return out
 }
 
+// Serves tells whether there is a group of the name.
+func (d *Discovery) Serves(group string) bool {
+	_, ok := d.docs.Load().byGroup[group]
+	return ok
+}
+
 // ServeHTTP answers /api, /apis and what is below them short of a resource.
 func (d *Discovery) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	docs := d.docs.Load()

@@ -91,6 +91,11 @@ func (a *API) target(info *request.Info) (*Target, *resources.Subresource, error
 	return t, &sub, nil
 }
 
+// ownQuery tells of connectors whose queries are their own.
+func ownQuery(c resources.Connector) bool {
+	return c == resources.ConnectProxy || c == resources.ConnectExec || c == resources.ConnectAttach || c == resources.ConnectPortForward
+}
+
 func (a *API) serve(w http.ResponseWriter, r *http.Request, t *Target, sub *resources.Subresource, info *request.Info) {
 	verb := info.Verb
 	if info.Verb == "watch" && t.Name != "" && len(info.Parts) > 1 {
@@ -101,6 +106,10 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, t *Target, sub *reso
 		verbs, connect = sub.Verbs, sub.Connect
 	}
 	if verb == "watch" && r.Method != http.MethodGet {
+		a.WriteError(w, r, t.noMethod(verb))
+		return
+	}
+	if _, custom := t.Version.New().(*unstructured.Unstructured); r.Method == http.MethodHead && connect != resources.ConnectProxy && !custom {
 		a.WriteError(w, r, t.noMethod(verb))
 		return
 	}
@@ -121,6 +130,12 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, t *Target, sub *reso
 		if c == nil {
 			a.WriteError(w, r, notFoundPath())
 			return
+		}
+		if verb == "create" && !ownQuery(connect) {
+			if _, err := createOptions(r); err != nil {
+				a.WriteError(w, r, err)
+				return
+			}
 		}
 		c(w, r, t)
 		return
