@@ -221,8 +221,8 @@ func life(t *testing.T, s *apiservertest.Server, gvr schema.GroupVersionResource
 		t.Errorf("twice: %v", err)
 	}
 	t.Run("update", func(t *testing.T) {
-		// A controller of the server may write meanwhile to these two.
-		watched := gvr.Group == "apiextensions.k8s.io" || gvr.Group == "apiregistration.k8s.io"
+		// A controller of the server may write meanwhile to these.
+		watched := gvr.Group == "apiextensions.k8s.io" || gvr.Group == "apiregistration.k8s.io" || gvr.Group == "flowcontrol.apiserver.k8s.io"
 		got, err := c.Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
 			t.Fatal(err)
