@@ -23,7 +23,13 @@ func Resources() []resources.Resource {
 
 func templates() resources.Resource {
 	r := plain[v1.ResourceClaimTemplate, *v1.ResourceClaimTemplate]("ResourceClaimTemplate", "resourceclaimtemplates", true, resources.Empty[v1.ResourceClaimTemplateList], defaultTemplate, templateVersions(), validateTemplate)
-	r.Strategy.Generation = false
+	s := &r.Strategy
+	s.Generation = false
+	s.Metadata.NamesOnUpdate = true
+	s.PrepareForCreate = func(_ context.Context, o runtime.Object) { dropClaim(&o.(*v1.ResourceClaimTemplate).Spec.Spec, nil) }
+	s.PrepareForUpdate = func(_ context.Context, o, old runtime.Object) {
+		dropClaim(&o.(*v1.ResourceClaimTemplate).Spec.Spec, &old.(*v1.ResourceClaimTemplate).Spec.Spec)
+	}
 	return r
 }
 
@@ -53,7 +59,11 @@ func resourceSlices() resources.Resource {
 	}
 	return resources.Declare(resources.Spec[slice, *slice]{
 		Resource: r,
-		Strategy: resources.Checked(resources.TypedStrategy[slice, *slice]{Generation: true, AllowUnconditionalUpdate: true}, validateSlice),
+		Strategy: resources.Checked(resources.TypedStrategy[slice, *slice]{
+			Generation: true, AllowUnconditionalUpdate: true,
+			PrepareForCreate: func(_ context.Context, o *slice) { dropSlice(o, nil) },
+			PrepareForUpdate: func(_ context.Context, o, old *slice) { dropSlice(o, old) },
+		}, validateSlice),
 		SelectableFields: map[string]func(*slice) string{
 			"spec.nodeName": node, "spec.driver": func(o *slice) string { return o.Spec.Driver },
 		},
@@ -68,7 +78,11 @@ func claims() resources.Resource {
 	r := resources.Kind(v1.GroupName, "ResourceClaim", "resourceclaims", true)
 	r.Versions = append([]resources.Version{resources.HubVersion[claim]("v1", resources.Empty[v1.ResourceClaimList], defaultClaim)}, claimVersions()...)
 	r.Columns = table.Columns(table.Name(), table.Text("State", "What became of the claim."), table.Age())
-	main, view := resources.SpecStatus(resources.Checked(resources.TypedStrategy[claim, *claim]{Metadata: resources.MetadataRules{NamesOnUpdate: true}, AllowUnconditionalUpdate: true}, validateClaim),
+	main, view := resources.SpecStatus(resources.Checked(resources.TypedStrategy[claim, *claim]{
+		Metadata: resources.MetadataRules{NamesOnUpdate: true}, AllowUnconditionalUpdate: true,
+		PrepareForCreate: func(_ context.Context, o *claim) { dropClaim(&o.Spec, nil) },
+		PrepareForUpdate: func(_ context.Context, o, old *claim) { dropClaim(&o.Spec, &old.Spec) },
+	}, validateClaim),
 		func(o *claim) *v1.ResourceClaimSpec { return &o.Spec }, func(o *claim) *v1.ResourceClaimStatus { return &o.Status })
 	view.ValidateUpdate = validateClaimStatus
 	return resources.Declare(resources.Spec[claim, *claim]{
