@@ -91,6 +91,8 @@ func (p *Plugin) Admit(ctx context.Context, a *admission.Attributes) error {
 		err = resourceSlice(a, node)
 	case "certificates.k8s.io/certificatesigningrequests/":
 		err = signing(a)
+	case "certificates.k8s.io/podcertificaterequests/", "certificates.k8s.io/podcertificaterequests/status":
+		err = p.certificate(ctx, a, node)
 	default:
 		return nil
 	}

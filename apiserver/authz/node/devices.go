@@ -5,7 +5,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	resourceapi "k8s.io/api/resource/v1"
-	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/dynamic-resource-allocation/resourceclaim"
 )
@@ -42,10 +41,8 @@ func (a *Authorizer) resourceSlice(node string, attrs authorizer.Attributes) (au
 		if err != nil {
 			return no(err.Error())
 		}
-		for _, r := range selected {
-			if r.Field == "spec.nodeName" && r.Operator == selection.Equals && r.Value == node {
-				return yes()
-			}
+		if ofNode(selected, node) {
+			return yes()
 		}
 		return no("can only list/watch/deletecollection resourceslices with nodeName field selector")
 	}

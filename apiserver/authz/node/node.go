@@ -31,8 +31,8 @@ type Authorizer struct {
 	pods    cache.Indexer
 	volumes cache.Store
 	slices  cache.Store
-	// attachments are VolumeAttachments.
-	attachments cache.Store
+	// attachments are VolumeAttachments, certificates PodCertificateRequests.
+	attachments, certificates cache.Store
 }
 
 // New wires the authorizer to the factory's informers.
@@ -51,7 +51,8 @@ func New(f informers.SharedInformerFactory) (*Authorizer, error) {
 		volumes: f.Core().V1().PersistentVolumes().Informer().GetStore(),
 		slices:  f.Resource().V1().ResourceSlices().Informer().GetStore(),
 
-		attachments: f.Storage().V1().VolumeAttachments().Informer().GetStore(),
+		attachments:  f.Storage().V1().VolumeAttachments().Informer().GetStore(),
+		certificates: f.Certificates().V1().PodCertificateRequests().Informer().GetStore(),
 	}
 	a.AuthorizerFunc = a.Authorize
 	return a, nil
@@ -172,6 +173,8 @@ func (a *Authorizer) Authorize(ctx context.Context, attrs authorizer.Attributes)
 		if sub == "" && (verb == "create" || read) {
 			return yes()
 		}
+	case "certificates.k8s.io/podcertificaterequests":
+		return a.podCertificate(ctx, node, attrs)
 	case "authentication.k8s.io/tokenreviews", "authorization.k8s.io/subjectaccessreviews", "authorization.k8s.io/localsubjectaccessreviews":
 		if verb == "create" {
 			return yes()

@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -121,6 +122,9 @@ func TestOwnObjects(t *testing.T) {
 		if err := a.attachments.Add(&storagev1.VolumeAttachment{ObjectMeta: metav1.ObjectMeta{Name: "att"}, Spec: storagev1.VolumeAttachmentSpec{NodeName: "mine"}}); err != nil {
 			t.Fatal(err)
 		}
+		if err := a.certificates.Add(&certificatesv1.PodCertificateRequest{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "req"}, Spec: certificatesv1.PodCertificateRequestSpec{NodeName: "mine"}}); err != nil {
+			t.Fatal(err)
+		}
 		selecting := func(r authorizer.AttributesRecord, node string) authorizer.AttributesRecord {
 			r.FieldSelectorRequirements = fields.OneTermEqualSelector("spec.nodeName", node).Requirements()
 			return r
@@ -146,10 +150,21 @@ func TestOwnObjects(t *testing.T) {
 			{request("mine", "get", "volumeattachments", "", "att"), "yes"},
 			{request("other", "get", "volumeattachments", "", "att"), "node: no relationship found between node 'other' and this object"},
 			{request("mine", "list", "volumeattachments", "", ""), "node: can only get individual resources of this type"},
+			{request("mine", "create", "podcertificaterequests", "", ""), "yes"},
+			{request("mine", "get", "podcertificaterequests", "", "req"), "yes"},
+			{request("other", "get", "podcertificaterequests", "", "req"), "node: no relationship found between node 'other' and this object"},
+			{request("mine", "list", "podcertificaterequests", "", ""), "node: can only list/watch podcertificaterequests with nodeName field selector"},
+			{selecting(request("mine", "watch", "podcertificaterequests", "", ""), "mine"), "yes"},
+			{selecting(request("mine", "watch", "podcertificaterequests", "", ""), "other"), "node: can only list/watch podcertificaterequests with nodeName field selector"},
+			{request("mine", "delete", "podcertificaterequests", "", "req"), "node: nodes may not delete podcertificaterequests"},
+			{request("mine", "update", "podcertificaterequests", "status", "req"), "node: nodes may not access the status subresource of PodCertificateRequests"},
 		} {
 			r := tt.request
-			if r.Resource == "volumeattachments" {
+			switch r.Resource {
+			case "volumeattachments":
 				r.APIGroup = "storage.k8s.io"
+			case "podcertificaterequests":
+				r.APIGroup = "certificates.k8s.io"
 			}
 			got, reason, err := a.Authorize(t.Context(), r)
 			if got == authorizer.DecisionAllow {

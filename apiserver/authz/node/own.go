@@ -45,9 +45,7 @@ func (a *Authorizer) pod(ctx context.Context, node string, attrs authorizer.Attr
 		return no(fmt.Sprintf("no relationship found between node '%s' and this object", node))
 	case ":list", ":watch":
 		requirements, err := attrs.GetFieldSelector()
-		if err == nil && slices.ContainsFunc(requirements, func(r fields.Requirement) bool {
-			return r.Field == "spec.nodeName" && (r.Operator == selection.Equals || r.Operator == selection.DoubleEquals) && r.Value == node
-		}) {
+		if err == nil && ofNode(requirements, node) {
 			return yes()
 		}
 		if attrs.GetName() != "" && soon(ctx, mine) {
@@ -63,4 +61,11 @@ func (a *Authorizer) pod(ctx context.Context, node string, attrs authorizer.Attr
 func (a *Authorizer) isAttachedTo(node, name string) bool {
 	obj, ok, err := a.attachments.GetByKey(name)
 	return err == nil && ok && obj.(*storagev1.VolumeAttachment).Spec.NodeName == node
+}
+
+// ofNode tells whether only what is on the node is selected.
+func ofNode(selected fields.Requirements, node string) bool {
+	return slices.ContainsFunc(selected, func(r fields.Requirement) bool {
+		return r.Field == "spec.nodeName" && (r.Operator == selection.Equals || r.Operator == selection.DoubleEquals) && r.Value == node
+	})
 }
