@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
+	certificatesv1beta1 "k8s.io/api/certificates/v1beta1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
@@ -82,7 +83,13 @@ func (*Signing) Handles(op admission.Operation) bool { return op == admission.Up
 
 // Validate checks changes of the certificate or of its failure.
 func (p *Signing) Validate(ctx context.Context, a *admission.Attributes) error {
-	if a.Resource.Resource != resource || a.Resource.Group != "certificates.k8s.io" || a.Subresource != "status" {
+	if a.Resource.Group != "certificates.k8s.io" || a.Subresource != "status" {
+		return nil
+	}
+	if a.Resource.Resource == "podcertificaterequests" {
+		return p.podRequest(ctx, a)
+	}
+	if a.Resource.Resource != resource {
 		return nil
 	}
 	old, ok := a.OldObject.(*certificatesv1.CertificateSigningRequest)
@@ -97,6 +104,19 @@ func (p *Signing) Validate(ctx context.Context, a *admission.Attributes) error {
 		return admission.Forbidden(a, fmt.Errorf("user not permitted to sign requests with signerName %q", old.Spec.SignerName))
 	}
 	return nil
+}
+
+// podRequest lets only the signer answer the request for a pod's certificate.
+func (p *Signing) podRequest(ctx context.Context, a *admission.Attributes) error {
+	old, ok := a.OldObject.(*certificatesv1beta1.PodCertificateRequest)
+	r, ok2 := a.Object.(*certificatesv1beta1.PodCertificateRequest)
+	if !ok || !ok2 {
+		return admission.Forbidden(a, fmt.Errorf("unexpected type %T", a.Object))
+	}
+	if equality.Semantic.DeepEqual(old.Status, r.Status) || may(ctx, p.auth, a, "sign", old.Spec.SignerName) {
+		return nil
+	}
+	return admission.Forbidden(a, fmt.Errorf("spec.signerName: Forbidden: User %q is not permitted to \"sign\" for signer %q", a.User.GetName(), old.Spec.SignerName))
 }
 
 // SubjectRestriction refuses client certificates of the group system:masters.
