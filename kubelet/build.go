@@ -18,6 +18,7 @@ import (
 	"skiff/kubelet/images"
 	"skiff/kubelet/nodestatus"
 	"skiff/kubelet/pluginwatch"
+	"skiff/kubelet/podcertificates"
 	"skiff/kubelet/server"
 	"skiff/kubelet/shutdown"
 	"skiff/kubelet/stats"
@@ -48,6 +49,10 @@ func (k *Kubelet) buildVolumes() error {
 	m := k.cfg.Mounter
 	allocatable := func() v1.ResourceList { return k.allocatable }
 	var err error
+	k.certificates, err = podcertificates.New(podcertificates.Config{Client: k.cfg.Client, NodeName: k.cfg.NodeName, Node: k.Node, Notify: k.workers.Notify})
+	if err != nil {
+		return err
+	}
 	k.volumes, err = volumes.New(volumes.Config{
 		Client: k.cfg.Client, PodsDir: k.podsDir(), Mounter: m,
 		Plugins: []volume.Plugin{
@@ -56,7 +61,7 @@ func (k *Kubelet) buildVolumes() error {
 			&configmap.Plugin{Mounter: m, Objects: k.objects},
 			&secret.Plugin{Mounter: m, Objects: k.objects},
 			&downwardapi.Plugin{Mounter: m, Allocatable: allocatable},
-			&projected.Plugin{Mounter: m, Objects: k.objects, Tokens: k.tokens, Allocatable: allocatable, TrustBundle: k.trustBundle},
+			&projected.Plugin{Mounter: m, Objects: k.objects, Tokens: k.tokens, Allocatable: allocatable, TrustBundle: k.trustBundle, Certificates: k.certificates.Credentials},
 			&local.Plugin{Mounter: m},
 			&nfs.Plugin{Mounter: m},
 			iscsi.New(iscsi.Config{Root: k.cfg.Paths.Root, Mounter: m, Exec: exec.New(), Objects: k.objects, Host: scsi.Host{Root: "/"}}),

@@ -41,6 +41,7 @@ import (
 	"skiff/kubelet/nodestatus"
 	"skiff/kubelet/objects"
 	"skiff/kubelet/pluginwatch"
+	"skiff/kubelet/podcertificates"
 	"skiff/kubelet/podnet"
 	"skiff/kubelet/podresources"
 	"skiff/kubelet/pods"
@@ -75,6 +76,7 @@ type Kubelet struct {
 	status       *status.Manager
 	objects      *objects.Cache
 	tokens       *tokens.Manager
+	certificates *podcertificates.Manager
 	volumes      *volumes.Manager
 	cgroups      *cgroups.Manager
 	node         *nodestatus.Manager
@@ -297,7 +299,7 @@ func (k *Kubelet) Run(ctx context.Context) error {
 		{"probes", k.probes.Run}, {"workers", k.workers.Run}, {"runtime events", k.watcher.Run}, {"node", k.node.Run}, {"log rotation", k.rotator.Run},
 		{"garbage collection", k.collect}, {"eviction", k.eviction.Run}, {"orphans", k.cleanOrphans},
 		{"device plugins", k.devices.Run}, {"plugin watcher", k.plugins.Run}, {"pod resources", k.podResources.Run}, {"CPUs", k.keepCPUs}, {"resource claims", k.claims.Run},
-		{"CSI node", k.csiNode.Run}, {"CSI", k.csi.Run}, {"volumes", k.volumes.Run},
+		{"CSI node", k.csiNode.Run}, {"CSI", k.csi.Run}, {"volumes", k.volumes.Run}, {"pod certificates", k.certificates.Run},
 		{"shutdown guard", k.guard.Run},
 	}
 	if *k.cfg.Kubelet.EnableServer {

@@ -115,6 +115,7 @@ func (k *Kubelet) sync(ctx context.Context, r *record) (time.Duration, error) {
 		soonest(max(time.Until(deadline), time.Millisecond))
 	}
 	soonest(k.tokens.RenewIn(pod.UID))
+	soonest(k.certificates.RefreshIn(pod.UID))
 	if stale {
 		soonest(staleRetry)
 	}

@@ -130,6 +130,7 @@ func (k *Kubelet) forget(pod *v1.Pod) {
 	k.status.Forget(pod.UID)
 	k.objects.Unregister(pod.UID)
 	k.tokens.Forget(pod.UID)
+	k.certificates.Forget(pod.UID)
 	k.probes.Forget(pod.UID)
 	k.users.Release(pod.UID)
 	k.allocation.Forget(pod.UID)

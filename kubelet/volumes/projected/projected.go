@@ -1,11 +1,13 @@
 // Package projected lays several sources into one folder: ConfigMaps,
-// Secrets, the pod's fields, service account tokens and trust bundles.
+// Secrets, the pod's fields, service account tokens, trust bundles and the
+// pod's certificates.
 package projected
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -26,6 +28,9 @@ type Plugin struct {
 	// TrustBundle returns the certificates of a bundle, or of all bundles of a
 	// signer that the selector matches.
 	TrustBundle func(ctx context.Context, src *v1.ClusterTrustBundleProjection) ([]byte, error)
+	// Certificates returns the key and the certificates, as PEM, that a source
+	// of the volume asks for, or why there are none yet.
+	Certificates func(ctx context.Context, r *volume.Request, source int) (key, chain []byte, err error)
 }
 
 // Name implements volume.Plugin.
@@ -51,7 +56,7 @@ func (p *Plugin) collect(ctx context.Context, r *volume.Request) (map[string]ato
 	out := map[string]atomic.File{}
 	var errs []error
 	for i := range src.Sources {
-		files, err := p.one(ctx, r, &src.Sources[i], src.DefaultMode)
+		files, err := p.one(ctx, r, i)
 		if err != nil {
 			errs = append(errs, err)
 		}
@@ -62,7 +67,8 @@ func (p *Plugin) collect(ctx context.Context, r *volume.Request) (map[string]ato
 	return out, errors.Join(errs...)
 }
 
-func (p *Plugin) one(ctx context.Context, r *volume.Request, s *v1.VolumeProjection, mode *int32) (map[string]atomic.File, error) {
+func (p *Plugin) one(ctx context.Context, r *volume.Request, source int) (map[string]atomic.File, error) {
+	s, mode := &r.Volume.Projected.Sources[source], r.Volume.Projected.DefaultMode
 	switch {
 	case s.Secret != nil:
 		optional := s.Secret.Optional != nil && *s.Secret.Optional
@@ -102,6 +108,23 @@ func (p *Plugin) one(ctx context.Context, r *volume.Request, s *v1.VolumeProject
 			return nil, err
 		}
 		return map[string]atomic.File{s.ClusterTrustBundle.Path: owned(r, data, mode)}, nil
+	case s.PodCertificate != nil:
+		if p.Certificates == nil {
+			return nil, errors.New("PodCertificate projection is not enabled")
+		}
+		key, chain, err := p.Certificates(ctx, r, source)
+		if err != nil {
+			return nil, err
+		}
+		out := map[string]atomic.File{}
+		for path, data := range map[string][]byte{
+			s.PodCertificate.CredentialBundlePath: slices.Concat(key, chain), s.PodCertificate.KeyPath: key, s.PodCertificate.CertificateChainPath: chain,
+		} {
+			if path != "" {
+				out[path] = owned(r, data, mode)
+			}
+		}
+		return out, nil
 	}
 	return nil, nil
 }
