@@ -34,7 +34,6 @@ import (
 	"skiff/controllers/namespace"
 	"skiff/controllers/nodeipam"
 	"skiff/controllers/nodelifecycle"
-	"skiff/controllers/podcertificaterequestcleaner"
 	"skiff/controllers/podgc"
 	"skiff/controllers/pvbinder"
 	"skiff/controllers/pvcprotection"
@@ -198,7 +197,7 @@ func identities() []entry {
 			return of(csrcleaner.New(csrcleaner.Config{Parts: p.Parts}))
 		}},
 		{name: "podcertificaterequest-cleaner-controller", alias: "podcertificaterequest-cleaner", identity: "podcertificaterequestcleaner", source: "podcertificaterequest-cleaner-controller", build: func(p parts) (runner, error) {
-			return of(podcertificaterequestcleaner.New(podcertificaterequestcleaner.Config{Parts: p.Parts}))
+			return of(csrcleaner.NewPods(csrcleaner.Config{Parts: p.Parts}))
 		}},
 		{name: "bootstrap-signer-controller", alias: "bootstrapsigner", identity: "bootstrap-signer", source: "bootstrap-signer", build: func(p parts) (runner, error) {
 			return of(bootstrapsigner.New(bootstrapsigner.Config{Parts: p.Parts}))

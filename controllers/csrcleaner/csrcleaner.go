@@ -34,6 +34,7 @@ type Controller struct {
 	*loop.Loop
 	parts loop.Parts
 	csrs  certlisters.CertificateSigningRequestLister
+	pods  certlisters.PodCertificateRequestLister
 }
 
 // New checks the configuration and makes the controller.

@@ -2,6 +2,7 @@ package podcertificates
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
@@ -64,19 +65,19 @@ const (
 )
 
 // decide says what to do; request is the pending one as the watch knows it, nil if it does not.
-func decide(s state, request *certificatesv1.PodCertificateRequest, now time.Time) step {
+func decide(s *state, request *certificatesv1.PodCertificateRequest, now time.Time) step {
 	next := ask
 	if s.held != nil {
 		next = refresh
 	}
 	switch {
-	case s.pending != nil && request == nil:
+	case s.pending != nil && request != nil:
+		return answer(request)
+	case s.pending != nil:
 		if s.pending.seen || !now.Before(s.pending.until) {
 			return next
 		}
 		return wait
-	case s.pending != nil:
-		return answer(request)
 	case s.refused != nil:
 		return failed
 	case s.held != nil && (now.Before(s.held.refreshAt) || now.Before(s.retry)):
@@ -112,7 +113,7 @@ func refusal(request *certificatesv1.PodCertificateRequest) *metav1.Condition {
 
 // refuse notes that the signer gives nothing. What is held serves until it
 // ends, and a new one is asked for again; without one it is final.
-func (s state) refuse(c *metav1.Condition, now time.Time) state {
+func (s *state) refuse(c *metav1.Condition, now time.Time) *state {
 	s.pending = nil
 	if s.held == nil {
 		s.refused = c
@@ -122,29 +123,27 @@ func (s state) refuse(c *metav1.Condition, now time.Time) state {
 }
 
 // postpone puts off the next refresh.
-func (s state) postpone(now time.Time) state {
+func (s *state) postpone(now time.Time) *state {
 	s.retry = now.Add(min(firstRetry<<min(s.failures, 10), lastRetry))
 	s.failures++
 	return s
 }
 
 // credentials is what a pod gets.
-func (s state) credentials(now time.Time) (key, chain []byte, err error) {
+func (s *state) credentials(now time.Time) (key, chain []byte, err error) {
 	switch {
 	case s.held != nil && now.Before(s.held.notAfter):
 		return s.held.key, s.held.chain, nil
 	case s.held != nil:
 		return nil, nil, fmt.Errorf("the certificate ended at %s and there is no newer one yet", s.held.notAfter.UTC().Format(time.RFC3339))
-	case s.refused != nil && s.refused.Type == certificatesv1.PodCertificateRequestConditionTypeDenied:
-		return nil, nil, fmt.Errorf("PodCertificateRequest was permanently denied: reason=%q message=%q", s.refused.Reason, s.refused.Message)
 	case s.refused != nil:
-		return nil, nil, fmt.Errorf("PodCertificateRequest was permanently failed: reason=%q message=%q", s.refused.Reason, s.refused.Message)
+		return nil, nil, fmt.Errorf("PodCertificateRequest was permanently %s: reason=%q message=%q", strings.ToLower(s.refused.Type), s.refused.Reason, s.refused.Message)
 	}
 	return nil, nil, errNotIssued
 }
 
 // lookAt is when there is something to do that no watch tells of, zero for never.
-func (s state) lookAt(now time.Time) time.Time {
+func (s *state) lookAt(now time.Time) time.Time {
 	var at time.Time
 	first := func(t time.Time) {
 		if at.IsZero() || t.Before(at) {

@@ -51,7 +51,7 @@ func TestDecide(t *testing.T) {
 		"held, and the refresh is denied":       {state: state{held: held(0), pending: seen}, request: request("Denied"), want: failed},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := decide(tc.state, tc.request, now); got != tc.want {
+			if got := decide(&tc.state, tc.request, now); got != tc.want {
 				t.Errorf("got %d, want %d", got, tc.want)
 			}
 		})
@@ -63,16 +63,16 @@ func TestCredentials(t *testing.T) {
 	denied := &metav1.Condition{Type: "Denied", Reason: "UnsupportedKeyType", Message: "use ED25519"}
 	held := &bundle{key: []byte("k"), chain: []byte("c"), notAfter: now.Add(1)}
 	for name, tc := range map[string]struct {
-		state state
+		state *state
 		want  [3]string
 	}{
-		"nothing yet":   {state{pending: &pending{}}, [3]string{"", "", "credential bundle is not issued yet"}},
-		"held":          {state{held: held}, [3]string{"k", "c", ""}},
-		"no new one":    {state{held: held}.refuse(denied, now), [3]string{"k", "c", ""}},
-		"ended":         {state{held: &bundle{notAfter: now}}, [3]string{"", "", "the certificate ended at 2026-01-01T00:00:00Z and there is no newer one yet"}},
-		"denied":        {state{}.refuse(denied, now), [3]string{"", "", `PodCertificateRequest was permanently denied: reason="UnsupportedKeyType" message="use ED25519"`}},
-		"failed":        {state{}.refuse(&metav1.Condition{Type: "Failed", Reason: "R"}, now), [3]string{"", "", `PodCertificateRequest was permanently failed: reason="R" message=""`}},
-		"denied, asked": {state{pending: &pending{}}.refuse(denied, now), [3]string{"", "", `PodCertificateRequest was permanently denied: reason="UnsupportedKeyType" message="use ED25519"`}},
+		"nothing yet":   {&state{pending: &pending{}}, [3]string{"", "", "credential bundle is not issued yet"}},
+		"held":          {&state{held: held}, [3]string{"k", "c", ""}},
+		"no new one":    {(&state{held: held}).refuse(denied, now), [3]string{"k", "c", ""}},
+		"ended":         {&state{held: &bundle{notAfter: now}}, [3]string{"", "", "the certificate ended at 2026-01-01T00:00:00Z and there is no newer one yet"}},
+		"denied":        {(&state{}).refuse(denied, now), [3]string{"", "", `PodCertificateRequest was permanently denied: reason="UnsupportedKeyType" message="use ED25519"`}},
+		"failed":        {(&state{}).refuse(&metav1.Condition{Type: "Failed", Reason: "R"}, now), [3]string{"", "", `PodCertificateRequest was permanently failed: reason="R" message=""`}},
+		"denied, asked": {(&state{pending: &pending{}}).refuse(denied, now), [3]string{"", "", `PodCertificateRequest was permanently denied: reason="UnsupportedKeyType" message="use ED25519"`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			key, chain, err := tc.state.credentials(now)
@@ -89,7 +89,7 @@ func TestCredentials(t *testing.T) {
 
 // The waits between tries grow up to a limit.
 func TestPostpone(t *testing.T) {
-	now, s := time.Unix(0, 0), state{held: &bundle{}}
+	now, s := time.Unix(0, 0), &state{held: &bundle{}}
 	var got []time.Duration
 	for range 9 {
 		s = s.postpone(now)

@@ -47,15 +47,9 @@ type Manager struct {
 	used chan struct{}
 	once sync.Once
 
-	mu     sync.Mutex // guards states
-	states map[source]state
-}
-
-// source is one source of a pod's volume.
-type source struct {
-	pod    types.UID
-	volume string
-	index  int
+	mu sync.Mutex // guards pods, not what is in a state: that is of a pod's one caller
+	// pods have a state for each source of their volumes.
+	pods map[types.UID]map[string]*state
 }
 
 // New checks the configuration.
@@ -64,11 +58,16 @@ func New(cfg Config) (*Manager, error) {
 		return nil, errors.New("podcertificates: Client, NodeName, Node and Notify are required")
 	}
 	own := fields.OneTermEqualSelector("spec.nodeName", cfg.NodeName).String()
-	m := &Manager{cfg: cfg, now: time.Now, jitter: jitter, used: make(chan struct{}), states: map[source]state{}}
+	m := &Manager{cfg: cfg, now: time.Now, jitter: jitter, used: make(chan struct{}), pods: map[types.UID]map[string]*state{}}
 	m.requests = certinformers.NewFilteredPodCertificateRequestInformer(cfg.Client, metav1.NamespaceAll, 0, cache.Indexers{}, func(o *metav1.ListOptions) { o.FieldSelector = own })
 	tell := func(obj any) {
-		if r, ok := obj.(*certificatesv1.PodCertificateRequest); ok && m.has(r.Spec.PodUID) {
-			cfg.Notify(r.Spec.PodUID)
+		if r, ok := obj.(*certificatesv1.PodCertificateRequest); ok {
+			m.mu.Lock()
+			mine := m.pods[r.Spec.PodUID] != nil
+			m.mu.Unlock()
+			if mine {
+				cfg.Notify(r.Spec.PodUID)
+			}
 		}
 	}
 	_, err := m.requests.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: tell, UpdateFunc: func(_, obj any) { tell(obj) }, DeleteFunc: func(obj any) {
@@ -103,66 +102,66 @@ func (m *Manager) Run(ctx context.Context) error {
 // there is an error. A pod's are asked for by one caller at a time.
 func (m *Manager) Credentials(ctx context.Context, r *volume.Request, index int) (key, chain []byte, err error) {
 	m.once.Do(func() { close(m.used) })
-	src := r.Volume.Projected.Sources[index].PodCertificate
-	id, now := source{r.Pod.UID, r.Volume.Name, index}, m.now()
-	m.mu.Lock()
-	s, known := m.states[id]
-	// It is known before it has a request: the signer may be quick.
-	m.states[id] = s
-	m.mu.Unlock()
+	src, now := r.Volume.Projected.Sources[index].PodCertificate, m.now()
+	s, known := m.state(r.Pod.UID, fmt.Sprint(r.Volume.Name, index))
 	if !known {
 		if s.held = adopt(r.Dir, src, now); s.held != nil {
-			s.held.refreshAt = now.Add(m.jitter(min(maxJitter, s.held.notAfter.Sub(now)/2)))
+			s.held.refreshAt = m.spread(now, s.held.notAfter)
 		}
 	}
-	s, err = m.advance(ctx, r.Pod, src, s, now)
-	m.mu.Lock()
-	m.states[id] = s
-	m.mu.Unlock()
-	if err != nil && s.held == nil {
-		return nil, nil, err
+	if err := m.advance(ctx, r.Pod, src, s, now); err != nil && s.held == nil {
+		return nil, nil, fmt.Errorf("while creating initial PodCertificateRequest: %w", err)
 	}
 	return s.credentials(now)
 }
 
+// state is of one source of a pod's volumes. It is known before it has a
+// request: the signer may be quick.
+func (m *Manager) state(pod types.UID, source string) (s *state, known bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s, known = m.pods[pod][source]; known {
+		return s, true
+	}
+	if m.pods[pod] == nil {
+		m.pods[pod] = map[string]*state{}
+	}
+	s = &state{}
+	m.pods[pod][source] = s
+	return s, false
+}
+
+// spread puts off what begins then, but not to the end.
+func (m *Manager) spread(begin, end time.Time) time.Time {
+	return begin.Add(m.jitter(min(maxJitter, end.Sub(begin)/2)))
+}
+
 // advance does the next step.
-func (m *Manager) advance(ctx context.Context, pod *v1.Pod, src *v1.PodCertificateProjection, s state, now time.Time) (state, error) {
+func (m *Manager) advance(ctx context.Context, pod *v1.Pod, src *v1.PodCertificateProjection, s *state, now time.Time) (err error) {
 	var request *certificatesv1.PodCertificateRequest
-	if p := s.pending; p != nil {
-		if obj, ok, err := m.requests.GetStore().GetByKey(pod.Namespace + "/" + p.name); err == nil && ok {
-			request, _ = obj.(*certificatesv1.PodCertificateRequest)
-			s.pending = &pending{name: p.name, key: p.key, seen: true, until: p.until}
+	if s.pending != nil {
+		if obj, ok, err := m.requests.GetStore().GetByKey(pod.Namespace + "/" + s.pending.name); err == nil && ok {
+			request, s.pending.seen = obj.(*certificatesv1.PodCertificateRequest)
 		}
 	}
 	switch decide(s, request, now) {
 	case take:
 		st := &request.Status
-		begin, end := st.BeginRefreshAt.Time, st.NotAfter.Time
-		return state{held: &bundle{
+		*s = state{held: &bundle{
 			key: s.pending.key, chain: certificates([]byte(st.CertificateChain)),
-			refreshAt: begin.Add(m.jitter(min(maxJitter, end.Sub(begin)/2))), notAfter: end,
-		}}, nil
+			refreshAt: m.spread(st.BeginRefreshAt.Time, st.NotAfter.Time), notAfter: st.NotAfter.Time,
+		}}
 	case failed:
 		if request != nil {
-			s = s.refuse(refusal(request), now)
+			s.refuse(refusal(request), now)
 		}
-	case ask:
-		s.pending = nil
-		p, err := m.ask(ctx, pod, src, now)
-		if err != nil {
-			return s, fmt.Errorf("while creating initial PodCertificateRequest: %w", err)
+	case ask, refresh:
+		if s.pending, err = m.ask(ctx, pod, src, now); err != nil && s.held != nil {
+			klog.FromContext(ctx).Info("Asking for a pod's next certificate failed, will try again", "pod", klog.KObj(pod), "err", err)
+			s.postpone(now)
 		}
-		s.pending = p
-	case refresh:
-		s.pending = nil
-		p, err := m.ask(ctx, pod, src, now)
-		if err != nil {
-			klog.FromContext(ctx).Info("Asking for a pod's next certificate failed, will try again", "pod", klog.KObj(pod), "signer", src.SignerName, "err", err)
-			return s.postpone(now), err
-		}
-		s.pending = p
 	}
-	return s, nil
+	return err
 }
 
 // ask makes a key and a request.
@@ -203,8 +202,8 @@ func (m *Manager) RefreshIn(uid types.UID) time.Duration {
 	defer m.mu.Unlock()
 	var out time.Duration
 	now := m.now()
-	for id, s := range m.states {
-		if at := s.lookAt(now); id.pod == uid && !at.IsZero() {
+	for _, s := range m.pods[uid] {
+		if at := s.lookAt(now); !at.IsZero() {
 			if left := max(at.Sub(now), time.Second); out == 0 || left < out {
 				out = left
 			}
@@ -213,25 +212,9 @@ func (m *Manager) RefreshIn(uid types.UID) time.Duration {
 	return out
 }
 
-// has says whether the pod is one that wants certificates.
-func (m *Manager) has(uid types.UID) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for id := range m.states {
-		if id.pod == uid {
-			return true
-		}
-	}
-	return false
-}
-
 // Forget drops what a pod had.
 func (m *Manager) Forget(uid types.UID) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	for id := range m.states {
-		if id.pod == uid {
-			delete(m.states, id)
-		}
-	}
+	delete(m.pods, uid)
+	m.mu.Unlock()
 }

@@ -117,13 +117,14 @@ func (p *Plugin) one(ctx context.Context, r *volume.Request, source int) (map[st
 			return nil, err
 		}
 		out := map[string]atomic.File{}
-		for path, data := range map[string][]byte{
-			s.PodCertificate.CredentialBundlePath: slices.Concat(key, chain), s.PodCertificate.KeyPath: key, s.PodCertificate.CertificateChainPath: chain,
-		} {
+		put := func(path string, data []byte) {
 			if path != "" {
 				out[path] = owned(r, data, mode)
 			}
 		}
+		put(s.PodCertificate.CredentialBundlePath, slices.Concat(key, chain))
+		put(s.PodCertificate.KeyPath, key)
+		put(s.PodCertificate.CertificateChainPath, chain)
 		return out, nil
 	}
 	return nil, nil

@@ -1,4 +1,4 @@
-package podcertificaterequestcleaner
+package csrcleaner
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 	"skiff/controllers/loop"
 )
 
-func TestClean(t *testing.T) {
+func TestCleanPods(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
 		request := func(name, condition string, before time.Duration) *certs.PodCertificateRequest {
@@ -26,10 +26,10 @@ func TestClean(t *testing.T) {
 			}
 			return r
 		}
-		client := fake.NewClientset(request("pending", "", age), request("issued", "Issued", age), request("denied", "Denied", age),
-			request("young", "", age-time.Second), request("new", "Issued", 0))
+		client := fake.NewClientset(request("pending", "", podAge), request("issued", "Issued", podAge), request("denied", "Denied", podAge),
+			request("young", "", podAge-time.Second), request("new", "Issued", 0))
 		factory := informers.NewSharedInformerFactory(client, 0)
-		c, err := New(Config{Parts: loop.Parts{Client: client, Informers: factory}})
+		c, err := NewPods(Config{Parts: loop.Parts{Client: client, Informers: factory}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -55,9 +55,9 @@ func TestClean(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		left("new", "young")
-		time.Sleep(period + time.Second)
+		time.Sleep(podPeriod + time.Second)
 		left("new")
-		time.Sleep(age)
+		time.Sleep(podAge)
 		left()
 		cancel()
 		if err := <-done; err != nil {
