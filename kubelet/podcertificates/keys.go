@@ -39,15 +39,15 @@ func newKey(kind string) (key, request []byte, err error) {
 	default:
 		err = fmt.Errorf("unknown key type %q", kind)
 	}
+	var der []byte
+	if err == nil {
+		der, err = x509.MarshalPKCS8PrivateKey(signer)
+	}
+	if err == nil {
+		request, err = x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, signer)
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("while generating keypair: %w", err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(signer)
-	if err != nil {
-		return nil, nil, fmt.Errorf("while marshaling key to PKCS#8: %w", err)
-	}
-	if request, err = x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, signer); err != nil {
-		return nil, nil, fmt.Errorf("while signing the request with its key: %w", err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), request, nil
 }

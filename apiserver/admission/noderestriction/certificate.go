@@ -27,17 +27,16 @@ func (p *Plugin) certificate(ctx context.Context, a *admission.Attributes, node 
 	}
 	s := &r.Spec
 	if string(s.NodeName) != node {
-		return fmt.Errorf("PodCertificateRequest.Spec.NodeName=%q, which is not the requesting node %q", s.NodeName, node)
+		return refuse("PodCertificateRequest.Spec.NodeName=%q, which is not the requesting node %q", string(s.NodeName), node)
 	}
 	n, err := p.client.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
 	if err != nil {
 		return err
 	}
-	of := fmt.Sprintf("PodCertificateRequest for pod %q", a.Namespace+"/"+s.PodName)
 	if n.UID != s.NodeUID {
-		return fmt.Errorf("%s names node UID %q, inconsistent with the running node (%q)", of, s.NodeUID, n.UID)
+		return refuse("PodCertificateRequest for pod %q names node UID %q, inconsistent with the running node (%q)", a.Namespace+"/"+s.PodName, string(s.NodeUID), string(n.UID))
 	}
-	if err := p.certificatePod(ctx, a.Namespace, s, of); err != nil {
+	if err := p.certificatePod(ctx, a.Namespace, s); err != nil {
 		return err
 	}
 	account, err := p.client.CoreV1().ServiceAccounts(a.Namespace).Get(ctx, s.ServiceAccountName, metav1.GetOptions{})
@@ -45,14 +44,14 @@ func (p *Plugin) certificate(ctx context.Context, a *admission.Attributes, node 
 		return err
 	}
 	if account.UID != s.ServiceAccountUID {
-		return fmt.Errorf("%s names service account UID %q, which differs from the running service account (%q)", of, s.ServiceAccountUID, account.UID)
+		return refuse("PodCertificateRequest for pod %q names service account UID %q, which differs from the running service account (%q)", a.Namespace+"/"+s.PodName, string(s.ServiceAccountUID), string(account.UID))
 	}
 	return nil
 }
 
 // certificatePod checks that the pod is there, on the node and of the account, and
 // that it asks that signer for a certificate.
-func (p *Plugin) certificatePod(ctx context.Context, namespace string, s *certificatesv1beta1.PodCertificateRequestSpec, of string) error {
+func (p *Plugin) certificatePod(ctx context.Context, namespace string, s *certificatesv1beta1.PodCertificateRequestSpec) error {
 	name := namespace + "/" + s.PodName
 	pod, err := p.find(ctx, namespace, s.PodName)
 	if err == nil && (pod.UID != s.PodUID || pod.Spec.NodeName != string(s.NodeName)) {
@@ -63,23 +62,32 @@ func (p *Plugin) certificatePod(ctx context.Context, namespace string, s *certif
 		return err
 	}
 	if pod.UID != s.PodUID {
-		return fmt.Errorf("%s contains pod UID (%q) which differs from running pod %q", of, s.PodUID, pod.UID)
+		return refuse("PodCertificateRequest for pod %q contains pod UID (%q) which differs from running pod %q", name, string(s.PodUID), string(pod.UID))
 	}
 	if pod.Spec.NodeName != string(s.NodeName) {
-		return fmt.Errorf("pod %q is not running on node %q named in the PodCertificateRequest", name, s.NodeName)
+		return refuse("pod %q is not running on node %q named in the PodCertificateRequest", name, string(s.NodeName))
 	}
 	if _, mirror := pod.Annotations[v1.MirrorPodAnnotationKey]; mirror {
-		return fmt.Errorf("pod %q is a mirror pod", name)
+		return refuse("pod %q is a mirror pod", name)
 	}
 	if pod.Spec.ServiceAccountName != s.ServiceAccountName {
-		return fmt.Errorf("%s contains serviceAccountName (%q) that differs from running pod (%q)", of, s.ServiceAccountName, pod.Spec.ServiceAccountName)
+		return refuse("PodCertificateRequest for pod %q contains serviceAccountName (%q) that differs from running pod (%q)", name, s.ServiceAccountName, pod.Spec.ServiceAccountName)
 	}
 	if !slices.ContainsFunc(pod.Spec.Volumes, func(v v1.Volume) bool {
 		return v.Projected != nil && slices.ContainsFunc(v.Projected.Sources, func(p v1.VolumeProjection) bool {
 			return p.PodCertificate != nil && p.PodCertificate.SignerName == s.SignerName
 		})
 	}) {
-		return fmt.Errorf("%s names signer %q, of which the pod asks for no certificate", of, s.SignerName)
+		return refuse("PodCertificateRequest for pod %q names signer %q, of which the pod asks for no certificate", name, s.SignerName)
 	}
 	return nil
+}
+
+// refuse is a refusal with the values that do not fit.
+func refuse(format string, values ...string) error {
+	args := make([]any, len(values))
+	for i, v := range values {
+		args[i] = v
+	}
+	return fmt.Errorf(format, args...)
 }
