@@ -103,7 +103,7 @@ func (m *Manager) Run(ctx context.Context) error {
 func (m *Manager) Credentials(ctx context.Context, r *volume.Request, index int) (key, chain []byte, err error) {
 	m.once.Do(func() { close(m.used) })
 	src, now := r.Volume.Projected.Sources[index].PodCertificate, m.now()
-	s, known := m.state(r.Pod.UID, fmt.Sprint(r.Volume.Name, index))
+	s, known := m.state(r.Pod.UID, fmt.Sprintf("%s/%d", r.Volume.Name, index))
 	if !known {
 		if s.held = adopt(r.Dir, src, now); s.held != nil {
 			s.held.refreshAt = m.spread(now, s.held.notAfter)

@@ -282,6 +282,26 @@ func TestAdopt(t *testing.T) {
 	})
 }
 
+// Sources of one pod have each their own request, however their volumes are called.
+func TestSources(t *testing.T) {
+	run(t, func(n *node) {
+		src := n.request.Volume.Projected.Sources[1]
+		for range 10 {
+			n.request.Volume.Projected.Sources = append(n.request.Volume.Projected.Sources, src)
+		}
+		for _, at := range []struct {
+			volume string
+			source int
+		}{{"v", 11}, {"v1", 1}, {"v", 1}} {
+			n.request.Volume.Name = at.volume
+			if _, _, err := n.manager.Credentials(n.Context(), n.request, at.source); err == nil {
+				n.Error("there is a certificate that nobody issued")
+			}
+		}
+		n.requests(3)
+	})
+}
+
 func TestKeys(t *testing.T) {
 	for _, kind := range []string{"RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519"} {
 		key, request, err := newKey(kind)
