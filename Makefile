@@ -3,8 +3,8 @@ export CGO_ENABLED := 0
 
 GO ?= go
 VERSION ?= v1.37.2+skiff.1
-# Functions begin at multiples of 8 bytes in place of 32: 1.8 MB less.
-LDFLAGS := -s -w -funcalign=8 -X skiff/cluster/version.Version=$(VERSION)
+# Functions begin at multiples of 4 bytes in place of 32: 2 MB less.
+LDFLAGS := -s -w -funcalign=4 -X skiff/cluster/version.Version=$(VERSION)
 SHIM := kubelet/cri/shimbin/files/shim.zst
 SHIM_SOURCES := $(wildcard kubelet/cri/shim/*.go kubelet/cri/shimapi/*.go) go.mod
 RACE := ./kine/group/... ./kine/mvcc/... ./kine/watchhub/... ./apiserver/store/... ./controllers/loop/... ./scheduler/queue/... ./scheduler/cache/...

@@ -231,7 +231,7 @@ spec: {extendedResourceName: wood.example.com/toy, selectors: [{cel: {expression
 apiVersion: v1
 kind: ResourceQuota
 metadata: {name: toys}
-spec: {hard: {wooden.deviceclass.resource.k8s.io/devices: 3, requests.wood.example.com/toy: 3}}
+spec: {hard: {wooden.deviceclass.resource.k8s.io/devices: 3, requests.wood.example.com/toy: 9}}
 `)
 	asks := func(name, resource string) string {
 		return pod(name, "", "      resources: {limits: {"+resource+": 1}}\n")
@@ -256,7 +256,7 @@ spec: {hard: {wooden.deviceclass.resource.k8s.io/devices: 3, requests.wood.examp
 		s.t.Errorf("the claim gives %q", got)
 	}
 	s.says([]string{"named-extended-resources-", "allocated,reserved"}, "get", "resourceclaims")
-	s.until(30*time.Second, "2 1", "get", "resourcequota", "toys", "-o", `jsonpath={.status.used.wooden\.deviceclass\.resource\.k8s\.io/devices} {.status.used.requests\.wood\.example\.com/toy}`)
+	s.until(30*time.Second, "2 3", "get", "resourcequota", "toys", "-o", `jsonpath={.status.used.wooden\.deviceclass\.resource\.k8s\.io/devices} {.status.used.requests\.wood\.example\.com/toy}`)
 	d.SetHealth(node+"/"+one, health.HealthStatus_UNHEALTHY)
 	s.until(30*time.Second, "wood.example.com/toy Unhealthy", "get", "pod", "named", "-o", "jsonpath={.status.containerStatuses[0].allocatedResourcesStatus[0].name} {.status.containerStatuses[0].allocatedResourcesStatus[0].resources[0].health}")
 	s.apply(asks("third", "wood.example.com/toy"))
@@ -321,7 +321,19 @@ spec: {devices: {requests: [{name: toy, exactly: {deviceClassName: toys}}]}}
 			"conditions": [{"type": "`+condition+`", "status": "True", "reason": "Fabric", "message": "a cable", "lastTransitionTime": "2026-01-02T03:04:05Z"}]}]}}`)
 	}
 	says("Broken")
-	events(`claim far binding failed: reason=Fabric, message="a cable"`)
+	// An earlier event of a failed attempt would only be counted on.
+	s.eventually(30*time.Second, "the failed binding", func() error {
+		const text = `claim far binding failed: reason=Fabric, message="a cable"`
+		condition, err := s.try("", "get", "pod", "one", "-o", `jsonpath={.status.conditions[?(@.type=="PodScheduled")].message}`)
+		if err != nil || strings.Contains(condition, text) {
+			return err
+		}
+		notes, err := s.try("", "get", "events", "--field-selector", "involvedObject.name=one", "-o", "custom-columns=M:.message")
+		if err == nil && !strings.Contains(notes, text) {
+			err = errors.New(condition + "\n" + notes)
+		}
+		return err
+	})
 	says("Attached")
 	s.ready("pod/one")
 	s.says([]string{"far"}, "exec", "one", "--", "/probe", "env", "TOY_TOY")
