@@ -2,11 +2,13 @@ package kubelet
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	ktesting "k8s.io/client-go/testing"
 
 	"skiff/kubelet/critest"
@@ -33,14 +35,15 @@ func (r held) StopContainer(ctx context.Context, id string, timeout int64) error
 // nothing of what happened since the list before it.
 func (h *harness) watches() {
 	h.t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		for _, a := range h.client.Actions() {
-			if w, ok := a.(ktesting.WatchAction); ok && w.GetResource().Resource == "pods" && !w.GetWatchRestrictions().Fields.Empty() {
-				return
-			}
-		}
+	err := wait.PollUntilContextTimeout(h.t.Context(), 5*time.Millisecond, 20*time.Second, true, func(context.Context) (bool, error) {
+		return slices.ContainsFunc(h.client.Actions(), func(a ktesting.Action) bool {
+			w, ok := a.(ktesting.WatchAction)
+			return ok && w.GetResource().Resource == "pods" && !w.GetWatchRestrictions().Fields.Empty()
+		}), nil
+	})
+	if err != nil {
+		h.t.Fatal("the kubelet watches no pods")
 	}
-	h.t.Fatal("the kubelet watches no pods")
 }
 
 // Who takes the place of a pod that was deleted without grace waits until that has
