@@ -18,8 +18,29 @@ const cleanRows = 1000
 // since a watch may begin there. left is how many revisions are still to be
 // looked at.
 func (s *Store) cleanStep(ctx context.Context) (left int64, err error) {
-	return s.sweep(ctx, "removed", func(p progress) (from, below int64) { return p.removed, s.kept(p.compact, p.oldest) },
-		func(_ *sql.Tx, r sweptRow) ([]int64, error) { return r.unreachable(), nil })
+	var kept int64
+	left, err = s.sweep(ctx, "removed", func(p progress) (from, below int64) {
+		kept = s.kept(p.compact, p.oldest)
+		return p.removed, kept
+	}, func(_ *sql.Tx, r sweptRow) ([]int64, error) { return r.unreachable(), nil })
+	if err == nil && left == 0 && s.full() {
+		return s.releaseStep(ctx, kept)
+	}
+	return left, err
+}
+
+// releaseStep removes what the events of the last removed revision replaced: a watch
+// that begins there misses it as the previous value, which is no reason to refuse all
+// writes when one delete of everything was what should make room. left is how many
+// rows went, after which more may be there.
+func (s *Store) releaseStep(ctx context.Context, kept int64) (left int64, err error) {
+	res, err := s.readers.ExecContext(ctx, `DELETE FROM skiff_log WHERE pos IN (
+			SELECT p.pos FROM skiff_log l JOIN skiff_log p ON p.pos = l.prev WHERE l.pos >= $1 AND l.pos < $2 LIMIT $3 FOR UPDATE OF p SKIP LOCKED
+		)`, int64(mvcc.At(kept, 0)), int64(mvcc.At(kept+1, 0)), cleanRows)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
 }
 
 // thinStep goes through the next rows of the kept history: keys without a past

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"database/sql"
 	"time"
 
 	"skiff/kine/group"
@@ -26,22 +25,12 @@ func (s *Store) Compact(ctx context.Context, rev int64) error {
 	})
 }
 
-// measure looks at the size of the tables, where the database tells it.
-func (s *Store) measure(ctx context.Context) {
-	var size sql.NullInt64
-	err := s.readers.QueryRowContext(ctx, `SELECT pg_total_relation_size('skiff_log') + pg_total_relation_size('skiff_current')`).Scan(&size)
-	if err != nil {
-		s.cfg.Log.Debug("the store's size is not known", "err", err)
-		return
-	}
-	s.size.Store(size.Int64)
-}
-
 // clean removes log rows that no read can reach, in small steps, for half of the
 // time at most. Of several servers one does it at a time.
 func (s *Store) clean(ctx context.Context) {
 	for {
 		start := time.Now()
+		s.measure(ctx)
 		left, err := s.cleanStep(ctx)
 		if err == nil && left == 0 {
 			left, err = s.thinStep(ctx)
@@ -52,6 +41,8 @@ func (s *Store) clean(ctx context.Context) {
 		pause := cleanInterval
 		if err == nil && left > 0 {
 			pause = time.Since(start)
+		} else {
+			s.measureUsed(ctx)
 		}
 		timer := time.NewTimer(pause)
 		select {

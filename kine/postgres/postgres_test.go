@@ -52,6 +52,24 @@ func TestPostgres(t *testing.T) {
 		})
 	})
 	t.Run("history yields to its bound", func(t *testing.T) { bounded(t, server.Database(t)) })
+	t.Run("quota", func(t *testing.T) {
+		kinetest.Quota(t, func(t *testing.T) (kine.Store, func()) {
+			s, err := New(Config{URL: server.Database(t), QuotaBytes: 2 << 20, Log: slog.New(slog.DiscardHandler)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			kinetest.Start(t, s)
+			return s, func() {
+				s.measure(t.Context())
+				for left := int64(1); left > 0; {
+					if left, err = s.cleanStep(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				s.measureUsed(t.Context())
+			}
+		})
+	})
 	t.Run("two servers", func(t *testing.T) { twoServers(t, server.Database(t)) })
 	t.Run("cleaning", func(t *testing.T) { cleaning(t, server.Database(t)) })
 	t.Run("database that lost writes", func(t *testing.T) { wentBack(t, server.Database(t)) })

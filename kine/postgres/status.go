@@ -27,7 +27,7 @@ func (s *Store) status(ctx context.Context) (kine.Status, error) {
 	st.OldestRevision = s.kept(st.CompactRevision, st.OldestRevision)
 	st.PendingRevisions = max(0, st.OldestRevision-cleaned)
 	s.measure(ctx)
-	st.SizeBytes = s.size.Load()
+	st.SizeBytes, st.FreeBytes = s.size.Load(), s.free.Load()
 	return st, nil
 }
 

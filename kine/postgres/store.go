@@ -37,8 +37,8 @@ type Store struct {
 	// highest is the highest revision that this process has seen. What the
 	// database says is never lower, unless it lost writes.
 	highest atomic.Int64
-	// size is that of the tables.
-	size atomic.Int64
+	// size is that of the tables, and free how much of it removed rows left.
+	size, free atomic.Int64
 	// leaseChange wakes the one who ends leases.
 	leaseChange chan struct{}
 	// dirty wakes the one who cleans.

@@ -167,11 +167,10 @@ func (s *Store) plan(state *txState, ops []*group.Op) ([]error, *mvcc.Batch, []f
 	b := mvcc.NewBatch(state, s.cfg.Limits)
 	answers := make([]error, len(ops))
 	var extras []func(group.Exec) error
-	size := s.size.Load()
-	full := s.cfg.QuotaBytes > 0 && size >= s.cfg.QuotaBytes
+	full := s.full()
 	for i, o := range ops {
 		if o.Puts && full {
-			answers[i] = fmt.Errorf("the store takes %d bytes and its quota is %d: delete objects or raise the quota: %w", size, s.cfg.QuotaBytes, kine.ErrNoSpace)
+			answers[i] = fmt.Errorf("the store takes %d bytes and its quota is %d: delete objects or raise the quota: %w", s.size.Load(), s.cfg.QuotaBytes, kine.ErrNoSpace)
 			continue
 		}
 		answers[i] = o.Plan(b)

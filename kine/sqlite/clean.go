@@ -38,9 +38,34 @@ func (w *writer) cleanStep(ctx context.Context) (left int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	return w.sweep(ctx, "removed", p.removed, w.s.kept(p.compact, p.oldest), func(_ *sql.Tx, r sweptRow) ([]int64, error) {
+	kept := w.s.kept(p.compact, p.oldest)
+	left, err = w.sweep(ctx, "removed", p.removed, kept, func(_ *sql.Tx, r sweptRow) ([]int64, error) {
 		return r.unreachable(), nil
 	})
+	if err == nil && left == 0 && w.s.usage.full(w.s.cfg.QuotaBytes) {
+		return w.releaseStep(ctx, kept)
+	}
+	return left, err
+}
+
+// releaseStep removes what the events of the last removed revision replaced: a watch
+// that begins there misses it as the previous value, which is no reason to refuse all
+// writes when one delete of everything was what should make room. left is how many
+// rows went, after which more may be there.
+func (w *writer) releaseStep(ctx context.Context, kept int64) (left int64, err error) {
+	const replaced = "SELECT p.pos FROM log l JOIN log p ON p.pos = l.prev WHERE l.pos >= ? AND l.pos < ? LIMIT ?"
+	from, to := int64(mvcc.At(kept, 0)), int64(mvcc.At(kept+1, 0))
+	var any bool
+	if err := w.s.readers.QueryRowContext(ctx, "SELECT EXISTS ("+replaced+")", from, to, 1).Scan(&any); err != nil || !any {
+		return 0, err
+	}
+	res, err := w.s.conn.ExecContext(ctx, "DELETE FROM log WHERE pos IN ("+replaced+")", from, to, cleanRows)
+	if err != nil {
+		return 0, err
+	}
+	left, err = res.RowsAffected()
+	w.pages += int(left)
+	return left, err
 }
 
 // thinStep goes through the next rows of the kept history: keys without a past

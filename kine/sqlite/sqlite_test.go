@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -234,52 +233,24 @@ func TestChurnStaysBounded(t *testing.T) {
 	}
 }
 
-// At its quota the store refuses puts and nothing else; deletes and a compaction
-// make room again.
-//
 // Covers: store.quota
 func TestQuota(t *testing.T) {
-	ctx := context.Background()
-	s, err := New(Config{Path: filepath.Join(t.TempDir(), "state.db"), QuotaBytes: 2 << 20, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	kinetest.Start(t, s)
-	maintain := func() {
-		err := s.Submit(ctx, &group.Op{Plan: nothing, After: func() {
-			w := &writer{s: s}
-			for w.maintain(); !w.settled; {
-				w.maintain()
-			}
-		}})
+	kinetest.Quota(t, func(t *testing.T) (kine.Store, func()) {
+		s, err := New(Config{Path: filepath.Join(t.TempDir(), "state.db"), QuotaBytes: 2 << 20, Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	n := 0
-	for err == nil && n < 1000 {
-		if _, err = s.Create(ctx, fmt.Sprintf("/q/%d", n), make([]byte, 50_000), 0); err == nil {
-			n++
+		kinetest.Start(t, s)
+		return s, func() {
+			err := s.Submit(context.Background(), &group.Op{Plan: nothing, After: func() {
+				w := &writer{s: s}
+				for w.maintain(); !w.settled; {
+					w.maintain()
+				}
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
 		}
-		maintain()
-	}
-	if !errors.Is(err, kine.ErrNoSpace) {
-		t.Fatalf("after %d puts: %v, want ErrNoSpace", n, err)
-	}
-	if res, err := s.Count(ctx, kine.PrefixRange("/q/"), kine.ReadOptions{}); err != nil || res.Count != int64(n) {
-		t.Errorf("count at the quota: %d, %v", res.Count, err)
-	}
-	var last int64
-	for i := range n {
-		if _, last, err = s.Delete(ctx, fmt.Sprintf("/q/%d", i), 0); err != nil {
-			t.Fatalf("delete at the quota: %v", err)
-		}
-	}
-	if err := s.Compact(ctx, last); err != nil {
-		t.Fatalf("compaction at the quota: %v", err)
-	}
-	maintain()
-	if _, err := s.Create(ctx, "/q/again", nil, 0); err != nil {
-		t.Errorf("put with room again: %v", err)
-	}
+	})
 }
