@@ -246,6 +246,8 @@ func TestRepair(t *testing.T) {
 				IPTables: {
 					{"iptables", "-t", "nat", "-F"}, {"iptables", "-t", "nat", "-F", "PREROUTING"}, {"iptables", "-t", "filter", "-F"},
 					{"nft", "flush", "table", "ip", "nat"}, {"nft", "delete", "table", "ip", "nat"},
+					{"iptables", "-t", "nat", "-F", "KUBE-SERVICES"}, {"iptables", "-t", "nat", "-F", "KUBE-MARK-MASQ"},
+					{"iptables", "-t", "nat", "-F", "KUBE-POSTROUTING"}, {"iptables", "-t", "filter", "-F", "KUBE-FORWARD"},
 				},
 				NFTables: {{"nft", "flush", "table", "ip", nftables.Table}, {"nft", "delete", "table", "ip", nftables.Table}, {"nft", "flush", "chain", "ip", nftables.Table, "services"}},
 			}

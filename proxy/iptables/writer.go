@@ -137,9 +137,16 @@ func (w *Writer) Counts() (total, last map[string]int) {
 	return total, w.last
 }
 
+// filled are the chains that have rules whatever the Services are.
+func filled() []struct{ table, chain string } {
+	return []struct{ table, chain string }{
+		{"nat", chainServices}, {"nat", chainPostrouting}, {"nat", chainMarkMasq}, {"filter", chainForward},
+	}
+}
+
 // Intact tells whether the rules are still there: another program may have
 // flushed them all. The canary chain has no other use; a flush that leaves
-// chains takes the jumps.
+// chains takes the jumps, and one of a chain all that is in it.
 func (w *Writer) Intact() (bool, error) {
 	if !w.based {
 		return false, nil
@@ -157,6 +164,18 @@ func (w *Writer) Intact() (bool, error) {
 		ok, err := w.ipt.Exists(j.table, j.from, append(slices.Clone(j.rule), "-j", j.to)...)
 		if err != nil || !ok {
 			return ok, err
+		}
+	}
+	for _, f := range filled() {
+		lines, err := w.ipt.List(f.table, f.chain)
+		var told *goiptables.Error
+		switch {
+		case errors.As(err, &told) && told.IsNotExist():
+			return false, nil
+		case err != nil:
+			return false, err
+		case len(lines) < 2: // the first is the chain itself
+			return false, nil
 		}
 	}
 	return true, nil
