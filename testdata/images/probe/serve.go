@@ -15,6 +15,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"skiff/testdata/images/reach"
 )
 
 // server answers over HTTP, UDP and TCP.
@@ -102,6 +104,7 @@ func (s *server) routes() http.Handler {
 	m.HandleFunc("/echo/", echoRequest)
 	m.HandleFunc("GET /hostname", func(w http.ResponseWriter, _ *http.Request) { hostname(w) })
 	m.HandleFunc("GET /client", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, r.RemoteAddr) })
+	m.HandleFunc("GET /who", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, who(r.RemoteAddr)) })
 	m.HandleFunc("GET /env", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, strings.Join(os.Environ(), "\n")) })
 	m.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		state(w, s.healthy.Load() && (s.sicken == 0 || time.Since(s.started) < s.sicken))
@@ -166,6 +169,15 @@ func hostname(w io.Writer) {
 	fmt.Fprintln(w, name)
 }
 
+// who is this server, and who asks it.
+func who(from string) string {
+	name, err := os.Hostname()
+	if err != nil {
+		name = err.Error()
+	}
+	return reach.Answer(name, from)
+}
+
 func state(w http.ResponseWriter, ok bool) {
 	if !ok {
 		http.Error(w, "not ok", http.StatusServiceUnavailable)
@@ -200,10 +212,13 @@ func echoPackets(c net.PacketConn) error {
 			return err
 		}
 		answer := b[:n]
-		if string(answer) == "hostname" { // as /hostname over HTTP
+		switch string(answer) { // as the paths of these names over HTTP
+		case "hostname":
 			var name bytes.Buffer
 			hostname(&name)
 			answer = name.Bytes()
+		case "who":
+			answer = []byte(who(from.String()))
 		}
 		if _, err := c.WriteTo(answer, from); err != nil && !errors.Is(err, net.ErrClosed) {
 			fmt.Println("probe: udp:", err)

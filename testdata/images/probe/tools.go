@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -13,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"skiff/testdata/images/reach"
 )
 
 const serviceAccount = "/var/run/secrets/kubernetes.io/serviceaccount/"
@@ -39,6 +42,7 @@ var tools = map[string]func(context.Context, []string) error{
 	"setuid":   setuid,
 	"stubborn": stubborn,
 	"packet":   packet,
+	"reach":    reachAll,
 	"tcp":      func(ctx context.Context, a []string) error { return exchange(ctx, "tcp", a) },
 	"udp":      func(ctx context.Context, a []string) error { return exchange(ctx, "udp", a) },
 	"write":    write,
@@ -286,6 +290,24 @@ func exchange(ctx context.Context, network string, args []string) error {
 	}
 	fmt.Println(string(b))
 	return nil
+}
+
+// reachAll reads lines of targets, asks all of a line at once, and answers with a
+// line: who each of them is.
+func reachAll(ctx context.Context, args []string) error {
+	if err := need(args, 1, "reach PATIENCE"); err != nil {
+		return err
+	}
+	patience, err := time.ParseDuration(args[0])
+	if err != nil {
+		return err
+	}
+	lines := bufio.NewScanner(os.Stdin)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		fmt.Println(strings.Join(reach.All(ctx, strings.Fields(lines.Text()), patience), "\t"))
+	}
+	return lines.Err()
 }
 
 // packet sends a UDP packet and prints the answer, N times when told, each from a
