@@ -122,7 +122,7 @@ func (k *Kubelet) volumeImage(ctx context.Context, r *volume.Request) (string, e
 		Pod: r.Pod, Ref: containers.ContainerRef(r.Pod, ""), Image: r.Volume.Image.Reference, Policy: r.Volume.Image.PullPolicy, Secrets: k.pullSecrets(ctx, r.Pod),
 	})
 	if err != nil {
-		return "", fmt.Errorf("%w: %s", err, message)
+		return "", &images.Failure{Reason: err, Message: message}
 	}
 	return ref, nil
 }

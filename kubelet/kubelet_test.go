@@ -304,6 +304,14 @@ func TestPodOutcomes(t *testing.T) {
 		"image cannot be pulled": {
 			pull: fmt.Errorf("no such image"), mod: func(p *v1.Pod) { p.Spec.Containers[0].Image = "gone:1" }, ok: waiting("ErrImagePull"),
 		},
+		"image of a volume cannot be pulled": {
+			pull: fmt.Errorf("no such image"),
+			mod: func(p *v1.Pod) {
+				p.Spec.Volumes = []v1.Volume{{Name: "v", VolumeSource: v1.VolumeSource{Image: &v1.ImageVolumeSource{Reference: "gone:1", PullPolicy: v1.PullIfNotPresent}}}}
+				p.Spec.Containers[0].VolumeMounts = []v1.VolumeMount{{Name: "v", MountPath: "/v"}}
+			},
+			ok: waiting("ImagePullBackOff"),
+		},
 		"invalid image name": {mod: func(p *v1.Pod) { p.Spec.Containers[0].Image = "UPPER CASE" }, ok: waiting("InvalidImageName")},
 		"never pull": {
 			mod: func(p *v1.Pod) {

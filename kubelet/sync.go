@@ -19,8 +19,10 @@ import (
 	"skiff/kubelet/allocation"
 	"skiff/kubelet/apparmor"
 	"skiff/kubelet/containers"
+	"skiff/kubelet/images"
 	"skiff/kubelet/podstate"
 	"skiff/kubelet/status"
+	"skiff/kubelet/volumes"
 )
 
 type reason = containers.Reason
@@ -77,6 +79,11 @@ func (k *Kubelet) sync(ctx context.Context, r *record) (time.Duration, error) {
 	}
 	stale, err := k.prepare(ctx, pod, state.ReadySandbox() == nil)
 	if err != nil {
+		if k.waitsForImage(pod, err) {
+			if state, st, seen := k.observe(ctx, r, false); seen == nil {
+				k.setStatus(r, state, st)
+			}
+		}
 		return 0, err
 	}
 	plan := containers.Compute(pod, state, k.probes, restarts(pod, state, k.changes(pod, state)))
@@ -281,19 +288,50 @@ func (k *Kubelet) prepare(ctx context.Context, pod *v1.Pod, fresh bool) (stale b
 	if ctx.Err() != nil {
 		return false, ctx.Err()
 	}
-	var texts []string
+	var errs []error
 	for _, f := range failures {
-		k.recorder.Event(pod, v1.EventTypeWarning, "FailedMount", f.Message)
+		// The puller has told of an image already.
+		if !errors.As(f, new(*images.Failure)) {
+			k.recorder.Event(pod, v1.EventTypeWarning, "FailedMount", f.Message)
+		}
 		if f.Stale {
 			stale = true
 			continue
 		}
-		texts = append(texts, f.Message)
+		errs = append(errs, f)
 	}
-	if len(texts) == 0 {
+	if len(errs) == 0 {
 		return stale, nil
 	}
-	return false, errors.New(strings.Join(texts, "; "))
+	return false, unready(errs)
+}
+
+// unready are volumes that are not there.
+type unready []error
+
+func (u unready) Error() string {
+	texts := make([]string, len(u))
+	for i, err := range u {
+		texts[i] = err.Error()
+	}
+	return strings.Join(texts, "; ")
+}
+
+func (u unready) Unwrap() []error { return u }
+
+// waitsForImage notes which containers wait for the images of their volumes.
+func (k *Kubelet) waitsForImage(pod *v1.Pod, err error) bool {
+	var failures unready
+	errors.As(err, &failures)
+	waits := false
+	for _, err := range failures {
+		at, why := (*volumes.Error)(nil), (*images.Failure)(nil)
+		if errors.As(err, &at) && errors.As(err, &why) {
+			k.manager.WaitForVolume(pod, at.Volume, reason{Reason: why.Reason.Error(), Message: why.Message})
+			waits = true
+		}
+	}
+	return waits
 }
 
 // pullSecrets are the pod's pull secrets that exist.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -130,6 +131,18 @@ func (m *Manager) setReason(uid types.UID, container string, r Reason) {
 		m.reasons[uid] = map[string]Reason{}
 	}
 	m.reasons[uid][container] = r
+}
+
+// WaitForVolume notes why the containers that mount a volume do not start.
+func (m *Manager) WaitForVolume(pod *v1.Pod, name string, r Reason) {
+	mounts := func(v v1.VolumeMount) bool { return v.Name == name }
+	for _, list := range [][]v1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range list {
+			if slices.ContainsFunc(list[i].VolumeMounts, mounts) {
+				m.setReason(pod.UID, list[i].Name, r)
+			}
+		}
+	}
 }
 
 func (m *Manager) clearReason(uid types.UID, container string) {

@@ -91,6 +91,17 @@ type Request struct {
 	RuntimeHandler string
 }
 
+// Failure is an image that cannot be had, as the status of a container tells it.
+type Failure struct {
+	// Reason is one of the reasons above.
+	Reason  error
+	Message string
+}
+
+func (f *Failure) Error() string { return fmt.Sprintf("%v: %s", f.Reason, f.Message) }
+
+func (f *Failure) Unwrap() error { return f.Reason }
+
 // Ensure returns the image's reference in the runtime. On failure the error is
 // one of the reasons above and the message says more.
 func (p *Puller) Ensure(ctx context.Context, r Request) (ref, message string, err error) {

@@ -67,9 +67,13 @@ type Error struct {
 	// Stale says that the volume is there as it was, and only was not brought
 	// up to date.
 	Stale bool
+	// Cause is what the volume's plugin said, if it was asked.
+	Cause error
 }
 
 func (e *Error) Error() string { return e.Message }
+
+func (e *Error) Unwrap() error { return e.Cause }
 
 // PodDir is the pod's folder.
 func (m *Manager) PodDir(uid types.UID) string { return filepath.Join(m.cfg.PodsDir, string(uid)) }
@@ -160,7 +164,7 @@ func (m *Manager) setUp(ctx context.Context, r *volume.Request) (*ready, *Error)
 		if at := (*volume.StepError)(nil); errors.As(err, &at) {
 			step = at.Step
 		}
-		return nil, &Error{Volume: r.Volume.Name, Message: fmt.Sprintf("%s failed for volume %q : %v", step, name, err)}
+		return nil, &Error{Volume: r.Volume.Name, Message: fmt.Sprintf("%s failed for volume %q : %v", step, name, err), Cause: err}
 	}
 	return &ready{*mounted, plugin, r}, nil
 }
