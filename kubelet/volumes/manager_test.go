@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
@@ -50,11 +51,14 @@ func podWith(volumes ...string) *v1.Pod {
 }
 
 func TestSetUpKeepsWhatWasReady(t *testing.T) {
+	noData := errors.New("no data")
+	// An Error is an error too: only its cause is told by identity.
+	cause := cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".Cause" }, cmpopts.EquateErrors())
 	kind := &folders{}
 	m, ctx := newManager(t, kind), context.Background()
 	ready := map[string]volume.Mounted{"a": {Path: filepath.Join(m.PodDir("uid"), "volumes", "test~folder", "a")}}
 	failure := func(name string, stale bool) *Error {
-		return &Error{Volume: name, Message: `MountVolume.SetUp failed for volume "` + name + `" : no data`, Stale: stale}
+		return &Error{Volume: name, Message: `MountVolume.SetUp failed for volume "` + name + `" : no data`, Stale: stale, Cause: noData}
 	}
 	for _, step := range []struct {
 		name string
@@ -63,15 +67,15 @@ func TestSetUpKeepsWhatWasReady(t *testing.T) {
 		errs []*Error
 		want map[string]volume.Mounted
 	}{
-		{"fails at first", podWith("a"), errors.New("no data"), []*Error{failure("a", false)}, map[string]volume.Mounted{}},
+		{"fails at first", podWith("a"), noData, []*Error{failure("a", false)}, map[string]volume.Mounted{}},
 		{"becomes ready", podWith("a"), nil, nil, ready},
-		{"cannot be brought up to date", podWith("a"), errors.New("no data"), []*Error{failure("a", true)}, ready},
-		{"and another never was ready", podWith("a", "b"), errors.New("no data"), []*Error{failure("a", true), failure("b", false)}, ready},
+		{"cannot be brought up to date", podWith("a"), noData, []*Error{failure("a", true)}, ready},
+		{"and another never was ready", podWith("a", "b"), noData, []*Error{failure("a", true), failure("b", false)}, ready},
 	} {
 		kind.err = step.err
 		errs := m.SetUp(ctx, step.pod)
 		got := m.Mounted("uid")
-		if diff := cmp.Diff(step.errs, errs); diff != "" {
+		if diff := cmp.Diff(step.errs, errs, cause); diff != "" {
 			t.Errorf("%s: errors (-want +got)\n%s", step.name, diff)
 		}
 		if diff := cmp.Diff(step.want, got); diff != "" {
