@@ -46,6 +46,10 @@ func TestClaim(t *testing.T) {
 		{"a broken expression", `[{name: a, exactly: {deviceClassName: c, allocationMode: All, selectors: [{cel: {expression: 'device.drive'}}]}}]`, "", "spec.devices.requests[0].exactly.selectors[0].cel.expression: Invalid value: \"device.drive\": compilation failed"},
 		{"an expression that is no condition", `[{name: a, exactly: {deviceClassName: c, allocationMode: All, selectors: [{cel: {expression: 'device.driver'}}]}}]`, "", "must evaluate to bool"},
 		{"a toleration", `[{name: a, exactly: {deviceClassName: c, allocationMode: All, tolerations: [{operator: Exists, value: v}]}}]`, "", "must be empty for operator `Exists`"},
+		{"a toleration of every key", `[{name: a, exactly: {deviceClassName: c, allocationMode: All, tolerations: [{operator: Equal, value: v}]}}]`, "", ""},
+		{"a toleration for a while", `[{name: a, exactly: {deviceClassName: c, allocationMode: All, tolerations: [{operator: Exists, tolerationSeconds: 1}]}}]`, "", ""},
+		{"a request of nothing", `[{name: a}]`, "", "spec.devices.requests[0]: Required value: exactly one of `exactly` or `firstAvailable` is required"},
+		{"a request of both kinds", `[{name: a, exactly: {deviceClassName: c, allocationMode: All}, firstAvailable: [{name: x, deviceClassName: c, allocationMode: All}]}]`, "", "exactly one of `exactly` or `firstAvailable` is required, but multiple fields are set"},
 		{"a constraint of another request", `[{name: a, exactly: {deviceClassName: c, allocationMode: All}}]`, `, constraints: [{requests: [b], matchAttribute: x.io/y}]`, "spec.devices.constraints[0].requests[0]: Invalid value: \"b\": must be the name of a request in the claim"},
 		{"a constraint of nothing", `[{name: a, exactly: {deviceClassName: c, allocationMode: All}}]`, `, constraints: [{requests: [a]}]`, "exactly one of `matchAttribute` or `distinctAttribute` is required"},
 		{"parameters that are no object", `[]`, `, config: [{opaque: {driver: d.io, parameters: [1]}}]`, "spec.devices.config[0].opaque.parameters: Invalid value: \"<value omitted>\": must be a valid JSON object"},
@@ -103,13 +107,13 @@ func TestSlice(t *testing.T) {
 		{"nowhere", `{driver: d.io, pool: {name: p, resourceSliceCount: 1}}`, "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required"},
 		{"here and everywhere", `{driver: d.io, nodeName: n, allNodes: true, pool: {name: p, resourceSliceCount: 1}}`, "but multiple fields are set"},
 		{"not everywhere", `{driver: d.io, nodeName: n, allNodes: false, pool: {name: p, resourceSliceCount: 1}}`, "must be either unset or set to true"},
-		{"a device twice", `{driver: d.io, nodeName: n, pool: {name: p, resourceSliceCount: 1}, devices: [{name: a}, {name: a}]}`, `spec.devices[1].name: Duplicate value: "a"`},
+		{"a device twice", `{driver: d.io, nodeName: n, pool: {name: p, resourceSliceCount: 1}, devices: [{name: a}, {name: a}]}`, `spec.devices[1]: Duplicate value: "a"`},
 		{"a device's name", `{driver: d.io, nodeName: n, pool: {name: p, resourceSliceCount: 1}, devices: [{name: A_b}]}`, "spec.devices[0].name: Invalid value"},
 		{"an attribute's name", `{driver: d.io, nodeName: n, pool: {name: p, resourceSliceCount: 1}, devices: [{name: a, attributes: {x-y: {int: 1}}}]}`, "a valid C identifier must start with alphabetic character"},
 		{"an attribute of two kinds", `{driver: d.io, nodeName: n, pool: {name: p, resourceSliceCount: 1}, devices: [{name: a, attributes: {x: {int: 1, bool: true}}}]}`, "spec.devices[0].attributes[x]"},
 		{"a taint", `{driver: d.io, nodeName: n, pool: {name: p, resourceSliceCount: 1}, devices: [{name: a, taints: [{key: "a b", effect: NoSchedule}]}]}`, "spec.devices[0].taints[0].key: Invalid value"},
 		{"a taint's effect", `{driver: d.io, nodeName: n, pool: {name: p, resourceSliceCount: 1}, devices: [{name: a, taints: [{key: k, effect: Maybe}]}]}`, `spec.devices[0].taints[0].effect: Unsupported value: "Maybe"`},
-		{"a device's own node", `{driver: d.io, nodeName: n, pool: {name: p, resourceSliceCount: 1}, devices: [{name: a, nodeName: n}]}`, "can only be specified if `perDeviceNodeSelection` is set to true"},
+		{"a device's own node", `{driver: d.io, nodeName: n, pool: {name: p, resourceSliceCount: 1}, devices: [{name: a, nodeName: n}]}`, "can only be set if `perDeviceNodeSelection` is set to true"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			o := read[v1.ResourceSlice](t, "spec: "+tc.spec)

@@ -67,9 +67,17 @@ func claimSpec(ctx context.Context, s, old *v1.ResourceClaimSpec, at *field.Path
 	for i := range s.Devices.Requests {
 		r, at := &s.Devices.Requests[i], at.Child("requests").Index(i)
 		errs = append(errs, requestName(r.Name, seen, at.Child("name"))...)
-		if e := r.Exactly; e != nil {
-			at := at.Child("exactly")
+		switch {
+		case r.Exactly == nil && len(r.FirstAvailable) == 0:
+			errs = append(errs, field.Required(at, "exactly one of `exactly` or `firstAvailable` is required"))
+		case r.Exactly != nil && len(r.FirstAvailable) > 0:
+			errs = append(errs, field.Invalid(at, nil, "exactly one of `exactly` or `firstAvailable` is required, but multiple fields are set"))
+		case r.Exactly != nil:
+			e, at := r.Exactly, at.Child("exactly")
 			errs = append(errs, deviceRequest(e.DeviceClassName, e.Selectors, e.AllocationMode, e.Count, e.Tolerations, at)...)
+		}
+		if r.Exactly != nil {
+			continue
 		}
 		subs := map[string]bool{}
 		for j, sub := range r.FirstAvailable {
@@ -97,6 +105,11 @@ func claimSpec(ctx context.Context, s, old *v1.ResourceClaimSpec, at *field.Path
 		errs = append(errs, deviceConfiguration(&c.DeviceConfiguration, at)...)
 	}
 	return errs
+}
+
+// label is the name of one of a list's items.
+func label(name string, at *field.Path) field.ErrorList {
+	return requestName(name, map[string]bool{}, at)
 }
 
 func requestName(name string, seen map[string]bool, at *field.Path) field.ErrorList {
@@ -156,12 +169,6 @@ func deviceRequest(class string, list []v1.DeviceSelector, mode v1.DeviceAllocat
 			errs = append(errs, field.Invalid(at.Child("value"), t.Value, "must be empty for operator `Exists`"))
 		case t.Operator == v1.DeviceTolerationOpEqual:
 			errs = append(errs, labelValue(t.Value, at.Child("value"))...)
-		}
-		if t.Key == "" && t.Operator != v1.DeviceTolerationOpExists {
-			errs = append(errs, field.Required(at.Child("key"), "must be set unless `operator` is `Exists`"))
-		}
-		if t.TolerationSeconds != nil && t.Effect != v1.DeviceTaintEffectNoExecute {
-			errs = append(errs, field.Forbidden(at.Child("tolerationSeconds"), "may only be set when `effect` is 'NoExecute'"))
 		}
 	}
 	return errs

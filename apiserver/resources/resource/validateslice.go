@@ -2,13 +2,12 @@ package resource
 
 import (
 	"context"
-	"fmt"
+	"slices"
 	"strings"
 
 	v1 "k8s.io/api/resource/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	unversioned "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/utils/ptr"
 
@@ -38,38 +37,53 @@ func validateSlice(ctx context.Context, o, old *v1.ResourceSlice) field.ErrorLis
 	}
 	perDevice := ptr.Deref(s.PerDeviceNodeSelection, false)
 	errs = append(errs, where(s, perDevice)...)
-	most, counted := v1.ResourceSliceMaxDevices, false
-	for i := range s.Devices {
-		counted = counted || len(s.Devices[i].Taints) > 0 || len(s.Devices[i].ConsumesCounters) > 0
+	if s.Devices != nil && s.SharedCounters != nil {
+		errs = append(errs, field.Invalid(specPath, "", "only one of `sharedCounters` or `devices` is allowed"))
 	}
-	if counted {
+	errs = append(errs, devices(s, was, perDevice)...)
+	return append(errs, skipped(s.SkipNodeOperations, specPath.Child("skipNodeOperations"))...)
+}
+
+// devices checks those of a slice; what of a device stays as it was is let be.
+func devices(s, was *v1.ResourceSliceSpec, perDevice bool) field.ErrorList {
+	at := specPath.Child("devices")
+	most := v1.ResourceSliceMaxDevices
+	if slices.ContainsFunc(s.Devices, advanced) {
 		most = v1.ResourceSliceMaxDevicesWithAdvancedFeatures
 	}
 	if n := len(s.Devices); n > most {
-		errs = append(errs, field.TooMany(specPath.Child("devices"), n, most))
+		return field.ErrorList{field.TooMany(at, n, most)}
 	}
-	if len(s.Devices) > 0 && len(s.SharedCounters) > 0 {
-		errs = append(errs, field.Invalid(specPath, "{`devices`, `sharedCounters`}", "only one of `devices` or `sharedCounters` is allowed"))
-	}
-	seen := map[string]bool{}
-	for i := range s.Devices {
-		d, at := &s.Devices[i], specPath.Child("devices").Index(i)
-		errs = append(errs, requestName(d.Name, seen, at.Child("name"))...)
-		errs = append(errs, device(d, perDevice, at)...)
-	}
-	sets := map[string]bool{}
-	for i, c := range s.SharedCounters {
-		at := specPath.Child("sharedCounters").Index(i)
-		errs = append(errs, requestName(c.Name, sets, at.Child("name"))...)
-		for name, counter := range c.Counters {
-			at := at.Child("counters").Key(name)
-			for _, msg := range validation.IsDNS1123Label(name) {
-				errs = append(errs, field.Invalid(at, name, msg))
-			}
-			errs = append(errs, podspec.NonNegative(counter.Value, at.Child("value"))...)
+	before := map[string]*v1.Device{}
+	if was != nil {
+		for i := range was.Devices {
+			before[was.Devices[i].Name] = &was.Devices[i]
 		}
 	}
+	var errs field.ErrorList
+	seen := map[string]bool{}
+	for i := range s.Devices {
+		d, at := &s.Devices[i], at.Index(i)
+		errs = append(errs, label(d.Name, at.Child("name"))...)
+		errs = append(errs, device(d, before[d.Name], perDevice, at)...)
+		if seen[d.Name] {
+			errs = append(errs, field.Duplicate(at, d.Name))
+		}
+		seen[d.Name] = true
+	}
 	return errs
+}
+
+// advanced is whether a slice with such a device may have fewer of them.
+func advanced(d v1.Device) bool { return len(d.Taints) > 0 || len(d.ConsumesCounters) > 0 }
+
+// skipped refuses to leave out the preparation of devices alone.
+func skipped(list []v1.SkipNodeOperation, at *field.Path) field.ErrorList {
+	prepare := slices.Contains(list, v1.SkipNodeOperationNodePrepareResources)
+	if prepare && !slices.Contains(list, v1.SkipNodeOperationNodeUnprepareResources) && !slices.Contains(list, v1.SkipNodeOperationAll) {
+		return field.ErrorList{field.Invalid(at, list, "NodePrepareResources cannot be skipped unless NodeUnprepareResources is also skipped")}
+	}
+	return nil
 }
 
 // where demands one way of saying which nodes have the devices.
@@ -109,76 +123,6 @@ func where(s *v1.ResourceSliceSpec, perDevice bool) field.ErrorList {
 		errs = append(errs, field.Invalid(specPath, "{"+strings.Join(set, ", ")+"}", ways+", but multiple fields are set"))
 	}
 	return errs
-}
-
-func device(d *v1.Device, perDevice bool, at *field.Path) field.ErrorList {
-	var errs field.ErrorList
-	if n := len(d.Attributes) + len(d.Capacity); n > v1.ResourceSliceMaxAttributesAndCapacitiesPerDevice {
-		errs = append(errs, field.Invalid(at, n, fmt.Sprintf("the total number of attributes and capacities must not exceed %d", v1.ResourceSliceMaxAttributesAndCapacitiesPerDevice)))
-	}
-	for name, a := range d.Attributes {
-		at := at.Child("attributes").Key(string(name))
-		errs = append(errs, localName(string(name), at)...)
-		if v := a.StringValue; v != nil && len(*v) > v1.DeviceAttributeMaxValueLength {
-			errs = append(errs, field.TooLong(at.Child("string"), *v, v1.DeviceAttributeMaxValueLength))
-		}
-	}
-	for name := range d.Capacity {
-		errs = append(errs, localName(string(name), at.Child("capacity").Key(string(name)))...)
-	}
-	for i, t := range d.Taints {
-		errs = append(errs, taint(&t, at.Child("taints").Index(i))...)
-	}
-	if !perDevice {
-		for name, set := range map[string]bool{"nodeName": d.NodeName != nil, "nodeSelector": d.NodeSelector != nil, "allNodes": d.AllNodes != nil} {
-			if set {
-				errs = append(errs, field.Invalid(at.Child(name), "", "can only be specified if `perDeviceNodeSelection` is set to true"))
-			}
-		}
-	} else {
-		n := 0
-		if d.NodeName != nil {
-			n++
-			errs = append(errs, dnsName(*d.NodeName, at.Child("nodeName"))...)
-		}
-		if d.NodeSelector != nil {
-			n++
-			errs = append(errs, podspec.ValidateNodeSelector(d.NodeSelector, at.Child("nodeSelector"))...)
-		}
-		if d.AllNodes != nil {
-			n++
-			if !*d.AllNodes {
-				errs = append(errs, field.Invalid(at.Child("allNodes"), false, "must be either unset or set to true"))
-			}
-		}
-		const ways = "exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required when `perDeviceNodeSelection` is set to true in the ResourceSlice spec"
-		if n == 0 {
-			errs = append(errs, field.Required(at, ways))
-		} else if n > 1 {
-			errs = append(errs, field.Invalid(at, "", ways))
-		}
-	}
-	sets := map[string]bool{}
-	for i, c := range d.ConsumesCounters {
-		at := at.Child("consumesCounters").Index(i)
-		errs = append(errs, requestName(c.CounterSet, sets, at.Child("counterSet"))...)
-		for name, counter := range c.Counters {
-			errs = append(errs, podspec.NonNegative(counter.Value, at.Child("counters").Key(name).Child("value"))...)
-		}
-	}
-	return errs
-}
-
-// localName is NAME of the driver's own domain, or DOMAIN/NAME.
-func localName(name string, at *field.Path) field.ErrorList {
-	if name == "" {
-		return field.ErrorList{field.Required(at, "name required")}
-	}
-	domain, id, ok := strings.Cut(name, "/")
-	if !ok {
-		return identifier(name, at)
-	}
-	return qualified(domain, id, at)
 }
 
 func taint(t *v1.DeviceTaint, at *field.Path) field.ErrorList {
