@@ -46,30 +46,11 @@ func validateSchema(_ context.Context, o *v1.FlowSchema) field.ErrorList {
 		if len(r.ResourceRules) == 0 && len(r.NonResourceRules) == 0 {
 			errs = append(errs, field.Required(at, "at least one of resourceRules and nonResourceRules has to be non-empty"))
 		}
-		for j, rr := range r.ResourceRules {
-			at := at.Child("resourceRules").Index(j)
-			for _, f := range []struct {
-				name string
-				n    int
-				text string
-			}{{"verbs", len(rr.Verbs), "verbs must contain at least one value"}, {"apiGroups", len(rr.APIGroups), "resource rules must supply at least one api group"},
-				{"resources", len(rr.Resources), "resource rules must supply at least one resource"}} {
-				if f.n == 0 {
-					errs = append(errs, field.Required(at.Child(f.name), f.text))
-				}
-			}
-			if len(rr.Namespaces) == 0 && !rr.ClusterScope {
-				errs = append(errs, field.Required(at.Child("namespaces"), "resource rules that are not cluster scoped must supply at least one namespace"))
-			}
+		for j := range r.ResourceRules {
+			errs = append(errs, resourceRule(&r.ResourceRules[j], at.Child("resourceRules").Index(j))...)
 		}
-		for j, nr := range r.NonResourceRules {
-			at := at.Child("nonResourceRules").Index(j)
-			if len(nr.Verbs) == 0 {
-				errs = append(errs, field.Required(at.Child("verbs"), "verbs must contain at least one value"))
-			}
-			if len(nr.NonResourceURLs) == 0 {
-				errs = append(errs, field.Required(at.Child("nonResourceURLs"), "nonResourceURLs must contain at least one value"))
-			}
+		for j := range r.NonResourceRules {
+			errs = append(errs, urlRule(&r.NonResourceRules[j], at.Child("nonResourceRules").Index(j))...)
 		}
 	}
 	return errs
