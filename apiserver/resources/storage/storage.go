@@ -58,14 +58,7 @@ func defaultClass(o *storagev1.StorageClass) {
 
 func validateClass(_ context.Context, o *storagev1.StorageClass) field.ErrorList {
 	var errs field.ErrorList
-	if o.Provisioner == "" {
-		errs = append(errs, field.Required(field.NewPath("provisioner"), ""))
-	} else {
-		lower := strings.ToLower(o.Provisioner)
-		for _, msg := range validation.IsQualifiedName(lower) {
-			errs = append(errs, field.Invalid(field.NewPath("provisioner"), lower, msg))
-		}
-	}
+	errs = append(errs, provisioner(o.Provisioner, field.NewPath("provisioner"))...)
 	if p := o.ReclaimPolicy; p != nil && *p != corev1.PersistentVolumeReclaimDelete && *p != corev1.PersistentVolumeReclaimRetain {
 		errs = append(errs, field.NotSupported(field.NewPath("reclaimPolicy"), *p, []corev1.PersistentVolumeReclaimPolicy{corev1.PersistentVolumeReclaimDelete, corev1.PersistentVolumeReclaimRetain}))
 	}
@@ -76,6 +69,19 @@ func validateClass(_ context.Context, o *storagev1.StorageClass) field.ErrorList
 		errs = append(errs, field.TooLong(field.NewPath("parameters"), "", 512))
 	}
 	return append(errs, topologies(o.AllowedTopologies)...)
+}
+
+// provisioner is who makes volumes, under a name that is read without case.
+func provisioner(name string, at *field.Path) field.ErrorList {
+	if name == "" {
+		return field.ErrorList{field.Required(at, "")}
+	}
+	var errs field.ErrorList
+	name = strings.ToLower(name)
+	for _, msg := range validation.IsQualifiedName(name) {
+		errs = append(errs, field.Invalid(at, name, msg))
+	}
+	return errs
 }
 
 func updateClass(ctx context.Context, o, old *storagev1.StorageClass) field.ErrorList {

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	unversioned "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -209,7 +210,7 @@ func updateCapacity(ctx context.Context, o, old *storagev1.CSIStorageCapacity) f
 }
 
 func validateAttributes(_ context.Context, o *storagev1.VolumeAttributesClass) field.ErrorList {
-	errs := podspec.CSIDriverName(o.DriverName, field.NewPath("driverName"))
+	errs := provisioner(o.DriverName, field.NewPath("driverName"))
 	if len(o.Parameters) == 0 {
 		errs = append(errs, field.Required(field.NewPath("parameters"), "must contain at least one key/value pair"))
 	}
@@ -230,19 +231,34 @@ func updateAttributes(ctx context.Context, o, old *storagev1.VolumeAttributesCla
 // topologies are where the volumes of a class may be made.
 func topologies(list []corev1.TopologySelectorTerm) field.ErrorList {
 	var errs field.ErrorList
+	// A term of nothing is as good as listed already.
+	before := make([]map[string]sets.Set[string], 1, len(list)+1)
 	for i, term := range list {
-		keys := map[string]bool{}
+		keys := map[string]sets.Set[string]{}
 		for j, e := range term.MatchLabelExpressions {
 			at := field.NewPath("allowedTopologies").Index(i).Child("matchLabelExpressions").Index(j)
 			errs = append(errs, unversioned.ValidateLabelName(e.Key, at.Child("key"))...)
-			if keys[e.Key] {
+			if _, ok := keys[e.Key]; ok {
 				errs = append(errs, field.Duplicate(at.Child("key"), e.Key))
 			}
-			keys[e.Key] = true
+			keys[e.Key] = sets.New(e.Values...)
 			if len(e.Values) == 0 {
 				errs = append(errs, field.Required(at.Child("values"), ""))
 			}
+			seen := sets.New[string]()
+			for k, value := range e.Values {
+				if seen.Has(value) {
+					errs = append(errs, field.Duplicate(at.Child("values").Index(k), value))
+				}
+				seen.Insert(value)
+			}
 		}
+		for _, other := range before {
+			if equality.Semantic.DeepEqual(keys, other) {
+				errs = append(errs, field.Duplicate(field.NewPath("allowedTopologies").Index(i).Child("matchLabelExpressions"), ""))
+			}
+		}
+		before = append(before, keys)
 	}
 	return errs
 }
