@@ -36,8 +36,12 @@ func nodes() resources.Resource {
 			Metadata:                 resources.MetadataRules{NamesOnUpdate: true},
 			AllowUnconditionalUpdate: true,
 			Validate:                 validateNode, ValidateUpdate: validateNodeUpdate,
-			PrepareForUpdate: func(_ context.Context, n, old *corev1.Node) { n.Status = old.Status },
-			ResetFields:      []string{"status"},
+			PrepareForCreate: func(_ context.Context, n *corev1.Node) { dropNodeConfig(n, nil) },
+			PrepareForUpdate: func(_ context.Context, n, old *corev1.Node) {
+				n.Status = old.Status
+				dropNodeConfig(n, old)
+			},
+			ResetFields: []string{"status"},
 		},
 		Views: map[string]nodeStrategy{"status": {
 			AllowUnconditionalUpdate: true,
@@ -55,6 +59,16 @@ func nodes() resources.Resource {
 		},
 		Row: nodeRow,
 	})
+}
+
+// dropNodeConfig leaves out a kubelet's configuration in a map: the feature is gone.
+// A node that has one of old keeps what it is given.
+func dropNodeConfig(n, old *corev1.Node) {
+	if old == nil {
+		n.Spec.ConfigSource, n.Status.Config = nil, nil
+	} else if old.Spec.ConfigSource == nil {
+		n.Spec.ConfigSource = nil
+	}
 }
 
 // nodeDefaults makes what is allocatable the capacity, where it is not told,

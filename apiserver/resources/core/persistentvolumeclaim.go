@@ -33,11 +33,12 @@ func persistentVolumeClaims() resources.Resource {
 			},
 			PrepareForCreate: func(_ context.Context, c *corev1.PersistentVolumeClaim) {
 				c.Status = corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimPending}
-				dropUnknownSources(&c.Spec)
+				dropUnknownSources(&c.Spec, nil)
 				syncDataSource(&c.Spec)
 			},
 			PrepareForUpdate: func(_ context.Context, c, old *corev1.PersistentVolumeClaim) {
 				c.Status = old.Status
+				dropUnknownSources(&c.Spec, &old.Spec)
 				// A source that was stored before its newer field existed stays.
 				if old.Spec.DataSource == nil || old.Spec.DataSourceRef != nil {
 					syncDataSource(&c.Spec)
@@ -60,17 +61,19 @@ func persistentVolumeClaims() resources.Resource {
 
 // dropUnknownSources leaves out what the older field cannot say: it takes claims and
 // snapshots, and anything else belongs into the newer one. A reference into another
-// namespace is an alpha feature, and off.
-func dropUnknownSources(spec *corev1.PersistentVolumeClaimSpec) {
-	if d := spec.DataSource; d != nil {
+// namespace is an alpha feature, and off. What a claim has already stays, and so does
+// a source that is told both ways, to be compared; old is nil for a new claim.
+func dropUnknownSources(spec, old *corev1.PersistentVolumeClaimSpec) {
+	if ref := spec.DataSourceRef; ref != nil && ptr.Deref(ref.Namespace, "") != "" && (old == nil || old.DataSourceRef == nil) {
+		spec.DataSourceRef = nil
+	}
+	stored := old != nil && (old.DataSource != nil || old.DataSourceRef != nil)
+	if d := spec.DataSource; d != nil && !stored && spec.DataSourceRef == nil {
 		group := ptr.Deref(d.APIGroup, "")
 		claim := group == "" && d.Kind == "PersistentVolumeClaim"
 		if snapshot := group == "snapshot.storage.k8s.io" && d.Kind == "VolumeSnapshot"; !claim && !snapshot {
 			spec.DataSource = nil
 		}
-	}
-	if ref := spec.DataSourceRef; ref != nil && ptr.Deref(ref.Namespace, "") != "" {
-		spec.DataSourceRef = nil
 	}
 }
 

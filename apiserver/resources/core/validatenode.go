@@ -101,8 +101,8 @@ func validateNodeUpdate(ctx context.Context, n, old *corev1.Node) field.ErrorLis
 	if old.Spec.ProviderID != "" && n.Spec.ProviderID != old.Spec.ProviderID {
 		errs = append(errs, field.Forbidden(specPath.Child("providerID"), "node updates may not change providerID except from \"\" to valid"))
 	}
-	if c := n.Spec.ConfigSource; c != nil && old.Spec.ConfigSource == nil {
-		errs = append(errs, field.Forbidden(specPath.Child("configSource"), "configSource can not be set"))
+	if c := n.Spec.ConfigSource; c != nil && c.ConfigMap == nil {
+		errs = append(errs, field.Invalid(specPath.Child("configSource"), c, "exactly one reference subfield must be non-nil"))
 	}
 	return errs
 }
