@@ -62,3 +62,27 @@ func TestDropNodeConfig(t *testing.T) {
 		})
 	}
 }
+
+func TestDropPodStatus(t *testing.T) {
+	full := func() corev1.PodStatus {
+		return corev1.PodStatus{
+			VolumeHealth:                         make([]corev1.PodVolumeHealth, 1),
+			NodeAllocatableResourceClaimStatuses: make([]corev1.NodeAllocatableResourceClaimStatus, 1),
+		}
+	}
+	for _, tc := range []struct {
+		name      string
+		old, want corev1.PodStatus
+	}{
+		{"new", corev1.PodStatus{}, corev1.PodStatus{}},
+		{"stored", full(), full()},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got := full()
+			dropPodStatus(&got, &tc.old)
+			if d := cmp.Diff(tc.want, got); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}

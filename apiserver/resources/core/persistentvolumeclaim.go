@@ -48,9 +48,15 @@ func persistentVolumeClaims() resources.Resource {
 		},
 		Views: map[string]pvcStrategy{"status": {
 			AllowUnconditionalUpdate: true,
-			PrepareForUpdate:         func(_ context.Context, c, old *corev1.PersistentVolumeClaim) { c.Spec = old.Spec },
-			ValidateUpdate:           validatePVCStatusUpdate,
-			ResetFields:              []string{"spec"},
+			PrepareForUpdate: func(_ context.Context, c, old *corev1.PersistentVolumeClaim) {
+				c.Spec = old.Spec
+				// Of a feature that is off.
+				if old.Status.HealthStatus == nil {
+					c.Status.HealthStatus = nil
+				}
+			},
+			ValidateUpdate: validatePVCStatusUpdate,
+			ResetFields:    []string{"spec"},
 		}},
 		SelectableFields: map[string]func(*corev1.PersistentVolumeClaim) string{
 			"name": func(c *corev1.PersistentVolumeClaim) string { return c.Name },

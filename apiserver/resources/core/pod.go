@@ -129,6 +129,7 @@ func preparePodCreate(ctx context.Context, pod *corev1.Pod) {
 }
 
 func preparePodStatus(_ context.Context, pod, old *corev1.Pod) {
+	dropPodStatus(&pod.Status, &old.Status)
 	pod.Spec = old.Spec
 	pod.DeletionTimestamp = nil
 	pod.OwnerReferences = old.OwnerReferences

@@ -245,7 +245,7 @@ func ipAddresses() resources.Resource {
 	return resources.Declare(resources.Spec[networkingv1.IPAddress, *networkingv1.IPAddress]{
 		Resource: r,
 		Strategy: strategy[networkingv1.IPAddress, *networkingv1.IPAddress]{
-			Metadata: resources.MetadataRules{NamesOnUpdate: true}, AllowUnconditionalUpdate: true, NameValidation: anyName,
+			Metadata: resources.MetadataRules{NamesOnUpdate: true}, AllowUnconditionalUpdate: true, NameValidation: addressName,
 			Validate: validateIPAddress,
 			ValidateUpdate: func(_ context.Context, o, old *networkingv1.IPAddress) field.ErrorList {
 				return apivalidation.ValidateImmutableField(o.Spec.ParentRef, old.Spec.ParentRef, field.NewPath("spec", "parentRef"))
@@ -274,5 +274,11 @@ func parent(ref *networkingv1.ParentReference) string {
 	return path.Join(resource.String(), ref.Namespace, ref.Name)
 }
 
-// anyName: an address is its own name; IPv6 has colons.
-func anyName(string, bool) []string { return nil }
+// addressName: an address is its own name, so none can be made up from a prefix.
+func addressName(name string, _ bool) []string {
+	var out []string
+	for _, err := range validation.IsValidIP(nil, name) {
+		out = append(out, err.Detail)
+	}
+	return out
+}

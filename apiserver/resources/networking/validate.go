@@ -90,11 +90,6 @@ func validateClass(_ context.Context, o *networkingv1.IngressClass) field.ErrorL
 
 func validateIPAddress(_ context.Context, o *networkingv1.IPAddress) field.ErrorList {
 	var errs field.ErrorList
-	if addr, err := netip.ParseAddr(o.Name); err != nil {
-		errs = append(errs, field.Invalid(field.NewPath("metadata", "name"), o.Name, "must be a valid IP address"))
-	} else if addr.String() != o.Name {
-		errs = append(errs, field.Invalid(field.NewPath("metadata", "name"), o.Name, "must be a valid IP address in canonical form"))
-	}
 	at := field.NewPath("spec", "parentRef")
 	p := o.Spec.ParentRef
 	switch {
