@@ -12,8 +12,7 @@ import (
 
 // Quota fills a store that has a quota of some MiB: puts are refused then and nothing
 // else is, and deletes with a compaction make room again, also when one delete of
-// everything is the last revision. settle waits until what the store does beside
-// writes is done, and its size known.
+// everything is the last revision. settle does what the store does beside writes.
 func Quota(t *testing.T, open func(t *testing.T) (s kine.Store, settle func())) {
 	for _, c := range []struct {
 		name  string
@@ -56,10 +55,11 @@ func Quota(t *testing.T, open func(t *testing.T) (s kine.Store, settle func())) 
 			if err := s.Compact(ctx, last); err != nil {
 				t.Fatalf("compaction at the quota: %v", err)
 			}
-			settle()
-			if _, err := s.Create(ctx, "/q/again", nil, 0); err != nil {
-				t.Errorf("put with room again: %v", err)
-			}
+			Eventually(t, "put with room again", func() bool {
+				settle()
+				_, err := s.Create(ctx, "/q/again", nil, 0)
+				return err == nil
+			})
 		})
 	}
 }
