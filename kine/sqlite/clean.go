@@ -42,7 +42,7 @@ func (w *writer) cleanStep(ctx context.Context) (left int64, err error) {
 	left, err = w.sweep(ctx, "removed", p.removed, kept, func(_ *sql.Tx, r sweptRow) ([]int64, error) {
 		return r.unreachable(), nil
 	})
-	if err == nil && left == 0 && w.s.usage.full(w.s.cfg.QuotaBytes) {
+	if err == nil && left == 0 && (w.s.reserve.full || w.s.usage.full(w.s.cfg.QuotaBytes)) {
 		return w.releaseStep(ctx, kept)
 	}
 	return left, err

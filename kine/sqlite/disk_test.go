@@ -303,3 +303,14 @@ func TestTruncatedDatabaseIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// A full disk is like a quota that is used up.
+//
+// Covers: store.disk-full
+func TestFullDiskMakesRoom(t *testing.T) {
+	kinetest.Quota(t, func(t *testing.T) (kine.Store, func()) {
+		s := newStore(t, filepath.Join(smallDisk(t), "state.db"))
+		kinetest.Start(t, s)
+		return s, func() {}
+	})
+}
