@@ -37,6 +37,8 @@ type Object struct {
 	// Time is when the revision was written; empty where unknown.
 	Time string `json:"time,omitempty"`
 	// By are the managers that the object names for the change.
-	By     []string        `json:"by,omitempty"`
+	By []string `json:"by,omitempty"`
+	// User is who changed it, where Attribute found it in an audit log.
+	User   string          `json:"-"`
 	Object json.RawMessage `json:"object,omitempty"`
 }

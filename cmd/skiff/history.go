@@ -59,6 +59,7 @@ func historyCommand() *cobra.Command {
 	var o historyFlags
 	var deleted, all bool
 	var revision int64
+	var audit []string
 	cmd := &cobra.Command{
 		Use: "history RESOURCE [NAME]", Short: "Show the changes of an object that the store has kept, or what was deleted", Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -78,6 +79,9 @@ func historyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := addUsers(h, r, o.namespace, audit); err != nil {
+				return err
+			}
 			if revision > 0 {
 				return printRevision(cmd.OutOrStdout(), h, revision)
 			}
@@ -88,7 +92,35 @@ func historyCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&deleted, "deleted", false, "list the objects that are gone and can be brought back")
 	cmd.Flags().BoolVar(&all, "all", false, "show changes of the status alone too")
 	cmd.Flags().Int64Var(&revision, "revision", 0, "print the object as it was at this revision")
+	cmd.Flags().StringArrayVar(&audit, "audit-log", nil, "a file of the API server's --audit-log-path that says which user changed it; may be given several times")
 	return cmd
+}
+
+// addUsers adds the users that audit logs name.
+func addUsers(h *past.History, r past.Resource, namespace string, logs []string) error {
+	var requests []past.Request
+	for _, path := range logs {
+		f, err := os.Open(path)
+		if err != nil {
+			return fmt.Errorf("audit log: %w", err)
+		}
+		more, err := past.ReadAudit(f, r, namespace)
+		if err := errors.Join(err, f.Close()); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		requests = append(requests, more...)
+	}
+	past.Attribute(h.Items, requests)
+	return nil
+}
+
+// by says who changed an object, with which of its managers.
+func by(o *past.Object) string {
+	managers := strings.Join(o.By, ",")
+	if o.User != "" && managers != "" {
+		return o.User + " (" + managers + ")"
+	}
+	return o.User + managers
 }
 
 func printHistory(out io.Writer, h *past.History, all bool) error {
@@ -119,7 +151,7 @@ func printHistory(out io.Writer, h *past.History, all bool) error {
 			before = now
 			continue
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", item.Revision, item.Time, item.Name, change, strings.Join(item.By, ","), strings.Join(fields, ","))
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", item.Revision, item.Time, item.Name, change, by(item), strings.Join(fields, ","))
 		before = now
 	}
 	return w.Flush()
