@@ -108,7 +108,7 @@ const listen = "listen"
 
 // listenURL is where notifications are listened for.
 func listenURL(address string) string {
-	u, err := url.Parse(address)
+	u, err := parse(address)
 	if err != nil {
 		return address // refused by config
 	}
@@ -137,6 +137,26 @@ func listenURL(address string) string {
 // attrs is the parameter that tells which of several servers will do.
 const attrs = "target_session_attrs"
 
+// parse reads a URL whose host may be several, which net/url takes only while none
+// is an IPv6 address.
+func parse(address string) (*url.URL, error) {
+	scheme, rest, found := strings.Cut(address, "://")
+	authority := rest
+	if end := strings.IndexAny(rest, "/?#"); end >= 0 {
+		authority = rest[:end]
+	}
+	user := authority[:strings.LastIndex(authority, "@")+1]
+	list := authority[len(user):]
+	if !found || !strings.Contains(list, ",") {
+		return url.Parse(address)
+	}
+	u, err := url.Parse(scheme + "://" + user + "host" + rest[len(authority):])
+	if err == nil {
+		u.Host = list
+	}
+	return u, err
+}
+
 // hosts writes several addresses in the place of one, as libpq takes them, into
 // parameters, as pq does.
 // https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-MULTIPLE-HOSTS
@@ -159,7 +179,7 @@ func hosts(u *url.URL, q url.Values) {
 
 // Redact is a URL without what is secret in it. One that cannot be read is its scheme.
 func Redact(address string) string {
-	u, err := url.Parse(address)
+	u, err := parse(address)
 	if err != nil {
 		scheme, _, _ := strings.Cut(address, ":")
 		return scheme + "://..."
@@ -179,7 +199,7 @@ func config(address string) (pq.Config, error) {
 	if !strings.HasPrefix(address, "postgres://") && !strings.HasPrefix(address, "postgresql://") {
 		return pq.Config{}, errors.New("want postgres://USER:PASSWORD@HOST:PORT/DATABASE")
 	}
-	u, err := url.Parse(address)
+	u, err := parse(address)
 	if err != nil {
 		return pq.Config{}, errors.New("it cannot be parsed: want postgres://USER:PASSWORD@HOST:PORT/DATABASE, with special characters of the password written as %XX")
 	}
