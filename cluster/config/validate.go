@@ -196,20 +196,23 @@ func validateStore(e *Etcd, path *field.Path) field.ErrorList {
 		errs = append(errs, field.Required(path, "https://… of an etcd, or one postgres://… or sqlite://… URL"))
 	}
 	for i, text := range e.External.Endpoints {
-		u, err := url.Parse(text)
-		if err != nil {
-			// The URL may hold a password: do not repeat it.
+		// The URL may hold a password: do not repeat it.
+		scheme, _, found := strings.Cut(text, ":")
+		if !found {
 			errs = append(errs, field.Invalid(path.Index(i), "", "is not a URL"))
 			continue
 		}
-		switch u.Scheme {
+		switch scheme {
 		case "http", "https":
+			if _, err := url.Parse(text); err != nil {
+				errs = append(errs, field.Invalid(path.Index(i), "", "is not a URL"))
+			}
 		case "postgres", "postgresql", "sqlite":
 			if len(e.External.Endpoints) > 1 {
 				errs = append(errs, field.Invalid(path, len(e.External.Endpoints), "a database takes one URL; name several hosts inside it"))
 			}
 		default:
-			errs = append(errs, field.NotSupported(path.Index(i), u.Scheme, []string{"http", "https", "postgres", "sqlite"}))
+			errs = append(errs, field.NotSupported(path.Index(i), scheme, []string{"http", "https", "postgres", "sqlite"}))
 		}
 	}
 	return errs

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,13 +41,33 @@ func publicCluster(c config.Cluster) config.Cluster {
 	return c
 }
 
+// redactURL takes the passwords out of a store's URL. It reads the text itself: the
+// several hosts of a database are no URL to net/url when one is an IPv6 address.
 func redactURL(text string) string {
-	u, err := url.Parse(text)
-	if err != nil || u.User == nil {
+	scheme, rest, found := strings.Cut(text, "://")
+	if !found {
 		return text
 	}
-	u.User = url.User(u.User.Username())
-	return u.String()
+	authority, tail := rest, ""
+	if end := strings.IndexAny(rest, "/?#"); end >= 0 {
+		authority, tail = rest[:end], rest[end:]
+	}
+	if at := strings.LastIndex(authority, "@"); at >= 0 {
+		name, _, _ := strings.Cut(authority[:at], ":")
+		authority = name + authority[at:]
+	}
+	path, query, found := strings.Cut(tail, "?")
+	if found {
+		parameters := slices.DeleteFunc(strings.Split(query, "&"), func(p string) bool {
+			key, _, _ := strings.Cut(p, "=")
+			if name, err := url.QueryUnescape(key); err == nil {
+				key = name
+			}
+			return key == "password" || key == "sslpassword"
+		})
+		path += "?" + strings.Join(parameters, "&")
+	}
+	return scheme + "://" + authority + strings.TrimSuffix(path, "?")
 }
 
 func (d *Init) uploadCluster(ctx context.Context) error {
