@@ -56,6 +56,12 @@ func TestExternalProvisioner(t *testing.T) {
 	if got := read().Annotations["volume.kubernetes.io/storage-provisioner"]; got != "" {
 		t.Errorf("%s is asked for a volume before a pod needs it", got)
 	}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	end := time.Now().Add(20 * time.Second)
+	// The fake server takes each write whole: the status' own would undo the next.
+	for ; read().Status.Phase != v1.ClaimPending && time.Now().Before(end); <-tick.C {
+	}
 	chosen := read()
 	chosen.Annotations = map[string]string{"volume.kubernetes.io/selected-node": "n"}
 	if _, err := claims.Update(ctx, chosen, metav1.UpdateOptions{}); err != nil {
@@ -75,9 +81,7 @@ func TestExternalProvisioner(t *testing.T) {
 	if _, err := client.CoreV1().PersistentVolumes().Create(ctx, made, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	end := time.Now().Add(20 * time.Second)
+	end = time.Now().Add(20 * time.Second)
 	for ; read().Status.Phase != v1.ClaimBound && time.Now().Before(end); <-tick.C {
 	}
 	got := read()
