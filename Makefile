@@ -64,7 +64,7 @@ unit: build ## run the unit tests
 	GO='$(GO)' ./scripts/gotest -timeout 15m $$($(GO) list ./... | grep -vE '^skiff/e2e(/conformance)?$$')
 
 race: ## run the concurrent packages under the race detector
-	CGO_ENABLED=1 $(GO) test -race -timeout 10m $(RACE)
+	CGO_ENABLED=1 $(GO) test -race -vet=off -timeout 10m $(RACE)
 
 chaos: test-deps ## break the store for CHAOS_MINUTES (5) in each of many ways; the unit tests have the short form
 	SKIFF_CHAOS_MINUTES=$(CHAOS_MINUTES) $(GO) test -count=1 -p 1 -timeout $$(( $(CHAOS_MINUTES) * 10 + 30 ))m -run 'TestChaos|TestFailover|TestKilled|TestPaused|TestPowerLoss|TestEtcdMembersDie' -v \
