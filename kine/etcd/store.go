@@ -29,7 +29,7 @@ type Store struct {
 	kv     pb.KVClient
 	// progress tells that the members' progress notifications can be trusted.
 	progress bool
-	now      group.Shared
+	now      group.Shared[struct{}, int64]
 
 	mu sync.Mutex
 	// unready is why the store does not serve yet.
@@ -50,7 +50,7 @@ func New(cfg Config) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{cfg: cfg, ready: make(chan struct{}), stopped: make(chan struct{}), idle: map[*watcher]struct{}{}}
-	s.now.Read = s.readRevision
+	s.now.Read = func(ctx context.Context, _ []struct{}) (int64, error) { return s.readRevision(ctx) }
 	return s, nil
 }
 
@@ -189,7 +189,7 @@ func (s *Store) Revision(ctx context.Context) (int64, error) {
 		return 0, err
 	}
 	cancel()
-	return s.now.Get(ctx)
+	return s.now.Get(ctx, struct{}{})
 }
 
 // readRevision is a quorum read of nothing.

@@ -44,7 +44,7 @@ func (s *Store) Get(ctx context.Context, key string, opts kine.ReadOptions) (kin
 	if key == "" {
 		return kine.ReadResult{}, fmt.Errorf("key is empty: %w", kine.ErrInvalid)
 	}
-	return s.List(ctx, kine.Range{Start: key}, opts)
+	return s.read(ctx, kine.Range{Start: key}, opts, opts.Limit)
 }
 
 // List implements kine.Store.
@@ -67,7 +67,13 @@ func (s *Store) read(ctx context.Context, r kine.Range, opts kine.ReadOptions, l
 	}
 	for {
 		seen := s.highest.Load()
-		res, err := s.readOnce(ctx, r, opts, limit)
+		var res kine.ReadResult
+		var err error
+		if r.End == "" && opts == (kine.ReadOptions{Limit: opts.Limit}) && limit >= 0 {
+			res, err = s.readKey(ctx, r.Start)
+		} else {
+			res, err = s.readOnce(ctx, r, opts, limit)
+		}
 		if res.Revision == 0 || res.Revision >= seen {
 			raise(&s.highest, res.Revision)
 			return res, err
@@ -149,7 +155,7 @@ func (s *Store) Revision(ctx context.Context) (int64, error) {
 	if err := s.Serving(ctx); err != nil {
 		return 0, err
 	}
-	return s.now.Get(ctx)
+	return s.now.Get(ctx, struct{}{})
 }
 
 func (s *Store) readRevision(ctx context.Context) (revision int64, err error) {

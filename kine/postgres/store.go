@@ -43,7 +43,9 @@ type Store struct {
 	leaseChange chan struct{}
 	// dirty wakes the one who cleans.
 	dirty chan struct{}
-	now   group.Shared
+	now   group.Shared[struct{}, int64]
+	// gets are the reads of single keys as they are now.
+	gets group.Shared[string, moment]
 	// These are the writer's own: what it remembers, and its doubts about groups that
 	// are planned over that, or over a look at the keys.
 	memory           memory
@@ -58,7 +60,8 @@ func New(cfg Config) (*Store, error) {
 	}
 	s := &Store{cfg: cfg, name: rand.Text(), leaseChange: make(chan struct{}, 1), dirty: make(chan struct{}, 1)}
 	s.Queue = group.NewQueue(cfg.Limits, cfg.Log)
-	s.now.Read = s.readRevision
+	s.now.Read = func(ctx context.Context, _ []struct{}) (int64, error) { return s.readRevision(ctx) }
+	s.gets.Read, s.gets.Most, s.gets.Side = s.readKeys, maxKeys, 2
 	return s, nil
 }
 
