@@ -2,6 +2,7 @@ package config
 
 import (
 	"net"
+	"net/netip"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,6 +17,12 @@ const (
 	DefaultClusterName   = "kubernetes"
 	DefaultBindPort      = 6443
 	DefaultTokenTTL      = 24 * time.Hour
+)
+
+// The ranges of a cluster whose first node has an address within the usual ones.
+const (
+	otherServiceSubnet = "10.160.0.0/12"
+	otherPodSubnet     = "10.245.0.0/16"
 )
 
 // Facts about the machine that defaults depend on.
@@ -54,7 +61,17 @@ func DefaultInit(c *Init, f Facts) {
 		}
 	}
 	c.Timeouts = defaultTimeouts(c.Timeouts)
+	set(&c.Cluster.Networking.ServiceSubnet, apart(c.LocalAPIEndpoint.AdvertiseAddress, DefaultServiceSubnet, otherServiceSubnet))
+	set(&c.Cluster.Networking.PodSubnet, apart(c.LocalAPIEndpoint.AdvertiseAddress, DefaultPodSubnet, otherPodSubnet))
 	DefaultCluster(&c.Cluster, f)
+}
+
+// apart is a default range that the node's address does not lie in.
+func apart(address, subnet, other string) string {
+	if a, err := netip.ParseAddr(address); err == nil && netip.MustParsePrefix(subnet).Contains(a.Unmap()) {
+		return other
+	}
+	return subnet
 }
 
 // DefaultCluster fills what is not set.
