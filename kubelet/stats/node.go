@@ -17,7 +17,7 @@ import (
 
 func (p *Provider) node(ctx context.Context, short bool) statsapi.NodeStats {
 	now := metav1.Now()
-	out := statsapi.NodeStats{NodeName: p.cfg.NodeName, StartTime: p.started}
+	out := statsapi.NodeStats{NodeName: p.cfg.NodeName, StartTime: p.started, SystemContainers: p.systemContainers(self)}
 	if usage, err := nodeCPU(); err == nil {
 		out.CPU = &statsapi.CPUStats{Time: now, UsageCoreNanoSeconds: &usage, UsageNanoCores: p.rate("node", usage, now.Time)}
 	}
