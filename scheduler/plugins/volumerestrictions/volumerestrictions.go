@@ -66,10 +66,11 @@ func (p *Plugin) PreFilter(_ context.Context, cs *framework.CycleState, pod *fra
 	for i := range pod.Pod.Spec.Volumes {
 		v := &pod.Pod.Spec.Volumes[i]
 		disks = disks || restricted(v)
-		name := framework.ClaimName(pod.Pod, v)
-		if name == "" {
+		// The claim of an ephemeral volume may not be there yet, and is its pod's alone.
+		if v.PersistentVolumeClaim == nil {
 			continue
 		}
+		name := v.PersistentVolumeClaim.ClaimName
 		c, err := p.handle.Informers().Core().V1().PersistentVolumeClaims().Lister().PersistentVolumeClaims(pod.Pod.Namespace).Get(name)
 		if apierrors.IsNotFound(err) {
 			return nil, framework.NewStatus(framework.UnschedulableAndUnresolvable, err.Error())
