@@ -97,7 +97,7 @@ func (w *work) callExpand(ctx context.Context, size resource.Quantity) error {
 		return w.expandFailed(ctx, claim, size, err)
 	}
 	for _, object := range []v1.ObjectReference{w.ref(), claimRef(claim)} {
-		w.cfg.Recorder.Eventf(&object, v1.EventTypeNormal, "FileSystemResizeSuccessful", "MountVolume.NodeExpandVolume succeeded for volume %q", w.spec)
+		w.cfg.Recorder.Eventf(&object, v1.EventTypeNormal, "FileSystemResizeSuccessful", "MountVolume.NodeExpandVolume succeeded for volume %q %s", w.spec, w.cfg.NodeName)
 	}
 	next := claim.DeepCopy()
 	grown(next, size)
