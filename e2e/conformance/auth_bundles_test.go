@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -127,18 +126,7 @@ func TestAuthBundleMissing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := parallel(t)
 			s.pod(trusting(tc.source))
-			s.eventually(60*time.Second, "an event of the failed mount", func() error {
-				events, err := s.client.CoreV1().Events(s.name).List(s.ctx, metav1.ListOptions{FieldSelector: "reason=FailedMount"})
-				if err != nil {
-					return err
-				}
-				for _, e := range events.Items {
-					if strings.Contains(e.Message, tc.says) {
-						return nil
-					}
-				}
-				return fmt.Errorf("%+v", events.Items)
-			})
+			s.failsToMount(tc.says)
 			p := s.podIs("pod", "still waiting", func(p *corev1.Pod) bool { return len(p.Status.ContainerStatuses) == 1 })
 			if w := p.Status.ContainerStatuses[0].State.Waiting; p.Status.Phase != corev1.PodPending || w == nil || w.Reason != "ContainerCreating" {
 				t.Errorf("the pod is %s: %+v", p.Status.Phase, p.Status.ContainerStatuses)
