@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	tracingapi "k8s.io/component-base/tracing/api/v1"
 	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
+	"sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 )
 
@@ -70,7 +71,7 @@ func Load(file, dropIns string, over map[string]any) (*kubeletv1beta1.KubeletCon
 // Parse reads one document; an empty one means all defaults.
 func Parse(data []byte) (*kubeletv1beta1.KubeletConfiguration, error) {
 	c := &kubeletv1beta1.KubeletConfiguration{}
-	if err := yaml.UnmarshalStrict(data, c); err != nil {
+	if err := strictly(data, c); err != nil {
 		return nil, fmt.Errorf("KubeletConfiguration: %w", err)
 	}
 	SetDefaults(c)
@@ -80,7 +81,7 @@ func Parse(data []byte) (*kubeletv1beta1.KubeletConfiguration, error) {
 // decode checks one file strictly by itself, so that an error names the file.
 func decode(data []byte, name string) (map[string]any, error) {
 	c := &kubeletv1beta1.KubeletConfiguration{}
-	if err := yaml.UnmarshalStrict(data, c); err != nil {
+	if err := strictly(data, c); err != nil {
 		return nil, fmt.Errorf("failed to load kubelet config file %s: %w", name, err)
 	}
 	if c.Kind != "" && c.Kind != "KubeletConfiguration" || c.APIVersion != "" && c.APIVersion != "kubelet.config.k8s.io/v1beta1" {
@@ -91,6 +92,20 @@ func decode(data []byte, name string) (map[string]any, error) {
 		return nil, fmt.Errorf("kubelet config file %s: %w", name, err)
 	}
 	return out, nil
+}
+
+// strictly reads YAML or JSON. A field that is there twice, is unknown or is
+// written with other capital letters than its own is an error.
+func strictly(data []byte, into any) error {
+	plain, err := yaml.YAMLToJSONStrict(data)
+	if err != nil {
+		return err
+	}
+	unknown, err := json.UnmarshalStrict(plain, into)
+	if err != nil {
+		return err
+	}
+	return errors.Join(unknown...)
 }
 
 // Merge lays the fields of src over those of dst; maps are merged, lists replaced.
