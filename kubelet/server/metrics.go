@@ -88,6 +88,9 @@ func (s *Server) ownMetrics(c *collector) {
 	for state, n := range states {
 		c.add(prometheus.GaugeValue, "kubelet_running_containers", "Number of containers currently running", n, time.Time{}, "container_state", state)
 	}
+	if summary, err := s.cfg.Stats.Summary(c.ctx, false); err == nil {
+		volumeMetrics(c, summary)
+	}
 }
 
 func (s *Server) resourceMetrics(c *collector) {
