@@ -140,6 +140,11 @@ func New(cfg Config) (*Kubelet, error) {
 func (k *Kubelet) measure() error {
 	c := k.cfg.Kubelet
 	reserveCPUs(c)
+	if c.ProtectKernelDefaults {
+		if err := checkKernelFlags("/proc/sys"); err != nil {
+			return err
+		}
+	}
 	var err error
 	if k.machine, err = nodestatus.ReadMachine(); err != nil {
 		return err

@@ -27,7 +27,7 @@ func unused() []Unused {
 		{"eventRecordQPS", itself}, {"eventBurst", itself}, {"enableContentionProfiling", itself}, {"volumeStatsAggPeriod", itself}, {"runtimeRequestTimeout", itself},
 		{"maxOpenFiles", itself}, {"containerLogMaxWorkers", itself}, {"kernelMemcgNotification", itself},
 		{"kubeAPIQPS", apis}, {"kubeAPIBurst", apis},
-		{"kubeletCgroups", notKept}, {"systemCgroups", notKept}, {"qosReserved", notKept}, {"runOnce", notKept}, {"protectKernelDefaults", notKept},
+		{"kubeletCgroups", notKept}, {"systemCgroups", notKept}, {"qosReserved", notKept}, {"runOnce", notKept},
 		{"memoryThrottlingFactor", notKept}, {"memoryReservationPolicy", notKept}, {"enableSystemLogQuery", "logs are served as files"},
 		{"hairpinMode", "pods reach themselves through their services anyhow"}, {"podCIDR", "the node's object has it"},
 		{"enableControllerAttachDetach", "the controller attaches volumes"}, {"localStorageCapacityIsolation", "local storage is always accounted"},
