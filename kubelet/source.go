@@ -65,7 +65,7 @@ func (k *Kubelet) runSources(ctx context.Context) error {
 	wg.Go(func() { nodeInformer.RunWithContext(ctx) })
 	k.factory.StartWithContext(ctx)
 	defer k.factory.Shutdown()
-	static := k.watchStatic(ctx, &wg)
+	static, answered := k.watchStatic(ctx, &wg), k.watchStaticURL(ctx, &wg)
 	// The handler's own sync: the informer's comes before the handler has seen
 	// every pod, and a pod that it has not seen would be ended.
 	if !cache.WaitForCacheSync(ctx.Done(), handled.HasSynced) {
@@ -76,9 +76,17 @@ func (k *Kubelet) runSources(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
-	k.mu.Lock()
-	k.sourcesReady = true
-	k.mu.Unlock()
+	wg.Go(func() {
+		// Until then nobody knows which pods the URL has.
+		select {
+		case <-answered:
+		case <-ctx.Done():
+			return
+		}
+		k.mu.Lock()
+		k.sourcesReady = true
+		k.mu.Unlock()
+	})
 	k.announce(ctx)
 	<-ctx.Done()
 	return nil

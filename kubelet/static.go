@@ -24,11 +24,17 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Annotations of pods that come from files.
+// Annotations of static pods.
 const (
 	annotationSource = "kubernetes.io/config.source"
 	annotationSeen   = "kubernetes.io/config.seen"
 	annotationHash   = "kubernetes.io/config.hash"
+)
+
+// Where static pods come from.
+const (
+	sourceFile = "file"
+	sourceHTTP = "http"
 )
 
 // watchStatic reads the folder of static pods, and again when it changes. The
@@ -60,18 +66,7 @@ func (k *Kubelet) watchStatic(ctx context.Context, wg *sync.WaitGroup) <-chan st
 			if err != nil {
 				log.Info("Reading static pods failed, will try again", "path", dir, "err", err)
 			} else {
-				for uid := range known {
-					if found[uid] == nil {
-						k.removePod(uid, nil)
-					}
-				}
-				known = map[types.UID]bool{}
-				for uid, pod := range found {
-					known[uid] = true
-					if r := k.snapshot(uid); r == nil || r.removed {
-						k.setPod(pod, true)
-					}
-				}
+				known = k.takeStatic(known, found)
 			}
 			if first {
 				close(done)
@@ -94,6 +89,24 @@ func (k *Kubelet) watchStatic(ctx context.Context, wg *sync.WaitGroup) <-chan st
 	return done
 }
 
+// takeStatic brings the pods of one source up to date: known are those that it
+// had, and what it returns those that it has.
+func (k *Kubelet) takeStatic(known map[types.UID]bool, found map[types.UID]*v1.Pod) map[types.UID]bool {
+	for uid := range known {
+		if found[uid] == nil {
+			k.removePod(uid, nil)
+		}
+	}
+	out := map[types.UID]bool{}
+	for uid, pod := range found {
+		out[uid] = true
+		if r := k.snapshot(uid); r == nil || r.removed {
+			k.setPod(pod, true)
+		}
+	}
+	return out
+}
+
 // readStatic reads every manifest of the folder; a bad one is left out.
 func (k *Kubelet) readStatic(ctx context.Context, dir string) (map[types.UID]*v1.Pod, error) {
 	entries, err := os.ReadDir(dir)
@@ -113,7 +126,7 @@ func (k *Kubelet) readStatic(ctx context.Context, dir string) (map[types.UID]*v1
 		if err != nil {
 			return nil, err
 		}
-		pod, err := k.staticPod(data, path)
+		pod, err := k.staticPod(data, sourceFile, path)
 		if err != nil {
 			klog.FromContext(ctx).Info("Can't process manifest file", "path", path, "err", err)
 			continue
@@ -124,8 +137,9 @@ func (k *Kubelet) readStatic(ctx context.Context, dir string) (map[types.UID]*v1
 }
 
 // staticPod reads a manifest and gives it the name, identifier and defaults of
-// a pod that the API server never sees before its mirror.
-func (k *Kubelet) staticPod(data []byte, path string) (*v1.Pod, error) {
+// a pod that the API server never sees before its mirror. Its source is at path,
+// which is a URL for sourceHTTP.
+func (k *Kubelet) staticPod(data []byte, source, path string) (*v1.Pod, error) {
 	pod := &v1.Pod{}
 	if err := yaml.UnmarshalStrict(data, pod); err != nil {
 		return nil, err
@@ -141,7 +155,11 @@ func (k *Kubelet) staticPod(data []byte, path string) (*v1.Pod, error) {
 		if err != nil {
 			return nil, err
 		}
-		_, _ = fmt.Fprintf(sum, "host:%sfile:%s", k.cfg.NodeName, path)
+		kind := "file"
+		if source == sourceHTTP {
+			kind = "url"
+		}
+		_, _ = fmt.Fprintf(sum, "host:%s%s:%s", k.cfg.NodeName, kind, path)
 		_, _ = sum.Write(body)
 		pod.UID = types.UID(hex.EncodeToString(sum.Sum(nil)))
 	}
@@ -156,7 +174,7 @@ func (k *Kubelet) staticPod(data []byte, path string) (*v1.Pod, error) {
 		pod.Annotations = map[string]string{}
 	}
 	pod.Annotations[annotationHash] = string(pod.UID)
-	pod.Annotations[annotationSource] = "file"
+	pod.Annotations[annotationSource] = source
 	pod.Annotations[annotationSeen] = time.Now().Format(time.RFC3339Nano)
 	pod.Spec.Tolerations = append(pod.Spec.Tolerations, v1.Toleration{Operator: v1.TolerationOpExists, Effect: v1.TaintEffectNoExecute})
 	pod.Status.Phase = v1.PodPending

@@ -16,13 +16,11 @@ func unused() []Unused {
 		itself  = "skiff sizes it by itself"
 		notKept = "skiff keeps nothing of this kind"
 		root    = "--root moves the whole node"
-		static  = "static pods come from staticPodPath"
 		chains  = "skiff's proxy and pod network keep chains of their own"
 		apis    = "the kubelet's requests are bounded by the server's priority and fairness"
 	)
 	return []Unused{
 		{"podLogsDir", root}, {"volumePluginDir", "volumes of others come by CSI"},
-		{"httpCheckFrequency", static}, {"staticPodURL", static}, {"staticPodURLHeader", static},
 		{"readOnlyPort", "no port of the kubelet is open to all"}, {"tlsCurvePreferences", "the curves are Go's own choice"},
 		{"eventRecordQPS", itself}, {"eventBurst", itself}, {"enableContentionProfiling", itself}, {"volumeStatsAggPeriod", itself}, {"runtimeRequestTimeout", itself},
 		{"maxOpenFiles", itself}, {"containerLogMaxWorkers", itself}, {"kernelMemcgNotification", itself},

@@ -18,7 +18,7 @@ func TestUnused(t *testing.T) {
 		{"nothing is set", "", nil},
 		{"fields that count", "maxPods: 7\ntlsMinVersion: VersionTLS13\nfailSwapOn: false", nil},
 		{"their defaults", "hairpinMode: promiscuous-bridge\neventRecordQPS: 50\nreadOnlyPort: 0", nil},
-		{"some", "staticPodURL: http://x/\nmaxPods: 7\ndefaultPodSysctls: {net.core.somaxconn: '9'}\nrunOnce: true", []string{"staticPodURL", "runOnce", "defaultPodSysctls"}},
+		{"some", "podLogsDir: /x\nstaticPodURL: http://x/\nmaxPods: 7\ndefaultPodSysctls: {net.core.somaxconn: '9'}\nrunOnce: true", []string{"podLogsDir", "runOnce", "defaultPodSysctls"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c, err := Parse([]byte(tt.in))
