@@ -62,21 +62,16 @@ func (s *Store) Pull(ctx context.Context, ref string, auth Auth, progress func(P
 	if err != nil {
 		return nil, err
 	}
-	result := s.flight.DoChan(string(key), func() (any, error) {
-		// The pull is shared: it must not end with the first of its callers.
-		shared, cancel := context.WithCancel(context.WithoutCancel(ctx))
-		defer cancel()
+	image, err := s.pulls.do(ctx, string(key), func(shared context.Context) (*Image, error) {
 		return s.pull(shared, r, full, auth, progress)
 	})
-	select {
-	case <-ctx.Done():
+	switch {
+	case err != nil && ctx.Err() != nil:
 		return nil, context.Cause(ctx)
-	case got := <-result:
-		if got.Err != nil {
-			return nil, fmt.Errorf("failed to pull and unpack image %q: %w", full, got.Err)
-		}
-		return got.Val.(*Image), nil
+	case err != nil:
+		return nil, fmt.Errorf("failed to pull and unpack image %q: %w", full, err)
 	}
+	return image, nil
 }
 
 func (s *Store) pull(ctx context.Context, r name.Reference, full string, auth Auth, progress func(Progress)) (*Image, error) {
@@ -294,6 +289,9 @@ func (s *Store) addLayers(ctx context.Context, a *addition, image *Image, layers
 			} else {
 				report(d.Size)
 			}
+			if gctx.Err() != nil {
+				return context.Cause(gctx)
+			}
 			digest := image.Layers[i]
 			_, err, _ := s.layers.Do(digest, func() (any, error) {
 				if s.hasLayer(digest) {
@@ -312,7 +310,9 @@ func (s *Store) addLayers(ctx context.Context, a *addition, image *Image, layers
 	return s.settle(image.Layers)
 }
 
-// blob brings one blob into the store; the same blob is fetched once at a time.
+// blob brings one blob into the store; the same blob is fetched once at a time. Who
+// waits for another pull's fetch has it when that succeeds, and else fetches it: the
+// other's credentials or its registry may be to blame.
 func (s *Store) blob(ctx context.Context, a *addition, d v1.Descriptor, progress func(int64)) error {
 	digest := d.Digest.String()
 	if s.hasBlob(digest) {
@@ -321,23 +321,19 @@ func (s *Store) blob(ctx context.Context, a *addition, d v1.Descriptor, progress
 	if a.source == nil {
 		return fmt.Errorf("blob %s: %w in the archive", digest, ErrNotFound)
 	}
-	for try := 0; ; try++ {
-		_, err, shared := s.layers.Do("blob "+digest, func() (any, error) {
-			return nil, s.fetch(ctx, a.source, digest, d.Size, progress)
-		})
-		if err == nil {
-			return nil
-		}
-		// Another pull's failure, or its end, is not this one's: its credentials
-		// or its registry may be to blame.
-		if !shared || try > 0 || ctx.Err() != nil {
-			err = fmt.Errorf("failed to copy: %w", classify(a.name, err))
-			if disk := (*diskError)(nil); !errors.Is(err, ErrInvalid) && !errors.As(err, &disk) {
-				err = &elsewhere{err}
-			}
-			return err
-		}
+	done, err := s.fetches.take(ctx, digest)
+	if err != nil {
+		return err
 	}
+	defer done()
+	if err = s.fetch(ctx, a.source, digest, d.Size, progress); err == nil {
+		return nil
+	}
+	err = fmt.Errorf("failed to copy: %w", classify(a.name, err))
+	if disk := (*diskError)(nil); !errors.Is(err, ErrInvalid) && !errors.As(err, &disk) {
+		err = &elsewhere{err}
+	}
+	return err
 }
 
 // name puts an image into the index under its name.

@@ -94,9 +94,10 @@ func Names(list []*Image) []string {
 
 // Store is the image store. Its methods may run at the same time.
 type Store struct {
-	cfg    Config
-	flight singleflight.Group // pulls, by reference and credentials
-	layers singleflight.Group // layers, by digest
+	cfg     Config
+	pulls   flights            // by reference and credentials
+	fetches turns              // of blobs, by digest
+	layers  singleflight.Group // that are unpacked, by digest
 
 	// content is held for reading while an image is being added, for writing
 	// while content that no image names is swept away.
