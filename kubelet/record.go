@@ -189,9 +189,8 @@ func (k *Kubelet) setPod(pod *v1.Pod, static bool) {
 		k.records[pod.UID] = r
 	} else {
 		old := r.pod
-		before, now := old.DeletionGracePeriodSeconds, pod.DeletionGracePeriodSeconds
 		same = !r.removed && sameWish(old, pod)
-		interrupt = pod.DeletionTimestamp != nil && (old.DeletionTimestamp == nil || before != nil && now != nil && *now < *before)
+		interrupt = shortened(old, pod)
 	}
 	r.pod, r.removed = pod, false
 	k.mu.Unlock()
@@ -209,6 +208,12 @@ func (k *Kubelet) setPod(pod *v1.Pod, static bool) {
 	k.status.Poke(pod.UID)
 }
 
+// shortened reports whether a pod's later version leaves it less time to end.
+func shortened(old, pod *v1.Pod) bool {
+	before, now := old.DeletionGracePeriodSeconds, pod.DeletionGracePeriodSeconds
+	return pod.DeletionTimestamp != nil && (old.DeletionTimestamp == nil || before != nil && now != nil && *now < *before)
+}
+
 // sameWish reports whether two versions of a pod ask for the same, so that
 // the kubelet's own status updates cause no work.
 func sameWish(a, b *v1.Pod) bool {
@@ -224,10 +229,12 @@ func (k *Kubelet) removePod(uid types.UID, last *v1.Pod) {
 	running := false
 	if r != nil {
 		r.removed = true
+		running = r.stage == syncing
 		if last != nil {
+			// A step that ends the pod already, and no later than it must, is let be.
+			running = running || r.stage == terminating && shortened(r.pod, last)
 			r.pod = last
 		}
-		running = r.stage == syncing || r.stage == terminating && last != nil && last.DeletionGracePeriodSeconds != nil && *last.DeletionGracePeriodSeconds == 0
 	}
 	k.mu.Unlock()
 	if running {
