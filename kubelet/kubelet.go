@@ -110,6 +110,10 @@ type Kubelet struct {
 	// background are short calls to the API server that nobody waits for.
 	background sync.WaitGroup
 	ready      chan struct{}
+	// restored is closed when the state that earlier kubelets left has been taken.
+	restored chan struct{}
+	// unrestored is why it could not be taken; nil before and after.
+	unrestored atomic.Pointer[string]
 
 	admitMu sync.Mutex // serialises admissions
 
@@ -124,7 +128,7 @@ func New(cfg Config) (*Kubelet, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	k := &Kubelet{cfg: cfg, records: map[types.UID]*record{}, ready: make(chan struct{}), cpusChanged: make(chan struct{}, 1)}
+	k := &Kubelet{cfg: cfg, records: map[types.UID]*record{}, ready: make(chan struct{}), restored: make(chan struct{}), cpusChanged: make(chan struct{}, 1)}
 	if err := k.measure(); err != nil {
 		return nil, fmt.Errorf("kubelet: %w", err)
 	}
@@ -291,21 +295,19 @@ func (k *Kubelet) Run(ctx context.Context) error {
 			return fmt.Errorf("kubelet: %w", err)
 		}
 	}
-	for _, restore := range []func() error{k.devices.Restore, k.cpus.Restore, k.memory.Restore, k.claims.Restore} {
-		if err := restore(); err != nil {
-			return fmt.Errorf("kubelet: %w", err)
-		}
-	}
+	// What was given to the pods that run must be known before anything is given to others.
+	k.restore(ctx)
+	known := func(run func(context.Context) error) func(context.Context) error { return after(k.restored, run) }
 	// A node that begins again must not say that it is not ready only because it does
 	// not know yet: its pods would lose their place behind Services.
 	k.askRuntime(ctx)
 	parts := []part{
-		{"events", k.recorder.Run}, {"objects", k.objects.Run}, {"runtime state", k.watchRuntime}, {"sources", k.runSources}, {"status", k.status.Run},
-		{"probes", k.probes.Run}, {"workers", k.workers.Run}, {"runtime events", k.watcher.Run}, {"node", k.node.Run}, {"log rotation", k.rotator.Run},
-		{"garbage collection", k.collect}, {"eviction", k.eviction.Run}, {"orphans", k.cleanOrphans},
-		{"device plugins", k.devices.Run}, {"plugin watcher", k.plugins.Run}, {"pod resources", k.podResources.Run}, {"CPUs", k.keepCPUs}, {"resource claims", k.claims.Run},
-		{"CSI node", k.csiNode.Run}, {"CSI", k.csi.Run}, {"volumes", k.volumes.Run}, {"pod certificates", k.certificates.Run},
-		{"shutdown guard", k.guard.Run},
+		{"events", k.recorder.Run}, {"objects", k.objects.Run}, {"runtime state", k.watchRuntime}, {"sources", known(k.runSources)}, {"status", known(k.status.Run)},
+		{"probes", k.probes.Run}, {"workers", known(k.workers.Run)}, {"runtime events", k.watcher.Run}, {"node", k.node.Run}, {"log rotation", k.rotator.Run},
+		{"garbage collection", known(k.collect)}, {"eviction", known(k.eviction.Run)}, {"orphans", known(k.cleanOrphans)},
+		{"device plugins", known(k.devices.Run)}, {"plugin watcher", known(k.plugins.Run)}, {"pod resources", known(k.podResources.Run)}, {"CPUs", known(k.keepCPUs)}, {"resource claims", known(k.claims.Run)},
+		{"CSI node", k.csiNode.Run}, {"CSI", known(k.csi.Run)}, {"volumes", known(k.volumes.Run)}, {"pod certificates", k.certificates.Run},
+		{"shutdown guard", k.guard.Run}, {"state", k.keepRestoring},
 	}
 	if *k.cfg.Kubelet.EnableServer {
 		parts = append(parts, part{"server", k.server.Run})

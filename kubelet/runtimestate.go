@@ -153,6 +153,9 @@ func (k *Kubelet) nodeState(ctx context.Context) nodestatus.State {
 	if err := k.watcher.Healthy(); err != nil && !strings.Contains(err.Error(), "yet to be successful") {
 		s.NotReady = append(s.NotReady, "PLEG is not healthy: "+err.Error())
 	}
+	if why := k.unrestored.Load(); why != nil {
+		s.NotReady = append(s.NotReady, *why)
+	}
 	if k.shuttingDown() {
 		s.NotReady = append(s.NotReady, "node is shutting down")
 	}
