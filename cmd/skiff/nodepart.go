@@ -325,10 +325,11 @@ func credentialFiles(l layout.Layout) []string {
 	return append(files, "/.docker/config.json")
 }
 
-// passable lets all users pass through a folder and those above it, up to root:
-// the users of pods with a user namespace reach their containers' roots so.
+// passable lets all users pass through a folder and those above it, up to root, whose
+// files keep their own modes: the users of pods with a user namespace reach their
+// containers' roots so. What is above root is not the node's.
 func passable(dir, root string) error {
-	for ; dir != root && dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+	for ; dir != filepath.Dir(root) && dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
 		info, err := os.Stat(dir)
 		if err != nil {
 			return err

@@ -7,7 +7,8 @@ import (
 )
 
 func TestPassable(t *testing.T) {
-	root := filepath.Join(t.TempDir(), "root")
+	above := filepath.Join(t.TempDir(), "above")
+	root := filepath.Join(above, "root")
 	dir := filepath.Join(root, "var/lib/skiff")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
@@ -15,7 +16,7 @@ func TestPassable(t *testing.T) {
 	if err := passable(dir, root); err != nil {
 		t.Fatal(err)
 	}
-	for path, want := range map[string]os.FileMode{dir: 0o711, filepath.Join(root, "var"): 0o711, root: 0o700} {
+	for path, want := range map[string]os.FileMode{dir: 0o711, filepath.Join(root, "var"): 0o711, root: 0o711, above: 0o700} {
 		info, err := os.Stat(path)
 		if err != nil {
 			t.Fatal(err)

@@ -135,8 +135,14 @@ func (r *Runtime) RunPodSandbox(ctx context.Context, cfg *runtimeapi.PodSandboxC
 	if handler != "" && handler != "skiff" && handler != "runc" {
 		return "", invalid("no runtime for %q is configured", handler)
 	}
-	if err := checkUserNamespace(cfg.GetLinux().GetSecurityContext().GetNamespaceOptions().GetUsernsOptions()); err != nil {
+	users := cfg.GetLinux().GetSecurityContext().GetNamespaceOptions().GetUsernsOptions()
+	if err := checkUserNamespace(users); err != nil {
 		return "", err
+	}
+	if mapped(users) {
+		if err := reachable(r.containerRoot()); err != nil {
+			return "", coded(err)
+		}
 	}
 	id := newID()
 	name := sandboxName(cfg.Metadata)
