@@ -164,7 +164,7 @@ func (k *Kubelet) buildNode() error {
 		Met: func(name v1.ResourceName) {
 			k.recorder.Event(nodestatus.Ref(k.cfg.NodeName), v1.EventTypeWarning, "EvictionThresholdMet", fmt.Sprintf("Attempting to reclaim %s", name))
 		},
-		Reclaim: func(ctx context.Context) error { return k.imageGC.DeleteUnused(ctx) },
+		Reclaim: k.reclaim,
 		Evict: func(pod *v1.Pod, message string, grace int64) <-chan struct{} {
 			k.recorder.Event(pod, v1.EventTypeWarning, reasonEvicted, message)
 			return k.KillPod(pod.UID, &status.Failure{Reason: reasonEvicted, Message: message, Condition: &v1.PodCondition{

@@ -197,11 +197,12 @@ func (m *Manager) look(ctx context.Context, now time.Time) {
 		m.cfg.Met(resourceOf(t.signal))
 	}
 	if c, _ := conditionOf(t.signal); c == v1.NodeDiskPressure && m.cfg.Reclaim != nil {
-		if err := m.cfg.Reclaim(ctx); err == nil {
-			again := m.cfg.Observe(ctx)
-			if o := again[t.signal]; !below(t, o, true) {
-				return
-			}
+		if err := m.cfg.Reclaim(ctx); err != nil {
+			klog.FromContext(ctx).Info("Eviction manager: unexpected error when attempting to reduce resource pressure", "resourceName", resourceOf(t.signal), "err", err)
+		}
+		again := m.cfg.Observe(ctx)
+		if o := again[t.signal]; !below(t, o, true) {
+			return
 		}
 	}
 	usage := m.cfg.Usage(ctx)

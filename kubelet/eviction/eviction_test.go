@@ -2,6 +2,7 @@ package eviction
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -147,5 +148,43 @@ func TestPressureComesAndGoes(t *testing.T) {
 	}
 	if diff := cmp.Diff([]v1.ResourceName{"ephemeral-storage", "ephemeral-storage"}, met); diff != "" || reclaimed != 2 {
 		t.Errorf("%d times reclaimed without evicting, want 2; told of (-want +got):\n%s", reclaimed, diff)
+	}
+}
+
+// A pod is spared where enough was freed, also if not all that could be was.
+func TestReclaimInPart(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		after   int64 // available when something was reclaimed
+		evicted int
+	}{
+		{"enough", 200 * mib, 0},
+		{"too little", 90 * mib, 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			available, evicted := int64(80*mib), 0
+			m, err := New(Config{
+				Hard: map[string]string{"nodefs.available": "100Mi"}, Transition: time.Minute,
+				Observe: func(context.Context) map[Signal]Observation {
+					return map[Signal]Observation{NodeFsAvailable: {Available: available, Capacity: 1000 * mib}}
+				},
+				Usage:   func(context.Context) map[types.UID]Usage { return nil },
+				Pods:    func() []*v1.Pod { return []*v1.Pod{pod("p", 0)} },
+				Reclaim: func(context.Context) error { available = tc.after; return errors.New("one image is in use") },
+				Evict: func(*v1.Pod, string, int64) <-chan struct{} {
+					evicted++
+					done := make(chan struct{})
+					close(done)
+					return done
+				},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.look(t.Context(), time.Now())
+			if evicted != tc.evicted {
+				t.Errorf("%d pods evicted, want %d", evicted, tc.evicted)
+			}
+		})
 	}
 }
