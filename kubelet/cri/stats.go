@@ -25,7 +25,14 @@ type usageCache struct {
 
 type diskUsage struct {
 	diskusage.Usage
-	at time.Time
+	at   time.Time
+	took time.Duration
+}
+
+// readingAge is how long a reading that took so long is used again: what costs little is
+// read anew soon, so that who fills the disk fast is known when a pod has to go for it.
+func readingAge(took time.Duration) time.Duration {
+	return min(max(20*took, time.Second), usageAge)
 }
 
 type cpuReading struct {
@@ -63,12 +70,14 @@ func (u *usageCache) rate(id string, now time.Time, used uint64) (uint64, bool) 
 // diskOf is the use of a folder, of now or a little earlier. The id names it.
 func (u *usageCache) diskOf(id, dir string, now time.Time) diskUsage {
 	u.mu.Lock()
-	if d := u.disk[id]; d != nil && now.Sub(d.at) < usageAge {
+	if d := u.disk[id]; d != nil && now.Sub(d.at) < readingAge(d.took) {
 		u.mu.Unlock()
 		return *d
 	}
 	u.mu.Unlock()
+	start := time.Now()
 	d := diskUsage{Usage: diskusage.Of(dir), at: now}
+	d.took = time.Since(start)
 	u.mu.Lock()
 	u.disk[id] = &d
 	u.mu.Unlock()
