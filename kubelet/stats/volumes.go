@@ -50,6 +50,9 @@ func (p *Provider) volumes(pod *v1.Pod, out *statsapi.PodStats, now metav1.Time)
 		if c.Rootfs != nil && c.Rootfs.UsedBytes != nil {
 			total += *c.Rootfs.UsedBytes
 		}
+		if c.Rootfs != nil && c.Rootfs.InodesUsed != nil {
+			inodes += *c.Rootfs.InodesUsed
+		}
 		u := use.of["log "+c.Name]
 		b, n := u.Bytes, u.Inodes
 		c.Logs = &statsapi.FsStats{Time: now, UsedBytes: &b, InodesUsed: &n}

@@ -6,7 +6,10 @@ import (
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	statsapi "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
+	"k8s.io/utils/ptr"
 )
 
 // All that a pod can make grow counts as its own, also what the kubelet made for it:
@@ -45,5 +48,24 @@ func TestDiskUse(t *testing.T) {
 	}
 	if got, counted := use.of["volume memory"]; counted {
 		t.Errorf("what is in memory uses the disk: %+v", got)
+	}
+}
+
+// What a container writes counts for its pod, in bytes and in inodes: by these the pod is
+// found that fills the disk.
+func TestContainerRootsCount(t *testing.T) {
+	dir := t.TempDir()
+	p := &Provider{cfg: Config{PodDir: func(types.UID) string { return dir }, LogDir: func(*v1.Pod) string { return dir }}, disk: map[types.UID]diskUsage{}}
+	pod := &v1.Pod{}
+	before, after := statsapi.PodStats{}, statsapi.PodStats{Containers: []statsapi.ContainerStats{{
+		Name: "c", Rootfs: &statsapi.FsStats{UsedBytes: ptr.To[uint64](4096), InodesUsed: ptr.To[uint64](50000)},
+	}}}
+	p.volumes(pod, &before, metav1.Now())
+	p.volumes(pod, &after, metav1.Now())
+	if got := *after.EphemeralStorage.InodesUsed - *before.EphemeralStorage.InodesUsed; got != 50000 {
+		t.Errorf("the container's files add %d inodes, want 50000", got)
+	}
+	if got := *after.EphemeralStorage.UsedBytes - *before.EphemeralStorage.UsedBytes; got != 4096 {
+		t.Errorf("the container's files add %d bytes, want 4096", got)
 	}
 }
