@@ -23,7 +23,11 @@ func (c *connectors) token(w http.ResponseWriter, r *http.Request, t *handlers.T
 		return
 	}
 	c.Issuer.Default(in)
-	in.Name, in.Namespace = t.Name, t.Namespace
+	if in.Namespace != "" && in.Namespace != t.Namespace {
+		handlers.WriteError(w, r, apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request"))
+		return
+	}
+	in.Namespace = t.Namespace
 	dry := len(dryRunOf(r)) > 0
 	admitted, err := c.API.AdmitCreate(r.Context(), t, in, &metav1.CreateOptions{DryRun: dryRunOf(r)}, dry)
 	if err != nil {

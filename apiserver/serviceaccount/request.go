@@ -81,42 +81,45 @@ func ValidateRequest(tr *authenticationv1.TokenRequest) field.ErrorList {
 			errs = append(errs, field.Invalid(p.Child("expirationSeconds"), *s, "may not specify a duration larger than 2^32 seconds"))
 		}
 	}
+	if len(tr.Spec.Attestations) > 0 {
+		return field.ErrorList{field.Invalid(p.Child("attestations"), tr.Spec.Attestations, "attestations may only be specified with a webhook bound object reference")}
+	}
 	return errs
 }
 
+var tokenRequest = authenticationv1.SchemeGroupVersion.WithKind("TokenRequest").GroupKind()
+
 // TokenRequest makes a token for the service account and returns the answered
-// request. pathUID of the request's metadata, when set, must be the account's.
+// request. The name, namespace and UID of its metadata, when set, must be the
+// account's.
 func (i *Issuer) TokenRequest(ctx context.Context, namespace, name string, in *authenticationv1.TokenRequest) (*authenticationv1.TokenRequest, error) {
 	tr := in.DeepCopy()
-	if tr.Name == "" {
-		tr.Name = name
+	at := field.NewPath("metadata")
+	if tr.Name != "" && tr.Name != name {
+		return nil, apierrors.NewInvalid(tokenRequest, name, field.ErrorList{field.Invalid(at.Child("name"), tr.Name, "must match the service account name if specified")})
 	}
-	if tr.Namespace == "" {
-		tr.Namespace = namespace
-	}
-	if tr.Name != name {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", tr.Name, name))
-	}
-	if tr.Namespace != namespace {
-		return nil, apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
-	}
-	i.Default(tr)
-	if errs := ValidateRequest(tr); len(errs) > 0 {
-		return nil, apierrors.NewInvalid(schema.GroupKind{Group: "authentication.k8s.io", Kind: "TokenRequest"}, "", errs)
+	if tr.Namespace != "" && tr.Namespace != namespace {
+		return nil, apierrors.NewInvalid(tokenRequest, name, field.ErrorList{field.Invalid(at.Child("namespace"), tr.Namespace, "must match the service account namespace if specified")})
 	}
 	sa, err := i.cfg.Getter.ServiceAccount(ctx, namespace, name)
 	if err != nil {
 		return nil, err
 	}
 	if tr.UID != "" && tr.UID != sa.UID {
-		return nil, apierrors.NewConflict(schema.GroupResource{Group: "authentication.k8s.io", Resource: "tokenrequests"}, name,
+		return nil, apierrors.NewConflict(schema.GroupResource{Group: tokenRequest.Group, Resource: tokenRequest.Kind}, name,
 			fmt.Errorf("the UID in the token request (%s) does not match the UID of the service account (%s)", tr.UID, sa.UID))
+	}
+	tr.Name, tr.Namespace, tr.UID = name, namespace, sa.UID
+	i.Default(tr)
+	if errs := ValidateRequest(tr); len(errs) > 0 {
+		return nil, apierrors.NewInvalid(tokenRequest, "", errs)
 	}
 	binding, err := i.bind(ctx, sa, tr.Spec.BoundObjectRef)
 	if err != nil {
 		return nil, err
 	}
 	if m := int64(i.cfg.MaxExpiration.Seconds()); m > 0 && *tr.Spec.ExpirationSeconds > m {
+		request.Warn(ctx, fmt.Sprintf("requested expiration of %d seconds shortened to %d seconds", *tr.Spec.ExpirationSeconds, m))
 		*tr.Spec.ExpirationSeconds = m
 	}
 	// A pod's token of the kubelet's usual 3607 seconds is silently extended for
