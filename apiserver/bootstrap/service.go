@@ -30,7 +30,8 @@ const (
 // first is the first address of a range.
 func first(p netip.Prefix) string { return p.Masked().Addr().Next().String() }
 
-// kubernetesService makes the Service by which pods reach the API.
+// kubernetesService makes the Service by which pods reach the API. A server at a
+// loopback address makes it too, and is not behind it.
 func kubernetesService(ctx context.Context, c Config) error {
 	if !c.Address.IsValid() {
 		return nil
@@ -120,13 +121,14 @@ func leaseName(c Config) string {
 	return "apiserver-" + hashed(c.Address.String())
 }
 
-// alive are the addresses of the servers whose Lease is fresh, in order.
+// alive are the addresses of the servers whose Lease is fresh, in order. One that
+// only its own machine reaches is no endpoint.
 func alive(leases []coordinationv1.Lease, now time.Time) []netip.AddrPort {
 	var out []netip.AddrPort
 	for i := range leases {
 		l := &leases[i]
 		a, err := netip.ParseAddrPort(l.Annotations[addressAnnotation])
-		if err != nil || l.Spec.RenewTime == nil || l.Spec.LeaseDurationSeconds == nil {
+		if err != nil || a.Addr().IsLoopback() || l.Spec.RenewTime == nil || l.Spec.LeaseDurationSeconds == nil {
 			continue
 		}
 		if now.Sub(l.Spec.RenewTime.Time) <= time.Duration(*l.Spec.LeaseDurationSeconds)*time.Second {

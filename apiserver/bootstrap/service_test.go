@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
 )
@@ -42,4 +43,43 @@ func TestKubernetesServiceComesBack(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// The Service is there wherever the server is reached, and only addresses that
+// pods reach are behind it.
+func TestKubernetesServiceOfAnyAddress(t *testing.T) {
+	for name, tc := range map[string]struct {
+		address string
+		want    []string
+	}{
+		"of the machine": {"192.0.2.1", []string{"192.0.2.1"}},
+		"loopback":       {"127.0.0.1", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client := fake.NewClientset()
+			c := Config{
+				Client: client, Address: netip.MustParseAddr(tc.address), Port: 6443, Log: slog.New(slog.DiscardHandler),
+				ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16")},
+			}
+			if err := kubernetesService(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := client.CoreV1().Services("default").Get(t.Context(), serviceName, metav1.GetOptions{}); err != nil {
+				t.Error(err)
+			}
+			var got []string
+			slices, err := client.DiscoveryV1().EndpointSlices("default").List(t.Context(), metav1.ListOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range slices.Items {
+				for _, e := range s.Endpoints {
+					got = append(got, e.Addresses...)
+				}
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"skiff/apiserver"
 	"skiff/apiserver/authn"
 	"skiff/cluster/pki"
+	"skiff/cluster/setup"
 	"skiff/controllers"
 	"skiff/kine/backend"
 	"skiff/kine/etcdserver"
@@ -61,10 +63,8 @@ func runAPIServer(ctx context.Context, flags *pflag.FlagSet, o *apiserverFlags) 
 	if cfg.KubeletTLS, err = o.kubeletTLS(flags, "", "", "", true); err != nil {
 		return err
 	}
-	if o.advertise != "" {
-		if cfg.AdvertiseAddress, err = netip.ParseAddr(o.advertise); err != nil {
-			return fmt.Errorf("--advertise-address %q: want an IP address: %w", o.advertise, err)
-		}
+	if cfg.AdvertiseAddress, err = advertised(o.advertise, cfg.BindAddress, setup.DefaultAddress()); err != nil {
+		return err
 	}
 	server, err := apiserver.New(cfg)
 	if err != nil {
@@ -90,6 +90,26 @@ func runAPIServer(ctx context.Context, flags *pflag.FlagSet, o *apiserverFlags) 
 			return nil
 		}},
 	})
+}
+
+// advertised is where other machines reach the server: where it is told, else
+// where it listens, else, with an address that only this machine has or with any,
+// the machine's own, and loopback where the machine has none.
+func advertised(told string, bind netip.Addr, own net.IP) (netip.Addr, error) {
+	if told != "" {
+		a, err := netip.ParseAddr(told)
+		if err != nil {
+			return a, fmt.Errorf("--advertise-address %q: want an IP address: %w", told, err)
+		}
+		return a, nil
+	}
+	if bind.IsValid() && !bind.IsUnspecified() && !bind.IsLoopback() {
+		return bind, nil
+	}
+	if a, ok := netip.AddrFromSlice(own); ok {
+		return a.Unmap(), nil
+	}
+	return netip.AddrFrom4([4]byte{127, 0, 0, 1}), nil
 }
 
 // credentials reads the certificates and keys, and makes in --cert-dir those
