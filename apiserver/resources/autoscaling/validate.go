@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 
 	"skiff/apiserver/resources/podspec"
 )
@@ -67,7 +68,11 @@ func outside(m v2.MetricSpec) bool {
 
 func validateHPAStatusUpdate(_ context.Context, h, _ *hpa) field.ErrorList {
 	at := field.NewPath("status")
-	errs := podspec.NonNegativeInt(h.Status.CurrentReplicas, at.Child("currentReplicas"))
+	var errs field.ErrorList
+	for i, c := range h.Status.Conditions {
+		errs = append(errs, podspec.NonNegativeInt(ptr.Deref(c.ObservedGeneration, 0), at.Child("conditions").Index(i).Child("observedGeneration"))...)
+	}
+	errs = append(errs, podspec.NonNegativeInt(h.Status.CurrentReplicas, at.Child("currentReplicas"))...)
 	return append(errs, podspec.NonNegativeInt(h.Status.DesiredReplicas, at.Child("desiredReplicas"))...)
 }
 
@@ -120,15 +125,19 @@ func metric(m *v2.MetricSpec, at *field.Path) field.ErrorList {
 			set++
 		}
 	}
+	unknown := field.NotSupported(at.Child("type"), m.Type, []v2.MetricSourceType{v2.ContainerResourceMetricSourceType,
+		v2.ExternalMetricSourceType, v2.ObjectMetricSourceType, v2.PodsMetricSourceType, v2.ResourceMetricSourceType})
 	if !known {
-		errs = append(errs, field.NotSupported(at.Child("type"), m.Type, []v2.MetricSourceType{v2.ContainerResourceMetricSourceType,
-			v2.ExternalMetricSourceType, v2.ObjectMetricSourceType, v2.PodsMetricSourceType, v2.ResourceMetricSourceType}))
+		errs = append(errs, unknown)
 	}
 	for _, s := range sources {
 		if s.set {
 			errs = append(errs, s.check(m, at.Child(s.field))...)
 			break
 		}
+	}
+	if !known { // once more, with what is due of each kind
+		errs = append(errs, unknown)
 	}
 	for _, s := range sources {
 		if s.kind == m.Type && !s.set {

@@ -45,9 +45,14 @@ func nodes() resources.Resource {
 		},
 		Views: map[string]nodeStrategy{"status": {
 			AllowUnconditionalUpdate: true,
-			PrepareForUpdate:         func(_ context.Context, n, old *corev1.Node) { n.Spec = old.Spec },
-			ValidateUpdate:           validateNodeUpdate,
-			ResetFields:              []string{"spec"},
+			PrepareForUpdate: func(_ context.Context, n, old *corev1.Node) {
+				n.Spec = old.Spec
+				if old.Status.Config == nil {
+					n.Status.Config = nil
+				}
+			},
+			ValidateUpdate: validateNodeStatusUpdate,
+			ResetFields:    []string{"spec"},
 		}},
 		SelectableFields: map[string]func(*corev1.Node) string{
 			"spec.unschedulable": func(n *corev1.Node) string {

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -57,12 +58,15 @@ func endpointAddress(a *corev1.EndpointAddress, at *field.Path) field.ErrorList 
 			errs = append(errs, field.Invalid(at.Child("nodeName"), *a.NodeName, msg))
 		}
 	}
-	if len(errs) > 0 {
-		return errs
-	}
-	return nonSpecialIP(a.IP, at.Child("ip"))
+	return append(errs, nonSpecialIP(a.IP, at.Child("ip"))...)
 }
 
-func validateEndpointsUpdate(ctx context.Context, e, _ *corev1.Endpoints) field.ErrorList {
-	return validateEndpoints(ctx, e)
+// validateEndpointsUpdate forgives subsets that are stored: they may be older than
+// the rules.
+func validateEndpointsUpdate(ctx context.Context, e, old *corev1.Endpoints) field.ErrorList {
+	errs := validateEndpoints(ctx, e)
+	if len(errs) > 0 && equality.Semantic.DeepEqual(old.Subsets, e.Subsets) {
+		return nil
+	}
+	return errs
 }
