@@ -50,11 +50,13 @@ func requests() resources.Resource {
 	keep := status.PrepareForUpdate
 	status.PrepareForUpdate = func(ctx context.Context, o, old *csr) {
 		keep(ctx, o, old)
+		keepVerdicts(o, old)
 		stamp(o, old)
 	}
+	status.ResetFields = []string{"spec", "status.conditions"}
 	status.ValidateUpdate = validateStatusChange
 	approval := resources.TypedStrategy[csr, *csr]{
-		ResetFields: []string{"spec", "status"}, ValidateUpdate: validateApproval,
+		ResetFields: []string{"spec", "status.certificate"}, ValidateUpdate: validateApproval,
 		PrepareForUpdate: func(_ context.Context, o, old *csr) {
 			conditions := o.Status.Conditions
 			o.Spec, o.Status = old.Spec, old.Status
@@ -80,23 +82,22 @@ func verdict(t certificatesv1.RequestConditionType) bool {
 	return t == certificatesv1.CertificateApproved || t == certificatesv1.CertificateDenied
 }
 
-// stamp sets the times of conditions that are new.
+// stamp sets the times of conditions that are new or have changed.
 func stamp(o, old *csr) {
 	now := metav1.Now()
-	known := map[certificatesv1.RequestConditionType]metav1.Time{}
-	for _, c := range old.Status.Conditions {
-		known[c.Type] = c.LastTransitionTime
-	}
 	for i := range o.Status.Conditions {
 		c := &o.Status.Conditions[i]
 		if c.LastUpdateTime.IsZero() {
 			c.LastUpdateTime = now
 		}
-		if c.LastTransitionTime.IsZero() {
-			if t, ok := known[c.Type]; ok {
-				c.LastTransitionTime = t
-			} else {
-				c.LastTransitionTime = now
+		if !c.LastTransitionTime.IsZero() {
+			continue
+		}
+		c.LastTransitionTime = now
+		for _, was := range old.Status.Conditions {
+			if was.Type == c.Type && was.Status == c.Status && !was.LastTransitionTime.IsZero() {
+				c.LastTransitionTime = was.LastTransitionTime
+				break
 			}
 		}
 	}
