@@ -15,7 +15,7 @@ import (
 // Events are the events of the core group.
 func Events() resources.Resource {
 	return resources.Declare(EventSpec(resources.TypedStrategy[corev1.Event, *corev1.Event]{
-		Validate: ValidateEvent, ValidateUpdate: validateEventUpdate,
+		Validate: validateEvent, ValidateUpdate: validateEventUpdate,
 		Metadata: resources.MetadataRules{AnyFinalizer: true, Last: true},
 	}))
 }

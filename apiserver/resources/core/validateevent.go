@@ -10,8 +10,14 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// ValidateEvent returns the errors that an event of either group may not have.
-func ValidateEvent(_ context.Context, e *corev1.Event) field.ErrorList {
+// validateEvent is ValidateEvent with core's names of fields.
+func validateEvent(_ context.Context, e *corev1.Event) field.ErrorList {
+	return ValidateEvent(e, "reportingComponent")
+}
+
+// ValidateEvent returns the errors that an event of either group may not have; the
+// groups name who reports differently.
+func ValidateEvent(e *corev1.Event, reporter string) field.ErrorList {
 	var errs field.ErrorList
 	involved := field.NewPath("involvedObject", "namespace")
 	switch ns := e.InvolvedObject.Namespace; {
@@ -27,7 +33,7 @@ func ValidateEvent(_ context.Context, e *corev1.Event) field.ErrorList {
 		return errs
 	}
 	// Those of the newer API must be whole.
-	controller := field.NewPath("reportingController")
+	controller := field.NewPath(reporter)
 	if e.ReportingController == "" {
 		errs = append(errs, field.Required(controller, ""))
 	}
@@ -51,7 +57,7 @@ func ValidateEvent(_ context.Context, e *corev1.Event) field.ErrorList {
 	return errs
 }
 
-// validateEventUpdate is ValidateEvent for a change.
+// validateEventUpdate is validateEvent for a change.
 func validateEventUpdate(ctx context.Context, e, _ *corev1.Event) field.ErrorList {
-	return ValidateEvent(ctx, e)
+	return validateEvent(ctx, e)
 }

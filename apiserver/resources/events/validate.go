@@ -17,8 +17,8 @@ const unset = "needs to be unset"
 
 // validate holds a new event to more than core's group does: it is whole, and has
 // nothing of the older shape.
-func validate(ctx context.Context, e *corev1.Event) field.ErrorList {
-	errs := append(core.ValidateEvent(ctx, e), validateSeries(e)...)
+func validate(_ context.Context, e *corev1.Event) field.ErrorList {
+	errs := append(core.ValidateEvent(e, "reportingController"), validateSeries(e)...)
 	if e.EventTime.IsZero() {
 		errs = append(errs, field.Required(field.NewPath("eventTime"), ""))
 	}
@@ -42,8 +42,8 @@ func validate(ctx context.Context, e *corev1.Event) field.ErrorList {
 }
 
 // validateUpdate lets nothing change but the series and metadata.
-func validateUpdate(ctx context.Context, e, old *corev1.Event) field.ErrorList {
-	errs := core.ValidateEvent(ctx, e)
+func validateUpdate(_ context.Context, e, old *corev1.Event) field.ErrorList {
+	errs := core.ValidateEvent(e, "reportingController")
 	if !equality.Semantic.DeepEqual(e.Series, old.Series) {
 		errs = append(errs, validateSeries(e)...)
 	}
@@ -58,6 +58,7 @@ func validateUpdate(ctx context.Context, e, old *corev1.Event) field.ErrorList {
 		{"firstTimestamp", e.FirstTimestamp, old.FirstTimestamp},
 		{"lastTimestamp", e.LastTimestamp, old.LastTimestamp},
 		{"count", e.Count, old.Count},
+		{"reason", e.Reason, old.Reason}, // once more, as clients that count causes know it
 		{"type", e.Type, old.Type},
 		// Clients disagree on what is below a microsecond.
 		{"eventTime", metav1.NewMicroTime(e.EventTime.Truncate(time.Microsecond)), metav1.NewMicroTime(old.EventTime.Truncate(time.Microsecond))},
