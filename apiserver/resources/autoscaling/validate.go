@@ -125,19 +125,15 @@ func metric(m *v2.MetricSpec, at *field.Path) field.ErrorList {
 			set++
 		}
 	}
-	unknown := field.NotSupported(at.Child("type"), m.Type, []v2.MetricSourceType{v2.ContainerResourceMetricSourceType,
-		v2.ExternalMetricSourceType, v2.ObjectMetricSourceType, v2.PodsMetricSourceType, v2.ResourceMetricSourceType})
 	if !known {
-		errs = append(errs, unknown)
+		errs = append(errs, field.NotSupported(at.Child("type"), m.Type, []v2.MetricSourceType{v2.ContainerResourceMetricSourceType,
+			v2.ExternalMetricSourceType, v2.ObjectMetricSourceType, v2.PodsMetricSourceType, v2.ResourceMetricSourceType}))
 	}
 	for _, s := range sources {
 		if s.set {
 			errs = append(errs, s.check(m, at.Child(s.field))...)
 			break
 		}
-	}
-	if !known { // once more, with what is due of each kind
-		errs = append(errs, unknown)
 	}
 	for _, s := range sources {
 		if s.kind == m.Type && !s.set {

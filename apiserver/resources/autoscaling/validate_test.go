@@ -17,15 +17,6 @@ func texts(errs field.ErrorList) []string {
 	return out
 }
 
-// An unknown kind of metric is told of twice, as clients that count causes know it.
-func TestMetricOfAnUnknownKind(t *testing.T) {
-	unknown := `metrics[0].type: Unsupported value: "X": supported values: "ContainerResource", "External", "Object", "Pods", "Resource"`
-	got := texts(metric(&v2.MetricSpec{Type: "X"}, field.NewPath("metrics").Index(0)))
-	if diff := cmp.Diff([]string{unknown, unknown}, got); diff != "" {
-		t.Error(diff)
-	}
-}
-
 func TestStatusNumbersAreNotNegative(t *testing.T) {
 	h := &hpa{Status: v2.HorizontalPodAutoscalerStatus{CurrentReplicas: -1, DesiredReplicas: -2,
 		Conditions: []v2.HorizontalPodAutoscalerCondition{{}, {ObservedGeneration: ptr.To[int64](-3)}}}}

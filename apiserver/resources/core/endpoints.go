@@ -26,6 +26,7 @@ func endpoints() resources.Resource {
 			Metadata:                 resources.MetadataRules{NamesOnUpdate: true},
 			AllowUnconditionalUpdate: true,
 			Validate:                 validateEndpoints, ValidateUpdate: validateEndpointsUpdate,
+			Warnings: endpointsWarnings,
 		},
 		Row: func(e *corev1.Endpoints) []any {
 			return []any{e.Name, formatEndpoints(e.Subsets), table.Since(e.CreationTimestamp)}

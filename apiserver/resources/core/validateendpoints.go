@@ -58,7 +58,7 @@ func endpointAddress(a *corev1.EndpointAddress, at *field.Path) field.ErrorList 
 			errs = append(errs, field.Invalid(at.Child("nodeName"), *a.NodeName, msg))
 		}
 	}
-	return append(errs, nonSpecialIP(a.IP, at.Child("ip"))...)
+	return append(errs, EndpointIP(a.IP, at.Child("ip"))...)
 }
 
 // validateEndpointsUpdate forgives subsets that are stored: they may be older than
@@ -69,4 +69,23 @@ func validateEndpointsUpdate(ctx context.Context, e, old *corev1.Endpoints) fiel
 		return nil
 	}
 	return errs
+}
+
+// endpointsWarnings are of addresses that are written in odd ways. Those of the
+// controller are not, and are many.
+func endpointsWarnings(_ context.Context, e, _ *corev1.Endpoints) []string {
+	if e.Labels["endpoints.kubernetes.io/managed-by"] == "endpoint-controller" {
+		return nil
+	}
+	var out []string
+	for i, s := range e.Subsets {
+		at := field.NewPath("subsets").Index(i)
+		for j, a := range s.Addresses {
+			out = append(out, validation.GetWarningsForIP(at.Child("addresses").Index(j).Child("ip"), a.IP)...)
+		}
+		for j, a := range s.NotReadyAddresses {
+			out = append(out, validation.GetWarningsForIP(at.Child("notReadyAddresses").Index(j).Child("ip"), a.IP)...)
+		}
+	}
+	return out
 }

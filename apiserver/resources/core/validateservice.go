@@ -72,7 +72,7 @@ func validateService(_ context.Context, s *corev1.Service) field.ErrorList {
 		if bad := validation.IsValidIPForLegacyField(at, ip, true, nil); len(bad) > 0 {
 			errs = append(errs, bad...)
 		} else {
-			errs = append(errs, nonSpecialIP(ip, at)...)
+			errs = append(errs, EndpointIP(ip, at)...)
 		}
 	}
 	errs = append(errs, required(spec.Type, at.Child("type"), corev1.ServiceTypeClusterIP, corev1.ServiceTypeExternalName, corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeNodePort)...)
@@ -236,7 +236,8 @@ func serviceAddresses(s *corev1.Service, at *field.Path) field.ErrorList {
 	return errs
 }
 
-func nonSpecialIP(text string, at *field.Path) field.ErrorList {
+// EndpointIP demands an address that traffic may be sent to.
+func EndpointIP(text string, at *field.Path) field.ErrorList {
 	ip, err := netip.ParseAddr(text)
 	if err != nil {
 		return field.ErrorList{field.Invalid(at, text, "must be a valid IP address")}

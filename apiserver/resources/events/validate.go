@@ -58,7 +58,6 @@ func validateUpdate(_ context.Context, e, old *corev1.Event) field.ErrorList {
 		{"firstTimestamp", e.FirstTimestamp, old.FirstTimestamp},
 		{"lastTimestamp", e.LastTimestamp, old.LastTimestamp},
 		{"count", e.Count, old.Count},
-		{"reason", e.Reason, old.Reason}, // once more, as clients that count causes know it
 		{"type", e.Type, old.Type},
 		// Clients disagree on what is below a microsecond.
 		{"eventTime", metav1.NewMicroTime(e.EventTime.Truncate(time.Microsecond)), metav1.NewMicroTime(old.EventTime.Truncate(time.Microsecond))},

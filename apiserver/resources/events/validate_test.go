@@ -84,7 +84,7 @@ func TestUpdateTakesTheSeriesAlone(t *testing.T) {
 		{"labels", func(e *corev1.Event) { e.Labels = map[string]string{"a": "b"} }, nil},
 		{"strings", func(e *corev1.Event) {
 			e.Reason, e.Message, e.Type, e.Action, e.ReportingController, e.ReportingInstance = "x", "x", "Warning", "x", "x", "x"
-		}, []string{"reason", "message", "reason", "type", "action", "reportingController", "reportingInstance"}},
+		}, []string{"reason", "message", "type", "action", "reportingController", "reportingInstance"}},
 		{"older shape", func(e *corev1.Event) {
 			e.FirstTimestamp, e.LastTimestamp, e.Count, e.Source.Component = now, now, 3, "c"
 		}, []string{"source", "firstTimestamp", "lastTimestamp", "count"}},

@@ -172,11 +172,11 @@ func ValidateTolerations(list []corev1.Toleration, path *field.Path) field.Error
 		switch t.Operator {
 		case corev1.TolerationOpEqual, "":
 			if msgs := validation.IsValidLabelValue(t.Value); len(msgs) > 0 {
-				errs = append(errs, field.Invalid(at.Child("operator"), t.Value, msgs[0]))
+				errs = append(errs, field.Invalid(at.Child("operator"), t.Value, strings.Join(msgs, ";")))
 			}
 		case corev1.TolerationOpExists:
 			if t.Value != "" {
-				errs = append(errs, field.Invalid(at.Child("operator"), t, "value must be empty when `operator` is 'Exists'"))
+				errs = append(errs, field.Invalid(at.Child("operator"), t.Value, "value must be empty when `operator` is 'Exists'"))
 			}
 		case corev1.TolerationOpLt, corev1.TolerationOpGt:
 			// Known, but of a feature that is off.
