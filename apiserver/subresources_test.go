@@ -181,6 +181,17 @@ func TestOtherSubresources(t *testing.T) {
 		if _, err := ds.UpdateScale(ctx, "d", old, metav1.UpdateOptions{}); !apierrors.IsInvalid(err) {
 			t.Errorf("a negative one: %v", err)
 		}
+		for name, tc := range map[string]struct{ patch, mode, want string }{
+			"unknown field": {`{"spec":{"replicas":5,"foo":1}}`, "Strict", `unknown field "spec.foo"`},
+			"told twice":    {`{"spec":{"replicas":5,"replicas":6}}`, "Strict", `duplicate field "spec.replicas"`},
+			"no number":     {`{"spec":{"replicas":"x"}}`, "Ignore", "cannot unmarshal string"},
+			"another kind":  {`{"kind":"X"}`, "Ignore", "X"},
+		} {
+			_, err := ds.Patch(ctx, "d", types.MergePatchType, []byte(tc.patch), metav1.PatchOptions{FieldValidation: tc.mode}, "scale")
+			if !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
 	})
 	t.Run("approval", func(t *testing.T) {
 		var spec struct {

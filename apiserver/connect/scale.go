@@ -208,7 +208,15 @@ func (c *connectors) scaleChange(r *http.Request, t *handlers.Target) (func(*aut
 		return nil, unknownPatch()
 	}
 	return func(was *autoscalingv1.Scale) (*autoscalingv1.Scale, error) {
-		return patchScale(was, types.PatchType(media), body)
+		doc, err := patchScale(was, types.PatchType(media), body)
+		if err != nil {
+			return nil, err
+		}
+		out := &autoscalingv1.Scale{}
+		if err := c.API.ReadPatched(r, scaleKind, types.PatchType(media), body, doc, out); err != nil {
+			return nil, err
+		}
+		return out, nil
 	}, nil
 }
 
@@ -219,7 +227,10 @@ func unknownPatch() error {
 	}}
 }
 
-func patchScale(was *autoscalingv1.Scale, kind types.PatchType, body []byte) (*autoscalingv1.Scale, error) {
+// patchScale is the document that a patch makes of a Scale.
+func patchScale(was *autoscalingv1.Scale, kind types.PatchType, body []byte) ([]byte, error) {
+	was = was.DeepCopy()
+	was.SetGroupVersionKind(scaleKind)
 	doc, err := json.Marshal(was)
 	if err != nil {
 		return nil, err
@@ -235,11 +246,7 @@ func patchScale(was *autoscalingv1.Scale, kind types.PatchType, body []byte) (*a
 	} else if doc, err = jsonpatch.MergePatch(doc, body); err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
-	out := &autoscalingv1.Scale{}
-	if err := json.Unmarshal(doc, out); err != nil {
-		return nil, apierrors.NewBadRequest(err.Error())
-	}
-	return out, nil
+	return doc, nil
 }
 
 func (c *connectors) writeScale(w http.ResponseWriter, r *http.Request, t *handlers.Target, obj runtime.Object) {

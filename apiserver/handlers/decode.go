@@ -16,6 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	cbordirect "k8s.io/apimachinery/pkg/runtime/serializer/cbor/direct"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/client-go/kubernetes/scheme"
 	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
@@ -384,6 +386,30 @@ func (a *API) ReadInto(r *http.Request, gvk schema.GroupVersionKind, into runtim
 		return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", gvk.Kind, gvk.Version, gvk.Kind, err))
 	}
 	return err
+}
+
+// ReadPatched decodes what a JSON or merge patch made of an object of another kind
+// than the target's; body is the patch.
+func (a *API) ReadPatched(r *http.Request, gvk schema.GroupVersionKind, kind types.PatchType, body, doc []byte, into runtime.Object) error {
+	mode, err := fieldValidationOf(r.URL.Query().Get("fieldValidation"))
+	if err != nil {
+		return err
+	}
+	var said []error
+	if mode != validateIgnore && kind != types.JSONPatchType {
+		var patch map[string]any
+		if said, err = kjson.UnmarshalStrict(body, &patch); err != nil {
+			return apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
+		}
+	}
+	strict, err := decodeInto(formatJSON, doc, gvk, into, mode != validateIgnore)
+	if err == nil {
+		err = applyStrict(r.Context(), mode, append(said, strict...))
+	}
+	if err != nil {
+		return apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{field.Invalid(field.NewPath("patch"), string(doc), err.Error())})
+	}
+	return nil
 }
 
 // Body reads a request's body, bounded.
