@@ -47,7 +47,7 @@ func validateEndpoints(_ context.Context, e *corev1.Endpoints) field.ErrorList {
 }
 
 func endpointAddress(a *corev1.EndpointAddress, at *field.Path) field.ErrorList {
-	errs := validation.IsValidIP(at.Child("ip"), a.IP)
+	errs := validation.IsValidIPForLegacyField(at.Child("ip"), a.IP, true, nil)
 	if a.Hostname != "" {
 		for _, msg := range validation.IsDNS1123Label(a.Hostname) {
 			errs = append(errs, field.Invalid(at.Child("hostname"), a.Hostname, msg))
