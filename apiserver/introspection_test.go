@@ -1,6 +1,7 @@
 package apiserver_test
 
 import (
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -54,6 +55,17 @@ func TestIntrospection(t *testing.T) {
 		}
 		if !found {
 			t.Errorf("system:monitoring lacks %s: %+v", want, []rbacv1.PolicyRule(role.Rules))
+		}
+	}
+}
+
+// Clients ask for the headers of the published documents alone.
+func TestHeadersOfOpenAPI(t *testing.T) {
+	t.Parallel()
+	s := apiservertest.Start(t, nil)
+	for _, path := range []string{"/openapi/v2", "/openapi/v3"} {
+		if a := s.Call(t, http.MethodHead, path, ""); a.Code != http.StatusOK || len(a.Body) > 0 {
+			t.Errorf("%s: %d, %d bytes", path, a.Code, len(a.Body))
 		}
 	}
 }
