@@ -67,6 +67,14 @@ func JoinPhases() []workflow.Phase[*Join] {
 	}
 }
 
+// address is what others reach the node by; a master's is the one that it advertises.
+func (d *Join) address() string {
+	if cp := d.Config.ControlPlane; cp != nil {
+		return cp.LocalAPIEndpoint.AdvertiseAddress
+	}
+	return d.IP
+}
+
 func (d *Join) discovery(ctx context.Context) error {
 	d.say("discovery", "Reading the cluster's authority")
 	var err error
@@ -110,7 +118,7 @@ func (d *Join) discovery(ctx context.Context) error {
 		return err
 	}
 	// Only now is it known what the pod network wants; nothing is changed yet.
-	if err := d.check(ctx, networkChecks(d.cluster)); err != nil {
+	if err := d.check(ctx, networkChecks(d.cluster, d.address())); err != nil {
 		return err
 	}
 	// Paths in it are those of the node that wrote it.
@@ -181,12 +189,11 @@ func (d *Join) kubeletStart(ctx context.Context) error {
 			return err
 		}
 		c := &node.Config{
-			Name: d.Config.NodeRegistration.Name, IP: d.IP, Server: d.trust.server,
+			Name: d.Config.NodeRegistration.Name, IP: d.address(), Server: d.trust.server,
 			Registration: d.Config.NodeRegistration, Cluster: *d.cluster, NetNS: d.NetNS, ProxyMode: d.ProxyMode, Proxy: d.proxy, CloudProvider: d.CloudProvider,
 		}
 		if cp := d.Config.ControlPlane; cp != nil {
 			c.ControlPlane, c.Endpoint = true, cp.LocalAPIEndpoint
-			c.IP = cp.LocalAPIEndpoint.AdvertiseAddress
 			if c.Registration.Taints == nil {
 				c.Registration.Taints = controlPlaneTaints()
 			}

@@ -43,12 +43,13 @@ func portChecks(m *Machine, ports ...int) []preflight.Check {
 	return checks
 }
 
-// networkChecks hold for the pod network that the cluster has.
-func networkChecks(c *config.Cluster) []preflight.Check {
+// networkChecks hold for a node with an address, in the network that the cluster has.
+func networkChecks(c *config.Cluster, address string) []preflight.Check {
+	checks := []preflight.Check{preflight.NodeAddress(address, c.Networking.PodSubnet, c.Networking.ServiceSubnet)}
 	if c.Networking.PodBackend == config.BackendWireGuard {
-		return []preflight.Check{preflight.WireGuard()}
+		checks = append(checks, preflight.WireGuard())
 	}
-	return nil
+	return checks
 }
 
 func (d *Init) preflight(ctx context.Context) error {
@@ -56,7 +57,7 @@ func (d *Init) preflight(ctx context.Context) error {
 	d.say("preflight", "Running pre-flight checks")
 	checks := nodeChecks(l, d.Config.NodeRegistration.Name)
 	checks = append(checks, preflight.FilesAbsent(l.NodeConfig())...)
-	checks = append(checks, networkChecks(&d.Config.Cluster)...)
+	checks = append(checks, networkChecks(&d.Config.Cluster, d.Config.LocalAPIEndpoint.AdvertiseAddress)...)
 	checks = append(checks, portChecks(&d.Machine, int(d.Config.LocalAPIEndpoint.BindPort), kubeletPort, proxyHealth)...)
 	return preflight.Run(ctx, d.Out, checks, append(d.Ignore, d.Config.NodeRegistration.IgnorePreflightErrors...))
 }
