@@ -22,6 +22,9 @@ type jump struct {
 	rule []string
 }
 
+// in tells whether a line of iptables -S is a jump to the same chain.
+func (j jump) in(line string) bool { return strings.HasSuffix(line, " -j "+j.to) }
+
 func jumps() []jump {
 	comment := func(text string, match ...string) []string {
 		return append(match, "-m", "comment", "--comment", text)
@@ -161,9 +164,13 @@ func (w *Writer) Intact() (bool, error) {
 		if j.from != "PREROUTING" && j.to != chainForward {
 			continue
 		}
-		ok, err := w.ipt.Exists(j.table, j.from, append(slices.Clone(j.rule), "-j", j.to)...)
-		if err != nil || !ok {
-			return ok, err
+		// iptables -C reads every chain of the table, and this one only.
+		lines, err := w.ipt.List(j.table, j.from)
+		if err != nil {
+			return false, err
+		}
+		if !slices.ContainsFunc(lines, j.in) {
+			return false, nil
 		}
 	}
 	for _, f := range filled() {
