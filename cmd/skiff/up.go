@@ -36,6 +36,7 @@ type upOptions struct {
 	timeout time.Duration
 	config  string
 	cloud   string
+	ignore  []string
 }
 
 func upCommand() *cobra.Command {
@@ -52,6 +53,7 @@ func upCommand() *cobra.Command {
 	f.StringVar(&o.store, "store", "", "where the cluster's state is: sqlite (default), or a postgres:// or https:// URL")
 	f.StringVar(&o.config, "config", "", "a file with InitConfiguration, ClusterConfiguration and component configurations")
 	f.StringVar(&o.cloud, "cloud-provider", "local", "the provider of node addresses and load balancers; empty for none")
+	f.StringSliceVar(&o.ignore, "ignore-preflight-errors", nil, "checks that only warn; all for every one")
 	f.DurationVar(&o.timeout, "timeout", 3*time.Minute, "how long to wait for the nodes")
 	return cmd
 }
@@ -97,7 +99,7 @@ func up(cmd *cobra.Command, o upOptions) error {
 		return err
 	}
 	for i := 2; i <= o.nodes; i++ {
-		if err := member(ctx, cmd, m, i, tok); err != nil {
+		if err := member(ctx, cmd, m, i, tok, o.ignore); err != nil {
 			return fmt.Errorf("node %d: %w", i, err)
 		}
 	}
@@ -141,7 +143,7 @@ func firstMaster(ctx context.Context, cmd *cobra.Command, m setup.Machine, o upO
 	if len(c.BootstrapTokens) == 0 {
 		c.BootstrapTokens = []config.BootstrapToken{{Token: t.String(), TTL: &metav1.Duration{Duration: time.Hour}, Usages: t.Usages, Groups: t.Groups}}
 	}
-	init := &setup.Init{Machine: m, Config: c, Quiet: true, CloudProvider: o.cloud}
+	init := &setup.Init{Machine: m, Config: c, Quiet: true, Ignore: o.ignore, CloudProvider: o.cloud}
 	return c.BootstrapTokens[0].Token, init.Run(ctx, nil, "")
 }
 
@@ -183,7 +185,7 @@ func members(l layout.Layout) []layout.Layout {
 }
 
 // member joins node i.
-func member(ctx context.Context, cmd *cobra.Command, master setup.Machine, i int, tok string) error {
+func member(ctx context.Context, cmd *cobra.Command, master setup.Machine, i int, tok string, ignore []string) error {
 	net := lan.LAN{ID: lanID(master.Layout)}
 	m, err := machine(cmd, memberRoot(master.Layout, i), net.Namespace(i))
 	if err != nil {
@@ -218,7 +220,7 @@ func member(ctx context.Context, cmd *cobra.Command, master setup.Machine, i int
 	if c.NodeRegistration.Taints == nil {
 		c.NodeRegistration.Taints = []corev1.Taint{}
 	}
-	join := &setup.Join{Machine: m, Config: c, Quiet: true, IP: net.Node(i).String()}
+	join := &setup.Join{Machine: m, Config: c, Quiet: true, Ignore: ignore, IP: net.Node(i).String()}
 	return join.Run(ctx, nil, "")
 }
 
