@@ -138,7 +138,6 @@ var (
 
 	all        = l("*")
 	coreGroup  = l("")
-	admission  = l("admissionregistration.k8s.io")
 	apps       = l("apps")
 	authentic  = l("authentication.k8s.io")
 	authorize  = l("authorization.k8s.io")
