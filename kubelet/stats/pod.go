@@ -1,6 +1,7 @@
 package stats
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"time"
@@ -28,7 +29,7 @@ func at(nanos int64) metav1.Time {
 	return metav1.NewTime(time.Unix(0, nanos))
 }
 
-func (p *Provider) pod(s *runtimeapi.PodSandboxStats, short bool) statsapi.PodStats {
+func (p *Provider) pod(ctx context.Context, s *runtimeapi.PodSandboxStats, short bool) statsapi.PodStats {
 	meta := s.GetAttributes().GetMetadata()
 	out := statsapi.PodStats{PodRef: statsapi.PodReference{Name: meta.GetName(), Namespace: meta.GetNamespace(), UID: meta.GetUid()}}
 	pod := p.find(types.UID(meta.GetUid()))
@@ -81,7 +82,7 @@ func (p *Provider) pod(s *runtimeapi.PodSandboxStats, short bool) statsapi.PodSt
 		out.ProcessStats = &statsapi.ProcessStats{ProcessCount: value(n)}
 	}
 	if pod != nil {
-		p.volumes(pod, &out, now)
+		p.volumes(ctx, pod, &out, now)
 	}
 	return out
 }

@@ -36,10 +36,10 @@ func TestPod(t *testing.T) {
 			p := &Provider{cfg: Config{
 				Pods: func() []*v1.Pod { return []*v1.Pod{pod} }, PodDir: func(types.UID) string { return dir }, LogDir: func(*v1.Pod) string { return dir },
 			}, rates: map[string]sample{}, disk: map[types.UID]diskUsage{}}
-			out := p.pod(&runtimeapi.PodSandboxStats{
+			out := p.pod(t.Context(), &runtimeapi.PodSandboxStats{
 				Attributes: &runtimeapi.PodSandboxAttributes{Metadata: &runtimeapi.PodSandboxMetadata{Uid: "u"}},
 				Linux: &runtimeapi.LinuxPodSandboxStats{
-					Containers: []*runtimeapi.ContainerStats{{Attributes: &runtimeapi.ContainerAttributes{Id: "1"}}, {Attributes: &runtimeapi.ContainerAttributes{Id: "2"}}},
+					Containers: []*runtimeapi.ContainerStats{{Attributes: &runtimeapi.ContainerAttributes{Id: "1", Metadata: &runtimeapi.ContainerMetadata{Name: "a"}}}, {Attributes: &runtimeapi.ContainerAttributes{Id: "2", Metadata: &runtimeapi.ContainerMetadata{Name: "b"}}}},
 					Network:    &runtimeapi.NetworkUsage{DefaultInterface: eth("eth0"), Interfaces: tt.others},
 				},
 			}, false)

@@ -95,7 +95,7 @@ func (p *Provider) Summary(ctx context.Context, onlyCPUAndMemory bool) (*statsap
 		return nil, fmt.Errorf("list pod stats: %w", err)
 	}
 	for _, s := range list {
-		out.Pods = append(out.Pods, p.pod(s, onlyCPUAndMemory))
+		out.Pods = append(out.Pods, p.pod(ctx, s, onlyCPUAndMemory))
 	}
 	return out, nil
 }

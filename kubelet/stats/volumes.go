@@ -1,8 +1,10 @@
 package stats
 
 import (
+	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,7 +23,7 @@ type diskUsage struct {
 }
 
 // volumes adds what the pod's folders hold.
-func (p *Provider) volumes(pod *v1.Pod, out *statsapi.PodStats, now metav1.Time) {
+func (p *Provider) volumes(ctx context.Context, pod *v1.Pod, out *statsapi.PodStats, now metav1.Time) {
 	use := p.diskUse(pod)
 	var total, inodes uint64
 	for name, u := range use.of {
@@ -57,7 +59,28 @@ func (p *Provider) volumes(pod *v1.Pod, out *statsapi.PodStats, now metav1.Time)
 		b, n := u.Bytes, u.Inodes
 		c.Logs = &statsapi.FsStats{Time: now, UsedBytes: &b, InodesUsed: &n}
 	}
+	for _, id := range ended(pod, out.Containers) {
+		// What one wrote that fails again and again may fill the disk.
+		if c, err := p.cfg.Runtime.ContainerStats(ctx, id); err == nil {
+			total += c.GetWritableLayer().GetUsedBytes().GetValue()
+			inodes += c.GetWritableLayer().GetInodesUsed().GetValue()
+		}
+	}
 	out.EphemeralStorage = &statsapi.FsStats{Time: now, UsedBytes: &total, InodesUsed: &inodes}
+}
+
+// ended are the newest of those containers of a pod that do not run, by their ids.
+func ended(pod *v1.Pod, running []statsapi.ContainerStats) []string {
+	var out []string
+	for _, list := range [][]v1.ContainerStatus{pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses, pod.Status.EphemeralContainerStatuses} {
+		for i := range list {
+			_, id, ok := strings.Cut(list[i].ContainerID, "://")
+			if ok && !slices.ContainsFunc(running, func(c statsapi.ContainerStats) bool { return c.Name == list[i].Name }) {
+				out = append(out, id)
+			}
+		}
+	}
+	return out
 }
 
 func (p *Provider) claims(uid types.UID) []volumes.Usage {

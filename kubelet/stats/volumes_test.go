@@ -1,6 +1,8 @@
 package stats
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -8,6 +10,8 @@ import (
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	internalapi "k8s.io/cri-api/pkg/apis"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	statsapi "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 	"k8s.io/utils/ptr"
 )
@@ -60,12 +64,55 @@ func TestContainerRootsCount(t *testing.T) {
 	before, after := statsapi.PodStats{}, statsapi.PodStats{Containers: []statsapi.ContainerStats{{
 		Name: "c", Rootfs: &statsapi.FsStats{UsedBytes: ptr.To[uint64](4096), InodesUsed: ptr.To[uint64](50000)},
 	}}}
-	p.volumes(pod, &before, metav1.Now())
-	p.volumes(pod, &after, metav1.Now())
+	p.volumes(t.Context(), pod, &before, metav1.Now())
+	p.volumes(t.Context(), pod, &after, metav1.Now())
 	if got := *after.EphemeralStorage.InodesUsed - *before.EphemeralStorage.InodesUsed; got != 50000 {
 		t.Errorf("the container's files add %d inodes, want 50000", got)
 	}
 	if got := *after.EphemeralStorage.UsedBytes - *before.EphemeralStorage.UsedBytes; got != 4096 {
 		t.Errorf("the container's files add %d bytes, want 4096", got)
+	}
+}
+
+// layers answers with the writable layers of containers by their ids.
+type layers struct {
+	internalapi.RuntimeService
+	inodes map[string]uint64
+}
+
+func (l layers) ContainerStats(_ context.Context, id string) (*runtimeapi.ContainerStats, error) {
+	n, ok := l.inodes[id]
+	if !ok {
+		return nil, errors.New("no such container")
+	}
+	return &runtimeapi.ContainerStats{WritableLayer: &runtimeapi.FilesystemUsage{UsedBytes: &runtimeapi.UInt64Value{Value: 10 * n}, InodesUsed: &runtimeapi.UInt64Value{Value: n}}}, nil
+}
+
+// So does what one wrote that ended and is to start again; one that runs is counted
+// as a running one.
+func TestEndedContainersCount(t *testing.T) {
+	dir := t.TempDir()
+	p := &Provider{cfg: Config{
+		Runtime: layers{inodes: map[string]uint64{"ended": 7, "waiting": 100, "runs": 1000}},
+		PodDir:  func(types.UID) string { return dir }, LogDir: func(*v1.Pod) string { return dir },
+	}, disk: map[types.UID]diskUsage{}}
+	pod := &v1.Pod{Status: v1.PodStatus{
+		InitContainerStatuses: []v1.ContainerStatus{{Name: "i", ContainerID: "skiff://ended", State: v1.ContainerState{Terminated: &v1.ContainerStateTerminated{}}}},
+		ContainerStatuses: []v1.ContainerStatus{
+			{Name: "w", ContainerID: "skiff://waiting", State: v1.ContainerState{Waiting: &v1.ContainerStateWaiting{}}},
+			{Name: "r", ContainerID: "skiff://runs", State: v1.ContainerState{Running: &v1.ContainerStateRunning{}}},
+			{Name: "g", ContainerID: "skiff://gone"},
+			{Name: "n", State: v1.ContainerState{Waiting: &v1.ContainerStateWaiting{}}},
+		},
+	}}
+	running := []statsapi.ContainerStats{{Name: "r"}}
+	before, after := statsapi.PodStats{Containers: running}, statsapi.PodStats{Containers: running}
+	p.volumes(t.Context(), &v1.Pod{}, &before, metav1.Now())
+	p.volumes(t.Context(), pod, &after, metav1.Now())
+	if got := *after.EphemeralStorage.InodesUsed - *before.EphemeralStorage.InodesUsed; got != 107 {
+		t.Errorf("ended containers add %d inodes, want 107", got)
+	}
+	if got := *after.EphemeralStorage.UsedBytes - *before.EphemeralStorage.UsedBytes; got != 1070 {
+		t.Errorf("ended containers add %d bytes, want 1070", got)
 	}
 }
