@@ -34,6 +34,7 @@ func persistentVolumes() resources.Resource {
 			Metadata:                 resources.MetadataRules{NamesOnUpdate: true},
 			AllowUnconditionalUpdate: true,
 			Validate:                 validatePV, ValidateUpdate: validatePVUpdate,
+			Warnings: func(_ context.Context, pv, _ *corev1.PersistentVolume) []string { return podspec.VolumeWarnings(pv) },
 			PrepareForCreate: func(_ context.Context, pv *corev1.PersistentVolume) {
 				now := metav1.NewTime(time.Now())
 				pv.Status = corev1.PersistentVolumeStatus{Phase: corev1.VolumePending, LastPhaseTransitionTime: &now}

@@ -25,6 +25,7 @@ func serviceAccounts() resources.Resource {
 			Metadata:                 resources.MetadataRules{NamesOnUpdate: true},
 			AllowUnconditionalUpdate: true,
 			NameValidation:           validation.ValidateServiceAccountName,
+			Warnings:                 serviceAccountWarnings,
 			PrepareForCreate:         func(_ context.Context, sa *corev1.ServiceAccount) { dropSecretRefs(sa.Secrets) },
 			PrepareForUpdate:         func(_ context.Context, sa, _ *corev1.ServiceAccount) { dropSecretRefs(sa.Secrets) },
 		},
@@ -39,4 +40,19 @@ func dropSecretRefs(refs []corev1.ObjectReference) {
 	for i := range refs {
 		refs[i] = corev1.ObjectReference{Name: refs[i].Name}
 	}
+}
+
+const enforceMountable = "kubernetes.io/enforce-mountable-secrets"
+
+// serviceAccountWarnings tell who first sets it of an annotation that is going.
+func serviceAccountWarnings(_ context.Context, sa, old *corev1.ServiceAccount) []string {
+	_, has := sa.Annotations[enforceMountable]
+	if old != nil && has {
+		_, had := old.Annotations[enforceMountable]
+		has = !had
+	}
+	if !has {
+		return nil
+	}
+	return []string{"metadata.annotations[" + enforceMountable + "]: deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets"}
 }

@@ -43,12 +43,12 @@ func validatePodResize(_ context.Context, pod, old *corev1.Pod) field.ErrorList 
 			errs = append(errs, taken(is.Resources.Requests, was.Resources.Requests, at.Child("resources"), "requests")...)
 			errs = append(errs, taken(is.Resources.Limits, was.Resources.Limits, at.Child("resources"), "limits")...)
 		}
-		if othersDiffer(&is.Resources, &was.Resources) {
+		if othersDiffer(is, was) {
 			errs = append(errs, field.Forbidden(at, "only cpu and memory resources for init or sidecar containers are mutable"))
 		}
 	}
 	for i := range pod.Spec.Containers {
-		if othersDiffer(&pod.Spec.Containers[i].Resources, &old.Spec.Containers[i].Resources) {
+		if othersDiffer(&pod.Spec.Containers[i], &old.Spec.Containers[i]) {
 			return append(errs, field.Forbidden(specPath, "only cpu and memory resources are mutable"))
 		}
 	}
@@ -83,8 +83,9 @@ func resizable(name corev1.ResourceName) bool {
 	return name == corev1.ResourceCPU || name == corev1.ResourceMemory
 }
 
-// othersDiffer tells whether more changed than what may.
-func othersDiffer(is, was *corev1.ResourceRequirements) bool {
+// othersDiffer tells whether more of a container changed than what may, of that which
+// a resize takes.
+func othersDiffer(is, was *corev1.Container) bool {
 	rest := func(list corev1.ResourceList) corev1.ResourceList {
 		out := corev1.ResourceList{}
 		for name, q := range list {
@@ -94,7 +95,8 @@ func othersDiffer(is, was *corev1.ResourceRequirements) bool {
 		}
 		return out
 	}
-	return !equality.Semantic.DeepEqual(rest(is.Limits), rest(was.Limits)) ||
-		!equality.Semantic.DeepEqual(rest(is.Requests), rest(was.Requests)) ||
-		!equality.Semantic.DeepEqual(is.Claims, was.Claims)
+	return !equality.Semantic.DeepEqual(rest(is.Resources.Limits), rest(was.Resources.Limits)) ||
+		!equality.Semantic.DeepEqual(rest(is.Resources.Requests), rest(was.Resources.Requests)) ||
+		!equality.Semantic.DeepEqual(is.Resources.Claims, was.Resources.Claims) ||
+		!equality.Semantic.DeepEqual(is.ResizePolicy, was.ResizePolicy)
 }

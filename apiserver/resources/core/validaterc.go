@@ -65,5 +65,9 @@ func rcWarnings(_ context.Context, rc, old *corev1.ReplicationController) []stri
 	if old != nil && equality.Semantic.DeepEqual(&rc.Spec, &old.Spec) {
 		return nil
 	}
-	return podspec.TemplateWarnings(rc.Spec.Template, specPath.Child("template"))
+	warnings := podspec.TemplateWarnings(rc.Spec.Template, specPath.Child("template"))
+	if old == nil {
+		warnings = append(podspec.NameWarnings(rc.Name), warnings...)
+	}
+	return warnings
 }

@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -16,7 +17,9 @@ import (
 
 // Resources are the kinds of the group.
 func Resources() []resources.Resource {
-	s := core.EventSpec(resources.TypedStrategy[corev1.Event, *corev1.Event]{Metadata: resources.MetadataRules{AnyFinalizer: true, Last: true}, Validate: validate, ValidateUpdate: validateUpdate})
+	s := core.EventSpec(resources.TypedStrategy[corev1.Event, *corev1.Event]{
+		Metadata: resources.MetadataRules{AnyFinalizer: true, Last: true}, NameValidation: apivalidation.NameIsDNSSubdomain, Validate: validate, ValidateUpdate: validateUpdate,
+	})
 	s.Group = eventsv1.GroupName
 	s.SharesStoreWith = schema.GroupResource{Resource: "events"}
 	s.Versions = []resources.Version{{

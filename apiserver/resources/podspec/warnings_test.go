@@ -74,3 +74,30 @@ func TestTemplateWarnings(t *testing.T) {
 		})
 	}
 }
+
+func TestVolumeWarnings(t *testing.T) {
+	for _, tc := range []struct {
+		name, volume string
+		want         []string
+	}{
+		{"nothing to say", `spec: {persistentVolumeReclaimPolicy: Retain, nfs: {server: s, path: /p}}`, nil},
+		{"all", `{metadata: {annotations: {volume.beta.kubernetes.io/storage-class: c, volume.beta.kubernetes.io/mount-options: o}}, spec: {persistentVolumeReclaimPolicy: Recycle, rbd: {},
+  nodeAffinity: {required: {nodeSelectorTerms: [{matchExpressions: [{key: beta.kubernetes.io/os}]}]}}}}`, []string{
+			`metadata.annotations[volume.beta.kubernetes.io/storage-class]: deprecated since v1.8; use "storageClassName" attribute instead`,
+			`metadata.annotations[volume.beta.kubernetes.io/mount-options]: deprecated since v1.31; use "mountOptions" attribute instead`,
+			`spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.`,
+			`spec.nodeAffinity.required.nodeSelectorTerms[0].matchExpressions[0].key: beta.kubernetes.io/os is deprecated since v1.14; use "kubernetes.io/os" instead`,
+			`spec.rbd: deprecated in v1.28, non-functional in v1.31+`,
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			pv := &corev1.PersistentVolume{}
+			if err := yaml.UnmarshalStrict([]byte(tc.volume), pv); err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(tc.want, VolumeWarnings(pv)); d != "" {
+				t.Errorf("(-want +got):\n%s", d)
+			}
+		})
+	}
+}

@@ -9,20 +9,28 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
+// What is said of kinds of volumes that are no more.
+const (
+	photonGone  = "deprecated in v1.11, non-functional in v1.16+"
+	scaleGone   = "deprecated in v1.16, non-functional in v1.22+"
+	in122       = "deprecated in v1.22, non-functional in v1.25+"
+	glusterGone = "deprecated in v1.25, non-functional in v1.26+"
+	in128       = "deprecated in v1.28, non-functional in v1.31+"
+)
+
 // volume warns of kinds of volumes that are no more.
 func (w *told) volume(v *corev1.Volume, at *field.Path) {
-	const in122, in128 = "deprecated in v1.22, non-functional in v1.25+", "deprecated in v1.28, non-functional in v1.31+"
 	for _, k := range []struct {
 		is         bool
 		name, text string
 	}{
-		{v.PhotonPersistentDisk != nil, "photonPersistentDisk", "deprecated in v1.11, non-functional in v1.16+"},
+		{v.PhotonPersistentDisk != nil, "photonPersistentDisk", photonGone},
 		{v.GitRepo != nil, "gitRepo", "deprecated in v1.11, and disabled by default in v1.33+"},
-		{v.ScaleIO != nil, "scaleIO", "deprecated in v1.16, non-functional in v1.22+"},
+		{v.ScaleIO != nil, "scaleIO", scaleGone},
 		{v.Flocker != nil, "flocker", in122},
 		{v.StorageOS != nil, "storageOS", in122},
 		{v.Quobyte != nil, "quobyte", in122},
-		{v.Glusterfs != nil, "glusterfs", "deprecated in v1.25, non-functional in v1.26+"},
+		{v.Glusterfs != nil, "glusterfs", glusterGone},
 		{v.CephFS != nil, "cephfs", in128},
 		{v.RBD != nil, "rbd", in128},
 	} {
@@ -34,6 +42,44 @@ func (w *told) volume(v *corev1.Volume, at *field.Path) {
 		at := at.Child("ephemeral", "volumeClaimTemplate", "spec")
 		*w = append(*w, ClaimWarnings(&v.Ephemeral.VolumeClaimTemplate.Spec, at)...)
 	}
+}
+
+// VolumeWarnings are what the writer of a PersistentVolume should know.
+func VolumeWarnings(pv *corev1.PersistentVolume) []string {
+	var w told
+	for _, a := range []struct{ key, instead string }{
+		{"volume.beta.kubernetes.io/storage-class", `deprecated since v1.8; use "storageClassName" attribute instead`},
+		{"volume.beta.kubernetes.io/mount-options", `deprecated since v1.31; use "mountOptions" attribute instead`},
+	} {
+		if _, has := pv.Annotations[a.key]; has {
+			w.at(field.NewPath("metadata", "annotations").Key(a.key), "%s", a.instead)
+		}
+	}
+	at, spec := field.NewPath("spec"), &pv.Spec
+	if spec.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimRecycle {
+		w.at(at.Child("persistentVolumeReclaimPolicy"), "The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.")
+	}
+	if a := spec.NodeAffinity; a != nil && a.Required != nil {
+		for i := range a.Required.NodeSelectorTerms {
+			w.nodeTerm(&a.Required.NodeSelectorTerms[i], at.Child("nodeAffinity", "required", "nodeSelectorTerms").Index(i))
+		}
+	}
+	for _, k := range []struct {
+		is         bool
+		name, text string
+	}{
+		{spec.CephFS != nil, "cephfs", in128},
+		{spec.PhotonPersistentDisk != nil, "photonPersistentDisk", photonGone},
+		{spec.ScaleIO != nil, "scaleIO", scaleGone},
+		{spec.StorageOS != nil, "storageOS", in122},
+		{spec.Glusterfs != nil, "glusterfs", glusterGone},
+		{spec.RBD != nil, "rbd", in128},
+	} {
+		if k.is {
+			w.at(at.Child(k.name), "%s", k.text)
+		}
+	}
+	return w
 }
 
 // ClaimWarnings are what the writer of a claim should know.
