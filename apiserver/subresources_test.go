@@ -2,6 +2,7 @@ package apiserver_test
 
 import (
 	"crypto/tls"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	certificatesv1 "k8s.io/api/certificates/v1"
@@ -19,6 +21,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	autoscalingapply "k8s.io/client-go/applyconfigurations/autoscaling/v1"
 	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/yaml"
 
@@ -191,6 +194,51 @@ func TestOtherSubresources(t *testing.T) {
 			if !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("%s: %v", name, err)
 			}
+		}
+	})
+	t.Run("apply of a scale", func(t *testing.T) {
+		ds := s.Client.AppsV1().Deployments(ns)
+		if _, err := ds.Create(ctx, deployment("applied"), metav1.CreateOptions{FieldManager: "maker"}); err != nil {
+			t.Fatal(err)
+		}
+		apply := func(manager string, replicas int32, force bool) error {
+			sc, err := ds.ApplyScale(ctx, "applied", autoscalingapply.Scale().WithName("applied").WithSpec(autoscalingapply.ScaleSpec().WithReplicas(replicas)),
+				metav1.ApplyOptions{FieldManager: manager, Force: force})
+			if err == nil && sc.Spec.Replicas != replicas {
+				t.Errorf("applied %d, got %d", replicas, sc.Spec.Replicas)
+			}
+			return err
+		}
+		if err := apply("one", 5, false); !apierrors.IsConflict(err) || !strings.Contains(err.Error(), `conflict with "maker"`) || !strings.Contains(err.Error(), ".spec.replicas") {
+			t.Errorf("another's replicas: %v", err)
+		}
+		if err := apply("one", 5, true); err != nil {
+			t.Errorf("by force: %v", err)
+		}
+		if err := apply("one", 6, false); err != nil {
+			t.Errorf("its own: %v", err)
+		}
+		if err := apply("two", 7, false); !apierrors.IsConflict(err) {
+			t.Errorf("the first one's: %v", err)
+		}
+		if err := apply("", 6, true); !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), "fieldManager: Required value: is required for apply patch") {
+			t.Errorf("nobody's: %v", err)
+		}
+		if err := apply("one", -1, true); !apierrors.IsInvalid(err) {
+			t.Errorf("a negative number: %v", err)
+		}
+		got, err := ds.Get(ctx, "applied", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var owns []string
+		for _, m := range got.ManagedFields {
+			if strings.Contains(string(m.FieldsV1.Raw), `"f:replicas"`) {
+				owns = append(owns, fmt.Sprint(m.Manager, m.Operation, m.Subresource))
+			}
+		}
+		if d := cmp.Diff([]string{"oneApplyscale"}, owns); d != "" || *got.Spec.Replicas != 6 {
+			t.Errorf("%d replicas, whose managers are (-want +got):\n%s", *got.Spec.Replicas, d)
 		}
 	})
 	t.Run("approval", func(t *testing.T) {

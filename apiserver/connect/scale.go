@@ -21,9 +21,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-	"sigs.k8s.io/yaml"
 
 	"skiff/apiserver/handlers"
+	"skiff/apiserver/store"
 )
 
 var scaleKind = autoscalingv1.SchemeGroupVersion.WithKind("Scale")
@@ -103,6 +103,15 @@ func (c *connectors) scale(w http.ResponseWriter, r *http.Request, t *handlers.T
 		c.API.WriteKind(w, r, http.StatusOK, scaleKind, part.scale())
 		return
 	}
+	if r.Method == http.MethodPatch && patchType(r) == types.ApplyYAMLPatchType {
+		it, err := c.applyScale(r, t)
+		if err != nil {
+			handlers.WriteError(w, r, err)
+			return
+		}
+		c.writeScaleOf(w, r, t, it)
+		return
+	}
 	next, err := c.scaleChange(r, t)
 	if err != nil {
 		handlers.WriteError(w, r, err)
@@ -147,12 +156,34 @@ func (c *connectors) scale(w http.ResponseWriter, r *http.Request, t *handlers.T
 		handlers.WriteError(w, r, err)
 		return
 	}
+	c.writeScaleOf(w, r, t, it)
+}
+
+// writeScaleOf answers with the Scale of an object.
+func (c *connectors) writeScaleOf(w http.ResponseWriter, r *http.Request, t *handlers.Target, it *store.Item) {
 	obj, err := it.Copy()
 	if err != nil {
 		handlers.WriteError(w, r, err)
 		return
 	}
 	c.writeScale(w, r, t, obj)
+}
+
+func patchType(r *http.Request) types.PatchType {
+	media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	return types.PatchType(media)
+}
+
+// readScalePatch reads the body of a patch, which is bounded.
+func readScalePatch(r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxScaleBody+1))
+	if err != nil {
+		return nil, apierrors.NewBadRequest("reading the request's body: " + err.Error())
+	}
+	if len(body) > maxScaleBody {
+		return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", maxScaleBody))
+	}
+	return body, nil
 }
 
 // checkScale is about what a Scale says of itself. How many replicas a custom
@@ -186,34 +217,27 @@ func (c *connectors) scaleChange(r *http.Request, t *handlers.Target) (func(*aut
 		}
 		return func(*autoscalingv1.Scale) (*autoscalingv1.Scale, error) { return in, nil }, nil
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxScaleBody+1))
+	body, err := readScalePatch(r)
 	if err != nil {
-		return nil, apierrors.NewBadRequest("reading the request's body: " + err.Error())
+		return nil, err
 	}
-	if len(body) > maxScaleBody {
-		return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", maxScaleBody))
-	}
-	media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	switch types.PatchType(media) {
+	kind := patchType(r)
+	switch kind {
 	case types.JSONPatchType, types.MergePatchType:
 	case types.StrategicMergePatchType:
 		if t.Resource.Subresources["scale"].Scale != nil {
 			return nil, unknownPatch()
 		}
-	case types.ApplyYAMLPatchType:
-		if body, err = yaml.YAMLToJSON(body); err != nil {
-			return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
-		}
 	default:
 		return nil, unknownPatch()
 	}
 	return func(was *autoscalingv1.Scale) (*autoscalingv1.Scale, error) {
-		doc, err := patchScale(was, types.PatchType(media), body)
+		doc, err := patchScale(was, kind, body)
 		if err != nil {
 			return nil, err
 		}
 		out := &autoscalingv1.Scale{}
-		if err := c.API.ReadPatched(r, scaleKind, types.PatchType(media), body, doc, out); err != nil {
+		if err := c.API.ReadPatched(r, scaleKind, kind, body, doc, out); err != nil {
 			return nil, err
 		}
 		return out, nil

@@ -2,12 +2,15 @@ package handlers
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"net/http"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 
 	"skiff/apiserver/resources"
 	"skiff/apiserver/store"
@@ -77,4 +80,24 @@ func (t *Target) hubOf(obj runtime.Object) (runtime.Object, error) {
 		}
 	}
 	return untype(obj), nil
+}
+
+// Apply is server-side apply of a configuration in the resource's own form, which a
+// subresource made of what the request's body says. The options are the request's.
+func (a *API) Apply(r *http.Request, t *Target, s *resources.Strategy, config map[string]any) (*store.Item, error) {
+	o, err := patchOptions(r, types.ApplyYAMLPatchType)
+	if err != nil {
+		return nil, err
+	}
+	b, err := json.Marshal(config)
+	if err != nil {
+		return nil, err
+	}
+	seen := &metav1.UpdateOptions{TypeMeta: metav1.TypeMeta{Kind: "UpdateOptions", APIVersion: "meta.k8s.io/v1"}, DryRun: o.DryRun, FieldManager: o.FieldManager, FieldValidation: o.FieldValidation}
+	c := change{patch: true, options: seen, dry: dryRun(o.DryRun), manager: o.FieldManager, tracked: true}
+	if c.next, err = a.applyPatch(t, s, "", b, o, validateIgnore); err != nil {
+		return nil, err
+	}
+	it, _, err := a.write(r.Context(), t, s, c)
+	return it, err
 }
