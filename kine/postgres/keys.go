@@ -33,8 +33,9 @@ func (s *Store) readKey(ctx context.Context, key string) (kine.ReadResult, error
 	return res, nil
 }
 
-// readKeys sees all keys at one moment. Values belong to each caller: what is asked
-// for twice is read once, and no caller changes it.
+// readKeys sees all keys at one moment. Callers may share a value, and none changes
+// one. Each key is looked up by itself: for many at a time the planner would go
+// through a whole table that is still small.
 func (s *Store) readKeys(ctx context.Context, asked []string) (moment, error) {
 	names := make(pq.ByteaArray, len(asked))
 	for i, key := range asked {
@@ -42,7 +43,9 @@ func (s *Store) readKeys(ctx context.Context, asked []string) (moment, error) {
 	}
 	rows, err := s.readers.QueryContext(ctx, `SELECT m.revision, r.key, r.pos, r.created, r.count, r.lease, r.value
 		FROM skiff_meta m LEFT JOIN (
-			SELECT c.key, c.pos, c.created, c.count, c.lease, x.value FROM skiff_current c JOIN skiff_log x ON x.pos = c.pos WHERE c.key = ANY($1::bytea[])
+			SELECT v.* FROM unnest($1::bytea[]) AS k (key) CROSS JOIN LATERAL (
+				SELECT c.key, c.pos, c.created, c.count, c.lease, x.value FROM skiff_current c JOIN skiff_log x ON x.pos = c.pos WHERE c.key = k.key LIMIT 1
+			) v
 		) r ON true WHERE m.id = 1`, names)
 	if err != nil {
 		return moment{}, err

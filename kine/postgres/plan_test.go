@@ -74,6 +74,13 @@ func TestReadsUseIndexes(t *testing.T) {
 		if _, err := s.Get(ctx, "/registry/7/00007", kine.ReadOptions{}); err != nil {
 			t.Fatal(err)
 		}
+		var names []string
+		for i := range maxKeys {
+			names = append(names, fmt.Sprintf("/registry/%d/%05d", i, i))
+		}
+		if got, err := s.readKeys(ctx, names); err != nil || len(got.found) != maxKeys {
+			t.Fatal(len(got.found), err)
+		}
 		if res, err := s.Count(ctx, r, kine.ReadOptions{}); err != nil || res.Count != 10 {
 			t.Fatal(res.Count, err)
 		}
