@@ -40,7 +40,7 @@ func (k *Kubelet) watchStaticURL(ctx context.Context, wg *sync.WaitGroup) <-chan
 		for answered := sync.OnceFunc(func() { close(done) }); ; {
 			found, err := k.askStatic(ctx, url)
 			if err != nil {
-				klog.FromContext(ctx).Info("Reading static pods failed, will try again", "url", url, "err", err)
+				klog.FromContext(ctx).Info("Reading static pods failed, will try again", "err", err)
 			} else {
 				known = k.takeStatic(known, found)
 				answered()
@@ -83,6 +83,7 @@ func (k *Kubelet) fetchStatic(ctx context.Context, url string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	url = r.URL.Redacted()
 	for name, values := range k.cfg.Kubelet.StaticPodURLHeader {
 		r.Header[http.CanonicalHeaderKey(name)] = values
 	}
@@ -128,7 +129,10 @@ func podsIn(data []byte) ([][]byte, error) {
 		return nil, errors.New("want a Pod or a PodList")
 	}
 	var out [][]byte
-	for _, item := range list.Items {
+	for i, item := range list.Items {
+		if item == nil {
+			return nil, fmt.Errorf("items[%d] is null: want a Pod", i)
+		}
 		// The items of a PodList need not say what they are.
 		if list.Kind == "PodList" {
 			item["apiVersion"], item["kind"] = "v1", "Pod"

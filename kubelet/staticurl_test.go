@@ -66,3 +66,10 @@ func TestAskStatic(t *testing.T) {
 		})
 	}
 }
+
+// An answer of nonsense ends nothing.
+func TestNullStaticPod(t *testing.T) {
+	if _, err := podsIn([]byte(`{"kind":"PodList","items":[null]}`)); err == nil {
+		t.Error("an item that is null was taken")
+	}
+}
