@@ -11,19 +11,33 @@ import (
 	mdns "github.com/miekg/dns"
 )
 
-// builtin is upstream's default Corefile, on this node's addresses.
-func builtin(c Config, forward []string) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, ".:%d {\n    errors\n", c.Port)
-	fmt.Fprintf(&b, "    kubernetes %s in-addr.arpa ip6.arpa {\n        pods insecure\n        fallthrough in-addr.arpa ip6.arpa\n        ttl 30\n    }\n", c.Domain)
-	if c.MetricsPort > 0 {
-		fmt.Fprintf(&b, "    prometheus %s\n", net.JoinHostPort(c.Addresses[0].String(), fmt.Sprint(c.MetricsPort)))
-	}
-	if len(forward) > 0 {
-		fmt.Fprintf(&b, "    forward . %s {\n        max_concurrent 1000\n    }\n", strings.Join(forward, " "))
-	}
-	fmt.Fprintf(&b, "    cache 30 {\n        disable success %s\n        disable denial %s\n    }\n    loadbalance\n}\n", c.Domain, c.Domain)
-	return b.String()
+// Corefile is upstream's default for a cluster's domain: what a new cluster's
+// ConfigMap holds, and what is served where there is none.
+func Corefile(domain string) string {
+	return `.:53 {
+    errors
+    health {
+       lameduck 5s
+    }
+    ready
+    kubernetes ` + domain + ` in-addr.arpa ip6.arpa {
+       pods insecure
+       fallthrough in-addr.arpa ip6.arpa
+       ttl 30
+    }
+    prometheus :9153
+    forward . /etc/resolv.conf {
+       max_concurrent 1000
+    }
+    cache 30 {
+       disable success ` + domain + `
+       disable denial ` + domain + `
+    }
+    loop
+    reload
+    loadbalance
+}
+`
 }
 
 // upstreams are the node's name servers without this server itself, which
@@ -55,14 +69,27 @@ var (
 	// probes listen on ports of the pod, 8080 and 8181; those of the node belong
 	// to others. With an address of their own they stay.
 	probes = regexp.MustCompile(`(?m)^[ \t]*(health[ \t]*(\{[^}]*\})?|ready)[ \t]*$`)
+	// metrics are on a port of the pod, too: the one that the node has for them.
+	metrics = regexp.MustCompile(`(?m)^([ \t]*prometheus[ \t]+):9153[ \t]*$`)
+	// The node's name servers are read here, as this server may be among them.
+	forwardFile = regexp.MustCompile(`(?m)^([ \t]*forward[ \t]+\S+[ \t]+)/etc/resolv\.conf([ \t]*(\{[^}]*\})?[ \t]*)$`)
 )
 
 // adapt makes a Corefile written for upstream's pods serve here: our client
-// behind the kubernetes directive, and only this node's addresses.
-func adapt(text, id string, c Config) string {
+// behind the kubernetes directive, only this node's addresses, and its name servers.
+func adapt(text, id string, c Config, forward []string) string {
 	text = kubernetesLine.ReplaceAllString(text, "${1}"+directive+" "+id)
 	text = droppedLine.ReplaceAllString(text, "")
 	text = probes.ReplaceAllString(text, "")
+	ownMetrics, ownForward := "", ""
+	if c.MetricsPort > 0 {
+		ownMetrics = "${1}" + net.JoinHostPort(c.Addresses[0].String(), fmt.Sprint(c.MetricsPort))
+	}
+	if len(forward) > 0 {
+		ownForward = "${1}" + strings.Join(forward, " ") + "${2}"
+	}
+	text = metrics.ReplaceAllString(text, ownMetrics)
+	text = forwardFile.ReplaceAllString(text, ownForward)
 	if bindLine.MatchString(text) {
 		return text
 	}

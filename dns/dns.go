@@ -2,9 +2,9 @@
 // kubernetes plugin fed by our client, one on every node. A node's pods resolve
 // names from their own node, also while the control plane is away.
 //
-// New validates, Run serves until its context ends. A Corefile in the ConfigMap
-// kube-system/coredns replaces the built-in one and is followed live; one that
-// cannot be used leaves the running one in place and is reported.
+// New validates, Run serves until its context ends. The Corefile in the ConfigMap
+// kube-system/coredns is followed live; one that cannot be used leaves the running
+// one in place and is reported. Without one the default is served.
 package dns
 
 import (
@@ -141,7 +141,7 @@ func (s *Server) Run(ctx context.Context) error {
 		UpdateFunc: func(_, obj any) { follow(obj) },
 		DeleteFunc: func(any) {
 			if err := s.serve(id, ""); err != nil {
-				s.cfg.Log.Error("the built-in Corefile cannot be used", "err", err)
+				s.cfg.Log.Error("the default Corefile cannot be used", "err", err)
 			}
 		},
 	}); err != nil {
@@ -166,15 +166,14 @@ func (s *Server) checkMetrics() {
 	}
 }
 
-// serve starts, or goes over to, a Corefile; empty is the built-in one.
+// serve starts, or goes over to, a Corefile; empty is the default one.
 func (s *Server) serve(id, given string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	text := given
-	if text == "" {
-		text = builtin(s.cfg, upstreams(s.cfg))
+	if given == "" {
+		given = Corefile(s.cfg.Domain)
 	}
-	text = adapt(text, id, s.cfg)
+	text := adapt(given, id, s.cfg, upstreams(s.cfg))
 	if s.instance != nil && text == s.corefile {
 		return nil
 	}

@@ -154,7 +154,23 @@ func (d *Init) addonDNS(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return d.store(ctx, "addons", "the cluster DNS Service", []runtime.Object{dnsService(ips)})
+	if err := d.store(ctx, "addons", "the cluster DNS Service", []runtime.Object{dnsService(ips)}); err != nil {
+		return err
+	}
+	return d.do("addons", "store the cluster DNS configuration in ConfigMap "+dnsConfigMap, func() error {
+		client, err := d.admin()
+		if err != nil {
+			return err
+		}
+		// One that is there is the administrator's.
+		_, err = client.CoreV1().ConfigMaps("kube-system").Create(ctx, &corev1.ConfigMap{
+			ObjectMeta: meta("kube-system", dnsConfigMap), Data: map[string]string{"Corefile": d.Corefile(d.Config.Cluster.Networking.DNSDomain)},
+		}, metav1.CreateOptions{})
+		if apierrors.IsAlreadyExists(err) {
+			return nil
+		}
+		return err
+	})
 }
 
 // addonProxy stores what the proxies of nodes that join later run with.

@@ -33,6 +33,8 @@ type Init struct {
 	Quiet bool
 	// CloudProvider and ProxyMode are written to the node's configuration.
 	CloudProvider, ProxyMode string
+	// Corefile is what the cluster's DNS servers begin with, for its domain.
+	Corefile func(domain string) string
 
 	tokens []string
 	client kubernetes.Interface
@@ -71,7 +73,7 @@ func InitPhases() []workflow.Phase[*Init] {
 		{Name: "mark-control-plane", Short: "Label and taint the node", Run: method((*Init).markControlPlane)},
 		{Name: "bootstrap-token", Short: "Create the token and the rules that let nodes join", Run: method((*Init).bootstrapToken)},
 		{Name: "addon", Short: "Set up cluster DNS and the proxies", Phases: []phase{
-			{Name: "coredns", Short: "Create the DNS Service", Run: method((*Init).addonDNS)},
+			{Name: "coredns", Short: "Create the DNS Service and its Corefile", Run: method((*Init).addonDNS)},
 			{Name: "kube-proxy", Short: "Store the KubeProxyConfiguration", Run: method((*Init).addonProxy)},
 		}},
 		{Name: "show-join-command", Short: "Show how nodes join", Run: method((*Init).showJoin)},

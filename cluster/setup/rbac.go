@@ -14,6 +14,7 @@ const (
 	clusterConfigMap = "kubeadm-config"
 	kubeletConfigMap = "kubelet-config"
 	proxyConfigMap   = "kube-proxy"
+	dnsConfigMap     = "coredns"
 	proxyConfigKey   = "config.conf"
 	certsSecret      = "kubeadm-certs"
 )

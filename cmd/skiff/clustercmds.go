@@ -24,6 +24,7 @@ import (
 	"skiff/cluster/setup"
 	"skiff/cluster/token"
 	"skiff/cluster/version"
+	"skiff/dns"
 	kubeletconfig "skiff/kubelet/config"
 )
 
@@ -56,7 +57,7 @@ func initCommand() *cobra.Command {
 				return err
 			}
 			config.DefaultInit(c, facts)
-			d := &setup.Init{Machine: m, Config: c, UploadCerts: upload, Ignore: ignore, CloudProvider: cloudProvider}
+			d := &setup.Init{Machine: m, Config: c, UploadCerts: upload, Ignore: ignore, CloudProvider: cloudProvider, Corefile: dns.Corefile}
 			return d.Run(cmd.Context(), skip, phase)
 		},
 	}

@@ -26,6 +26,7 @@ import (
 	"skiff/cluster/setup"
 	"skiff/cluster/token"
 	"skiff/cluster/version"
+	"skiff/dns"
 	"skiff/proxy"
 )
 
@@ -143,7 +144,7 @@ func firstMaster(ctx context.Context, cmd *cobra.Command, m setup.Machine, o upO
 	if len(c.BootstrapTokens) == 0 {
 		c.BootstrapTokens = []config.BootstrapToken{{Token: t.String(), TTL: &metav1.Duration{Duration: time.Hour}, Usages: t.Usages, Groups: t.Groups}}
 	}
-	init := &setup.Init{Machine: m, Config: c, Quiet: true, Ignore: o.ignore, CloudProvider: o.cloud}
+	init := &setup.Init{Machine: m, Config: c, Quiet: true, Ignore: o.ignore, CloudProvider: o.cloud, Corefile: dns.Corefile}
 	return c.BootstrapTokens[0].Token, init.Run(ctx, nil, "")
 }
 
