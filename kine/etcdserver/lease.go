@@ -18,11 +18,8 @@ type leaseServer struct {
 	*Server
 }
 
-// maxTTL is etcd's bound of a lease, in seconds.
-const maxTTL = 9_000_000_000
-
 func (s *leaseServer) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
-	if r.TTL > maxTTL {
+	if r.TTL > kine.MaxLeaseTTL {
 		return nil, rpctypes.ErrGRPCLeaseTTLTooLarge
 	}
 	l, err := s.cfg.Store.Grant(ctx, r.ID, max(r.TTL, 1))

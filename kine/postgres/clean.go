@@ -8,10 +8,8 @@ import (
 	"github.com/lib/pq"
 
 	"skiff/kine/mvcc"
+	"skiff/kine/sweep"
 )
-
-// cleanRows bounds one step of the cleaning.
-const cleanRows = 1000
 
 // cleanStep goes through the next rows below what is kept: what each replaced is
 // out of reach, and so is each delete itself. The last revision's own events stay,
@@ -22,7 +20,7 @@ func (s *Store) cleanStep(ctx context.Context) (left int64, err error) {
 	left, err = s.sweep(ctx, "removed", func(p progress) (from, below int64) {
 		kept = s.kept(p.compact, p.oldest)
 		return p.removed, kept
-	}, func(_ *sql.Tx, r sweptRow) ([]int64, error) { return r.unreachable(), nil })
+	}, func(_ *sql.Tx, r sweep.Row) ([]int64, error) { return r.Unreachable(), nil })
 	if err == nil && left == 0 && s.full() {
 		return s.releaseStep(ctx, kept)
 	}
@@ -36,7 +34,7 @@ func (s *Store) cleanStep(ctx context.Context) (left int64, err error) {
 func (s *Store) releaseStep(ctx context.Context, kept int64) (left int64, err error) {
 	res, err := s.readers.ExecContext(ctx, `DELETE FROM skiff_log WHERE pos IN (
 			SELECT p.pos FROM skiff_log l JOIN skiff_log p ON p.pos = l.prev WHERE l.pos >= $1 AND l.pos < $2 LIMIT $3 FOR UPDATE OF p SKIP LOCKED
-		)`, int64(mvcc.At(kept, 0)), int64(mvcc.At(kept+1, 0)), cleanRows)
+		)`, int64(mvcc.At(kept, 0)), int64(mvcc.At(kept+1, 0)), sweep.Rows)
 	if err != nil {
 		return 0, err
 	}
@@ -50,18 +48,10 @@ func (s *Store) thinStep(ctx context.Context) (left int64, err error) {
 	if s.cfg.Keep.Window == 0 {
 		return 0, nil
 	}
-	most := s.cfg.Keep.Versions
-	// Every so many versions is often enough to look at a key.
-	stride := max(most/2, 1)
+	thin := sweep.Thinning{Skips: s.cfg.Keep.Skips, Most: s.cfg.Keep.Versions}
 	return s.sweep(ctx, "thinned", func(p progress) (from, below int64) { return max(p.thinned, p.removed), p.compact },
-		func(tx *sql.Tx, r sweptRow) ([]int64, error) {
-			switch {
-			case s.cfg.Keep.Skips(string(r.key)):
-				return r.unreachable(), nil
-			case most > 0 && r.count > most && r.count%stride == 0:
-				return chainBeyond(ctx, tx, r.pos, most)
-			}
-			return nil, nil
+		func(tx *sql.Tx, r sweep.Row) ([]int64, error) {
+			return thin.Gone(r, func(pos, most int64) ([]int64, error) { return chainBeyond(ctx, tx, pos, most) })
 		})
 }
 
@@ -88,27 +78,9 @@ func chainBeyond(ctx context.Context, tx *sql.Tx, pos, most int64) (dead []int64
 // progress are the revisions and positions that the cleaning goes by.
 type progress struct{ compact, oldest, removed, thinned int64 }
 
-// sweptRow is a row that a sweep passes.
-type sweptRow struct {
-	pos, prev, count int64
-	key              []byte
-}
-
-// unreachable is what no read from r on can see.
-func (r *sweptRow) unreachable() []int64 {
-	var dead []int64
-	if r.prev > 0 {
-		dead = append(dead, r.prev)
-	}
-	if r.count == 0 {
-		dead = append(dead, r.pos)
-	}
-	return dead
-}
-
 // sweep passes the next rows between the bounds, a position and a revision, and
 // removes those that dead names. name is where it is noted how far it came.
-func (s *Store) sweep(ctx context.Context, name string, bounds func(progress) (from, below int64), dead func(*sql.Tx, sweptRow) ([]int64, error)) (left int64, err error) {
+func (s *Store) sweep(ctx context.Context, name string, bounds func(progress) (from, below int64), dead func(*sql.Tx, sweep.Row) ([]int64, error)) (left int64, err error) {
 	const look = `SELECT m.compact, m.oldest, c.removed, c.thinned FROM skiff_cleaner c JOIN skiff_meta m ON m.id = c.id`
 	var p progress
 	// There is nothing to lock when there is nothing to do.
@@ -135,24 +107,13 @@ func (s *Store) sweep(ctx context.Context, name string, bounds func(progress) (f
 	if from, _ = bounds(p); from >= limit {
 		return 0, nil
 	}
-	swept, err := sweptRows(ctx, tx, from, limit)
+	gone, last, err := sweep.Step(ctx, tx, limit, func(r sweep.Row) ([]int64, error) { return dead(tx, r) },
+		`SELECT pos, prev, count, key FROM skiff_log WHERE pos > $1 AND pos <= $2 ORDER BY pos LIMIT $3`, from, limit, sweep.Rows)
 	if err != nil {
 		return 0, err
 	}
-	last := limit
-	if len(swept) == cleanRows {
-		last = swept[len(swept)-1].pos
-	}
-	var gone pq.Int64Array
-	for _, r := range swept {
-		positions, err := dead(tx, r)
-		if err != nil {
-			return 0, err
-		}
-		gone = append(gone, positions...)
-	}
 	if len(gone) > 0 {
-		if _, err := tx.ExecContext(ctx, `DELETE FROM skiff_log WHERE pos = ANY($1::bigint[])`, gone); err != nil {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM skiff_log WHERE pos = ANY($1::bigint[])`, pq.Int64Array(gone)); err != nil {
 			return 0, err
 		}
 	}
@@ -160,21 +121,4 @@ func (s *Store) sweep(ctx context.Context, name string, bounds func(progress) (f
 		return 0, err
 	}
 	return (mvcc.Pos(limit) - mvcc.Pos(last)).Revision(), tx.Commit()
-}
-
-func sweptRows(ctx context.Context, tx *sql.Tx, from, limit int64) ([]sweptRow, error) {
-	rows, err := tx.QueryContext(ctx, `SELECT pos, prev, count, key FROM skiff_log WHERE pos > $1 AND pos <= $2 ORDER BY pos LIMIT $3`, from, limit, cleanRows)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var out []sweptRow
-	for rows.Next() {
-		var r sweptRow
-		if err := rows.Scan(&r.pos, &r.prev, &r.count, &r.key); err != nil {
-			return nil, err
-		}
-		out = append(out, r)
-	}
-	return out, rows.Err()
 }

@@ -2,11 +2,8 @@ package postgres
 
 import (
 	"context"
-	"crypto/rand"
 	"database/sql"
-	"encoding/binary"
 	"errors"
-	"fmt"
 	"time"
 
 	"skiff/kine"
@@ -14,26 +11,17 @@ import (
 	"skiff/kine/mvcc"
 )
 
-// maxTTL is etcd's bound of a lease, in seconds.
-const maxTTL = 9_000_000_000
-
 // expireInterval is how long a lease of another server that died may outlive its
 // end.
 const expireInterval = 5 * time.Second
 
 // Grant implements kine.Store. The database's clock decides when a lease ends.
 func (s *Store) Grant(ctx context.Context, id, ttl int64) (kine.Lease, error) {
-	if ttl < 1 || ttl > maxTTL {
-		return kine.Lease{}, fmt.Errorf("lease of %d seconds: want 1 to %d: %w", ttl, int64(maxTTL), kine.ErrInvalid)
+	id, err := kine.LeaseID(id, ttl)
+	if err != nil {
+		return kine.Lease{}, err
 	}
-	if id == 0 {
-		var b [8]byte
-		if _, err := rand.Read(b[:]); err != nil {
-			return kine.Lease{}, err
-		}
-		id = int64(binary.BigEndian.Uint64(b[:])>>1) | 1
-	}
-	err := s.Submit(ctx, &group.Op{
+	err = s.Submit(ctx, &group.Op{
 		Plan: func(b *mvcc.Batch) error { return b.Grant(id) },
 		Extra: func(exec group.Exec) error {
 			return exec(`INSERT INTO skiff_lease (id, ttl, expires) VALUES ($1, $2::bigint, now() + $2::bigint * interval '1 second')`, id, ttl)

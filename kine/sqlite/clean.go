@@ -7,10 +7,8 @@ import (
 	"errors"
 
 	"skiff/kine/mvcc"
+	"skiff/kine/sweep"
 )
-
-// cleanRows bounds one step of the cleaning: writes wait for it.
-const cleanRows = 1000
 
 // kept is where the log begins that is kept whole but for thinning.
 func (s *Store) kept(compact, oldest int64) int64 {
@@ -39,8 +37,8 @@ func (w *writer) cleanStep(ctx context.Context) (left int64, err error) {
 		return 0, err
 	}
 	kept := w.s.kept(p.compact, p.oldest)
-	left, err = w.sweep(ctx, "removed", p.removed, kept, func(_ *sql.Tx, r sweptRow) ([]int64, error) {
-		return r.unreachable(), nil
+	left, err = w.sweep(ctx, "removed", p.removed, kept, func(_ *sql.Tx, r sweep.Row) ([]int64, error) {
+		return r.Unreachable(), nil
 	})
 	if err == nil && left == 0 && (w.s.reserve.full || w.s.usage.full(w.s.cfg.QuotaBytes)) {
 		return w.releaseStep(ctx, kept)
@@ -59,7 +57,7 @@ func (w *writer) releaseStep(ctx context.Context, kept int64) (left int64, err e
 	if err := w.s.readers.QueryRowContext(ctx, "SELECT EXISTS ("+replaced+")", from, to, 1).Scan(&any); err != nil || !any {
 		return 0, err
 	}
-	res, err := w.s.conn.ExecContext(ctx, "DELETE FROM log WHERE pos IN ("+replaced+")", from, to, cleanRows)
+	res, err := w.s.conn.ExecContext(ctx, "DELETE FROM log WHERE pos IN ("+replaced+")", from, to, sweep.Rows)
 	if err != nil {
 		return 0, err
 	}
@@ -79,17 +77,9 @@ func (w *writer) thinStep(ctx context.Context) (left int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	most := w.s.cfg.Keep.Versions
-	// Every so many versions is often enough to look at a key.
-	stride := max(most/2, 1)
-	return w.sweep(ctx, "thinned", max(p.thinned, p.removed), p.compact, func(tx *sql.Tx, r sweptRow) ([]int64, error) {
-		switch {
-		case w.s.cfg.Keep.Skips(r.key):
-			return r.unreachable(), nil
-		case most > 0 && r.count > most && r.count%stride == 0:
-			return chainBeyond(ctx, tx, r.pos, most)
-		}
-		return nil, nil
+	thin := sweep.Thinning{Skips: w.s.cfg.Keep.Skips, Most: w.s.cfg.Keep.Versions}
+	return w.sweep(ctx, "thinned", max(p.thinned, p.removed), p.compact, func(tx *sql.Tx, r sweep.Row) ([]int64, error) {
+		return thin.Gone(r, func(pos, most int64) ([]int64, error) { return chainBeyond(ctx, tx, pos, most) })
 	})
 }
 
@@ -113,27 +103,9 @@ func chainBeyond(ctx context.Context, tx *sql.Tx, pos, most int64) ([]int64, err
 	}
 }
 
-// sweptRow is a row that a sweep passes.
-type sweptRow struct {
-	pos, prev, count int64
-	key              string
-}
-
-// unreachable is what no read from r on can see.
-func (r *sweptRow) unreachable() []int64 {
-	var dead []int64
-	if r.prev > 0 {
-		dead = append(dead, r.prev)
-	}
-	if r.count == 0 {
-		dead = append(dead, r.pos)
-	}
-	return dead
-}
-
 // sweep passes the next rows after a position and below a revision, and removes
 // those that dead names. name is where it is noted how far it came.
-func (w *writer) sweep(ctx context.Context, name string, from, below int64, dead func(*sql.Tx, sweptRow) ([]int64, error)) (left int64, err error) {
+func (w *writer) sweep(ctx context.Context, name string, from, below int64, dead func(*sql.Tx, sweep.Row) ([]int64, error)) (left int64, err error) {
 	limit := int64(mvcc.At(below, 0)) - 1
 	if from >= limit {
 		return 0, nil
@@ -144,21 +116,10 @@ func (w *writer) sweep(ctx context.Context, name string, from, below int64, dead
 		return 0, err
 	}
 	defer tx.Rollback()
-	swept, err := sweptRows(ctx, tx, from, limit)
+	gone, last, err := sweep.Step(ctx, tx, limit, func(r sweep.Row) ([]int64, error) { return dead(tx, r) },
+		"SELECT pos, prev, count, key FROM log WHERE pos > ? AND pos <= ? ORDER BY pos LIMIT ?", from, limit, sweep.Rows)
 	if err != nil {
 		return 0, err
-	}
-	last := limit
-	if len(swept) == cleanRows {
-		last = swept[len(swept)-1].pos
-	}
-	var gone []int64
-	for _, r := range swept {
-		positions, err := dead(tx, r)
-		if err != nil {
-			return 0, err
-		}
-		gone = append(gone, positions...)
 	}
 	if len(gone) > 0 {
 		list, err := json.Marshal(gone)
@@ -179,21 +140,4 @@ func (w *writer) sweep(ctx context.Context, name string, from, below int64, dead
 	}
 	w.s.at(AfterClean)
 	return (mvcc.Pos(limit) - mvcc.Pos(last)).Revision(), nil
-}
-
-func sweptRows(ctx context.Context, tx *sql.Tx, from, limit int64) ([]sweptRow, error) {
-	rows, err := tx.QueryContext(ctx, "SELECT pos, prev, count, key FROM log WHERE pos > ? AND pos <= ? ORDER BY pos LIMIT ?", from, limit, cleanRows)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var out []sweptRow
-	for rows.Next() {
-		var r sweptRow
-		if err := rows.Scan(&r.pos, &r.prev, &r.count, &r.key); err != nil {
-			return nil, err
-		}
-		out = append(out, r)
-	}
-	return out, rows.Err()
 }

@@ -110,49 +110,31 @@ func (t *kineTarget) Keys(ctx context.Context) iter.Seq2[kine.KeyValue, error] {
 }
 
 func (t *kineTarget) Apply(ctx context.Context, puts []kine.KeyValue, deletes []string) error {
-	return t.transact(ctx, func(tx *sql.Tx) error {
-		remove := func(key string) error {
-			_, err := tx.ExecContext(ctx, "DELETE FROM staged WHERE id IN (SELECT id FROM kine WHERE name = ?)", key)
-			if err == nil {
-				_, err = tx.ExecContext(ctx, "DELETE FROM kine WHERE name = ?", key)
-			}
-			return err
+	return t.replace(ctx, puts, deletes, []string{
+		"DELETE FROM staged WHERE id IN (SELECT id FROM kine WHERE name = ?)", "DELETE FROM kine WHERE name = ?",
+	}, func(tx *sql.Tx, kv *kine.KeyValue) error {
+		created, before := kv.CreateRevision == kv.ModRevision, kv.CreateRevision
+		if created {
+			before = 0
 		}
-		for _, key := range deletes {
-			if err := remove(key); err != nil {
+		// Keys that one transaction wrote share a revision, and a row cannot:
+		// the next free one is theirs. A row names none before it, since kine
+		// would take what has that id for old.
+		id := kv.ModRevision
+		for taken := true; taken; {
+			if err := tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM kine WHERE id = ?)", id).Scan(&taken); err != nil {
 				return err
 			}
-		}
-		for i := range puts {
-			kv := &puts[i]
-			if err := remove(kv.Key); err != nil {
-				return err
-			}
-			created, before := kv.CreateRevision == kv.ModRevision, kv.CreateRevision
-			if created {
-				before = 0
-			}
-			// Keys that one transaction wrote share a revision, and a row cannot:
-			// the next free one is theirs. A row names none before it, since kine
-			// would take what has that id for old.
-			id := kv.ModRevision
-			for taken := true; taken; {
-				if err := tx.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM kine WHERE id = ?)", id).Scan(&taken); err != nil {
-					return err
-				}
-				if taken {
-					id++
-				}
-			}
-			if _, err := tx.ExecContext(ctx, "INSERT INTO kine (id, name, created, deleted, create_revision, prev_revision, lease, value) VALUES (?,?,?,0,?,0,?,?)",
-				id, kv.Key, created, before, t.ttls[kv.Lease], kv.Value); err != nil {
-				return fmt.Errorf("key %q: %w", kv.Key, err)
-			}
-			if _, err := tx.ExecContext(ctx, "INSERT INTO staged (id, lease) VALUES (?,?)", id, kv.Lease); err != nil {
-				return err
+			if taken {
+				id++
 			}
 		}
-		return nil
+		if _, err := tx.ExecContext(ctx, "INSERT INTO kine (id, name, created, deleted, create_revision, prev_revision, lease, value) VALUES (?,?,?,0,?,0,?,?)",
+			id, kv.Key, created, before, t.ttls[kv.Lease], kv.Value); err != nil {
+			return fmt.Errorf("key %q: %w", kv.Key, err)
+		}
+		_, err := tx.ExecContext(ctx, "INSERT INTO staged (id, lease) VALUES (?,?)", id, kv.Lease)
+		return err
 	})
 }
 

@@ -2,11 +2,8 @@ package sqlite
 
 import (
 	"context"
-	"crypto/rand"
 	"database/sql"
-	"encoding/binary"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -15,9 +12,6 @@ import (
 	"skiff/kine/group"
 	"skiff/kine/mvcc"
 )
-
-// maxTTL is etcd's bound of a lease, in seconds.
-const maxTTL = 9_000_000_000
 
 // leases knows when each lease ends. A restart begins every lease anew: how
 // long the process was away is not known to its clients either.
@@ -148,17 +142,11 @@ func (s *Store) expireLeases(ctx context.Context) {
 
 // Grant implements kine.Store.
 func (s *Store) Grant(ctx context.Context, id, ttl int64) (kine.Lease, error) {
-	if ttl < 1 || ttl > maxTTL {
-		return kine.Lease{}, fmt.Errorf("lease of %d seconds: want 1 to %d: %w", ttl, int64(maxTTL), kine.ErrInvalid)
+	id, err := kine.LeaseID(id, ttl)
+	if err != nil {
+		return kine.Lease{}, err
 	}
-	if id == 0 {
-		var b [8]byte
-		if _, err := rand.Read(b[:]); err != nil {
-			return kine.Lease{}, err
-		}
-		id = int64(binary.BigEndian.Uint64(b[:])>>1) | 1
-	}
-	err := s.Submit(ctx, &group.Op{
+	err = s.Submit(ctx, &group.Op{
 		Plan: func(b *mvcc.Batch) error { return b.Grant(id) },
 		Extra: func(exec group.Exec) error {
 			return exec("INSERT INTO lease (id, ttl) VALUES (?,?) ON CONFLICT (id) DO UPDATE SET ttl=excluded.ttl", id, ttl)

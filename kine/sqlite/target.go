@@ -132,37 +132,48 @@ func (t *target) Grant(ctx context.Context, leases []kine.Lease) error {
 }
 
 func (t *target) Apply(ctx context.Context, puts []kine.KeyValue, deletes []string) error {
-	return t.transact(ctx, func(tx *sql.Tx) error {
-		remove := func(key string) error {
-			_, err := tx.ExecContext(ctx, "DELETE FROM log WHERE pos = (SELECT pos FROM current WHERE key = ?)", key)
-			if err == nil {
-				_, err = tx.ExecContext(ctx, "DELETE FROM current WHERE key = ?", key)
-			}
+	return t.replace(ctx, puts, deletes, []string{
+		"DELETE FROM log WHERE pos = (SELECT pos FROM current WHERE key = ?)", "DELETE FROM current WHERE key = ?",
+	}, func(tx *sql.Tx, kv *kine.KeyValue) error {
+		// Keys that one transaction wrote follow each other in the log.
+		first, next := int64(mvcc.At(kv.ModRevision, 0)), int64(mvcc.At(kv.ModRevision+1, 0))
+		var pos int64
+		if err := tx.QueryRowContext(ctx, "SELECT coalesce(max(pos)+1, ?) FROM log WHERE pos >= ? AND pos < ?", first, first, next).Scan(&pos); err != nil {
 			return err
 		}
+		if pos == next {
+			return fmt.Errorf("revision %d has more than %d keys", kv.ModRevision, mvcc.MaxWritesPerRevision)
+		}
+		if _, err := tx.ExecContext(ctx, "INSERT INTO log (pos, key, created, count, lease, prev, value) VALUES (?,?,?,?,?,0,?)", pos, kv.Key, kv.CreateRevision, kv.Version, kv.Lease, kv.Value); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, "INSERT INTO current (key, pos, created, count, lease) VALUES (?,?,?,?,?)", kv.Key, pos, kv.CreateRevision, kv.Version, kv.Lease)
+		return err
+	})
+}
+
+// replace removes with each of the statements, which take a key, what is deleted or
+// put anew, and puts in one transaction.
+func (t *target) replace(ctx context.Context, puts []kine.KeyValue, deletes, remove []string, put func(*sql.Tx, *kine.KeyValue) error) error {
+	return t.transact(ctx, func(tx *sql.Tx) error {
+		gone := func(key string) error {
+			for _, text := range remove {
+				if _, err := tx.ExecContext(ctx, text, key); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
 		for _, key := range deletes {
-			if err := remove(key); err != nil {
+			if err := gone(key); err != nil {
 				return err
 			}
 		}
 		for i := range puts {
-			kv := &puts[i]
-			if err := remove(kv.Key); err != nil {
+			if err := gone(puts[i].Key); err != nil {
 				return err
 			}
-			// Keys that one transaction wrote follow each other in the log.
-			first, next := int64(mvcc.At(kv.ModRevision, 0)), int64(mvcc.At(kv.ModRevision+1, 0))
-			var pos int64
-			if err := tx.QueryRowContext(ctx, "SELECT coalesce(max(pos)+1, ?) FROM log WHERE pos >= ? AND pos < ?", first, first, next).Scan(&pos); err != nil {
-				return err
-			}
-			if pos == next {
-				return fmt.Errorf("revision %d has more than %d keys", kv.ModRevision, mvcc.MaxWritesPerRevision)
-			}
-			if _, err := tx.ExecContext(ctx, "INSERT INTO log (pos, key, created, count, lease, prev, value) VALUES (?,?,?,?,?,0,?)", pos, kv.Key, kv.CreateRevision, kv.Version, kv.Lease, kv.Value); err != nil {
-				return err
-			}
-			if _, err := tx.ExecContext(ctx, "INSERT INTO current (key, pos, created, count, lease) VALUES (?,?,?,?,?)", kv.Key, pos, kv.CreateRevision, kv.Version, kv.Lease); err != nil {
+			if err := put(tx, &puts[i]); err != nil {
 				return err
 			}
 		}
