@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bufio"
 	"context"
 	"os"
 	"slices"
@@ -125,20 +124,8 @@ func serverSideApply(s *space) {
 // Covers: api.watch
 func watch(s *space) {
 	s.run("create", "configmap", "cm")
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
-	cmd := s.command(ctx, "get", "configmaps", "--watch", "--output-watch-events", "--field-selector", "metadata.name=cm", "--no-headers")
-	pipe, err := cmd.StdoutPipe()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	defer func() {
-		cancel()
-		_ = cmd.Wait() // it was killed
-	}()
-	lines := bufio.NewScanner(pipe)
+	lines, stop := s.stream(60*time.Second, "get", "configmaps", "--watch", "--output-watch-events", "--field-selector", "metadata.name=cm", "--no-headers")
+	defer stop()
 	next := func(want string) {
 		s.t.Helper()
 		if !lines.Scan() || !strings.HasPrefix(lines.Text(), want) {

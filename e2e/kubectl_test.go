@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -50,6 +51,25 @@ func (s *space) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+s.Kubeconfig, "HOME="+s.Root)
 	cmd.WaitDelay = time.Second
 	return cmd
+}
+
+// stream runs kubectl and gives the lines that it prints until stop ends it.
+func (s *space) stream(limit time.Duration, args ...string) (lines *bufio.Scanner, stop func()) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	cmd := s.command(ctx, args...)
+	pipe, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		cancel()
+		s.t.Fatal(err)
+	}
+	return bufio.NewScanner(pipe), func() {
+		cancel()
+		_ = cmd.Wait() // it was killed
+	}
 }
 
 // run runs kubectl, which must succeed.

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -92,20 +91,8 @@ func podLogsExecCopy(s *space) {
 // follows reads three lines of logs -f.
 func (s *space) follows(pod string) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	cmd := s.command(ctx, "logs", "-f", pod, "--tail=1")
-	pipe, err := cmd.StdoutPipe()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	defer func() {
-		cancel()
-		_ = cmd.Wait() // it was killed
-	}()
-	lines := bufio.NewScanner(pipe)
+	lines, stop := s.stream(30*time.Second, "logs", "-f", pod, "--tail=1")
+	defer stop()
 	for i := range 3 {
 		if !lines.Scan() || !strings.HasPrefix(lines.Text(), "line ") {
 			s.t.Fatalf("logs -f: line %d is %q", i, lines.Text())
@@ -133,19 +120,8 @@ func podTerminalAttach(s *space) {
 	if err != nil || !strings.Contains(string(out), "has a terminal") {
 		s.t.Errorf("exec -it: %v: %s", err, out)
 	}
-	attach := s.command(ctx, "attach", "talks")
-	pipe, err := attach.StdoutPipe()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if err := attach.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	defer func() {
-		cancel()
-		_ = attach.Wait() // it was killed
-	}()
-	lines := bufio.NewScanner(pipe)
+	lines, stop := s.stream(30*time.Second, "attach", "talks")
+	defer stop()
 	for range 3 {
 		if !lines.Scan() || !strings.HasPrefix(lines.Text(), "line ") {
 			s.t.Fatalf("attach showed %q", lines.Text())
@@ -157,21 +133,9 @@ func podTerminalAttach(s *space) {
 func podPortForward(s *space) {
 	s.apply(pod("web", "", ""))
 	s.ready("pod/web")
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	cmd := s.command(ctx, "port-forward", "pod/web", ":8080")
-	pipe, err := cmd.StdoutPipe()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	defer func() {
-		cancel()
-		_ = cmd.Wait() // it was killed
-	}()
+	lines, stop := s.stream(30*time.Second, "port-forward", "pod/web", ":8080")
+	defer stop()
 	// Forwarding from 127.0.0.1:40123 -> 8080
-	lines := bufio.NewScanner(pipe)
 	if !lines.Scan() {
 		s.t.Fatal("port-forward said nothing")
 	}

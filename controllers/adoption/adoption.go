@@ -27,10 +27,32 @@ type Claimer struct {
 	// Fresh reads the controller from the API, not a cache: an adoption is
 	// refused when it was deleted or replaced meanwhile. Required.
 	Fresh func(ctx context.Context) (metav1.Object, error)
-	// Patch sends a strategic merge patch to the object. Required.
-	Patch func(ctx context.Context, namespace, name string, patch []byte) error
+	// Patch sends a strategic merge patch to the object, as With does. Required.
+	Patch func(ctx context.Context, name string, patch []byte) error
 	// Finalizers are added on adoption and removed on release.
 	Finalizers []string
+}
+
+// With patches by the client of the namespace that controller and objects are in.
+func With[T any](client interface {
+	Patch(ctx context.Context, name string, kind types.PatchType, patch []byte, o metav1.PatchOptions, subresources ...string) (T, error)
+}) func(context.Context, string, []byte) error {
+	return func(ctx context.Context, name string, patch []byte) error {
+		_, err := client.Patch(ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
+		return err
+	}
+}
+
+// Selecting are the keys of the controllers whose selectors match an object's labels.
+func Selecting[C metav1.Object](controllers []C, object map[string]string, selector func(C) *metav1.LabelSelector) []string {
+	var keys []string
+	for _, c := range controllers {
+		s, err := metav1.LabelSelectorAsSelector(selector(c))
+		if err == nil && !s.Empty() && s.Matches(labels.Set(object)) {
+			keys = append(keys, c.GetNamespace()+"/"+c.GetName())
+		}
+	}
+	return keys
 }
 
 // Verdict is what to do with an object.
@@ -132,7 +154,7 @@ func (c Claimer) adopt(ctx context.Context, obj metav1.Object) error {
 	if err != nil {
 		return err
 	}
-	return c.Patch(ctx, obj.GetNamespace(), obj.GetName(), patch)
+	return c.Patch(ctx, obj.GetName(), patch)
 }
 
 func (c Claimer) release(ctx context.Context, obj metav1.Object) error {
@@ -140,7 +162,7 @@ func (c Claimer) release(ctx context.Context, obj metav1.Object) error {
 	if err != nil {
 		return err
 	}
-	err = c.Patch(ctx, obj.GetNamespace(), obj.GetName(), patch)
+	err = c.Patch(ctx, obj.GetName(), patch)
 	// Invalid means that the UID changed or the reference is already gone.
 	if apierrors.IsNotFound(err) || apierrors.IsInvalid(err) {
 		return nil

@@ -12,7 +12,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/types"
 	applisters "k8s.io/client-go/listers/apps/v1"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
@@ -56,10 +55,8 @@ func New(c Config) (*Controller, error) {
 		control: podcontrol.Control{Client: parts.Client, Events: parts.Events},
 		awaited: expectation.New(parts.Clock),
 	}
-	for _, informer := range []cache.SharedIndexInformer{d.pods, d.revisions} {
-		if err := loop.IndexOwner(informer); err != nil {
-			return nil, fmt.Errorf("daemonset: index by owner: %w", err)
-		}
+	if err := loop.IndexOwner(d.pods, d.revisions); err != nil {
+		return nil, fmt.Errorf("daemonset: index by owner: %w", err)
 	}
 	d.Loop = loop.New("daemonset", parts, d.sync)
 	d.On(group.DaemonSets().Informer(), loop.Handlers(
@@ -104,21 +101,11 @@ func (c *Controller) all() {
 }
 
 func (c *Controller) matching(namespace string, set map[string]string) []string {
-	if len(set) == 0 {
-		return nil
-	}
 	all, err := c.sets.DaemonSets(namespace).List(labels.Everything())
 	if err != nil {
 		return nil
 	}
-	var keys []string
-	for _, d := range all {
-		selector, err := metav1.LabelSelectorAsSelector(d.Spec.Selector)
-		if err == nil && !selector.Empty() && selector.Matches(labels.Set(set)) {
-			keys = append(keys, d.Namespace+"/"+d.Name)
-		}
-	}
-	return keys
+	return adoption.Selecting(all, set, func(d *apps.DaemonSet) *metav1.LabelSelector { return d.Spec.Selector })
 }
 
 func (c *Controller) sync(ctx context.Context, key string) error {
@@ -207,11 +194,7 @@ func (c *Controller) history(ctx context.Context, ds *apps.DaemonSet, selector l
 		return nil, err
 	}
 	all, err := adoption.Claim(ctx, adoption.Claimer{
-		Controller: ds, Kind: kind, Selector: selector, Fresh: fresh,
-		Patch: func(ctx context.Context, namespace, name string, patch []byte) error {
-			_, err := c.parts.Client.AppsV1().ControllerRevisions(namespace).Patch(ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
-			return err
-		},
+		Controller: ds, Kind: kind, Selector: selector, Fresh: fresh, Patch: adoption.With(c.parts.Client.AppsV1().ControllerRevisions(ds.Namespace)),
 	}, candidates, nil)
 	revision.Sort(all)
 	return all, err
@@ -223,10 +206,6 @@ func (c *Controller) claim(ctx context.Context, ds *apps.DaemonSet, selector lab
 		return nil, err
 	}
 	return adoption.Claim(ctx, adoption.Claimer{
-		Controller: ds, Kind: kind, Selector: selector, Fresh: fresh,
-		Patch: func(ctx context.Context, namespace, name string, patch []byte) error {
-			_, err := c.parts.Client.CoreV1().Pods(namespace).Patch(ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
-			return err
-		},
+		Controller: ds, Kind: kind, Selector: selector, Fresh: fresh, Patch: adoption.With(c.parts.Client.CoreV1().Pods(ds.Namespace)),
 	}, candidates, nil)
 }

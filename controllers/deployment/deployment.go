@@ -12,7 +12,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/types"
 	applisters "k8s.io/client-go/listers/apps/v1"
 	"k8s.io/client-go/tools/cache"
 
@@ -52,10 +51,8 @@ func New(c Config) (*Controller, error) {
 		setLister:   group.ReplicaSets().Lister(),
 		pods:        parts.Informers.Core().V1().Pods().Informer(),
 	}
-	for _, informer := range []cache.SharedIndexInformer{d.sets, d.pods} {
-		if err := loop.IndexOwner(informer); err != nil {
-			return nil, fmt.Errorf("deployment: index by owner: %w", err)
-		}
+	if err := loop.IndexOwner(d.sets, d.pods); err != nil {
+		return nil, fmt.Errorf("deployment: index by owner: %w", err)
 	}
 	d.Loop = loop.New("deployment", parts, d.sync)
 	d.On(group.Deployments().Informer(), loop.Each(func(o *apps.Deployment) { d.Enqueue(o) }))
@@ -89,21 +86,11 @@ func (c *Controller) podGone(pod *v1.Pod) {
 }
 
 func (c *Controller) matching(rs *apps.ReplicaSet) []string {
-	if len(rs.Labels) == 0 {
-		return nil
-	}
 	all, err := c.deployments.Deployments(rs.Namespace).List(labels.Everything())
 	if err != nil {
 		return nil
 	}
-	var keys []string
-	for _, d := range all {
-		selector, err := metav1.LabelSelectorAsSelector(d.Spec.Selector)
-		if err == nil && !selector.Empty() && selector.Matches(labels.Set(rs.Labels)) {
-			keys = append(keys, d.Namespace+"/"+d.Name)
-		}
-	}
-	return keys
+	return adoption.Selecting(all, rs.Labels, func(o *apps.Deployment) *metav1.LabelSelector { return o.Spec.Selector })
 }
 
 func (c *Controller) sync(ctx context.Context, key string) error {
@@ -137,10 +124,7 @@ func (c *Controller) sync(ctx context.Context, key string) error {
 		Fresh: func(ctx context.Context) (metav1.Object, error) {
 			return c.parts.Client.AppsV1().Deployments(namespace).Get(ctx, name, metav1.GetOptions{})
 		},
-		Patch: func(ctx context.Context, namespace, name string, patch []byte) error {
-			_, err := c.parts.Client.AppsV1().ReplicaSets(namespace).Patch(ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
-			return err
-		},
+		Patch: adoption.With(c.parts.Client.AppsV1().ReplicaSets(namespace)),
 	}, candidates, nil)
 	if err != nil {
 		return err

@@ -11,11 +11,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	corelisters "k8s.io/client-go/listers/core/v1"
-	"k8s.io/client-go/tools/cache"
-	track "k8s.io/endpointslice/util"
-	"k8s.io/klog/v2"
 
 	"skiff/controllers/loop"
+	"skiff/controllers/servicepods"
 )
 
 // Config is what the controller needs.
@@ -42,29 +40,10 @@ func New(c Config) (*Controller, error) {
 	e := &Controller{parts: parts, services: core.Services().Lister(), pods: core.Pods().Lister(), endpoints: core.Endpoints().Lister()}
 	e.Loop = loop.New("endpoints", parts, e.sync)
 	e.On(core.Services().Informer(), loop.Each(func(s *v1.Service) { e.Enqueue(s) }))
-	e.On(core.Pods().Informer(), cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(o any) { e.podChanged(nil, o) },
-		UpdateFunc: e.podChanged,
-		DeleteFunc: func(o any) { e.podChanged(nil, o) },
-	})
+	e.On(core.Pods().Informer(), servicepods.Changes(e.services, e.Add))
 	e.On(core.Endpoints().Informer(), loop.Handlers(nil, nil, func(o *v1.Endpoints) { e.Enqueue(o) }))
 	e.Also(e.sweep)
 	return e, nil
-}
-
-func (c *Controller) podChanged(old, obj any) {
-	key := track.GetPodUpdateProjectionKey(old, obj)
-	if key == nil {
-		return
-	}
-	services, err := track.GetServicesToUpdate(c.services, key)
-	if err != nil {
-		klog.Background().Error(err, "Could not find the services of a pod")
-		return
-	}
-	for s := range services {
-		c.Add(s)
-	}
 }
 
 // sweep looks once at every Endpoints object, so that those whose Service went
@@ -99,11 +78,8 @@ func (c *Controller) sync(ctx context.Context, key string) error {
 	if err != nil {
 		return err
 	}
-	if service.Spec.Type == v1.ServiceTypeExternalName || service.Spec.Selector == nil {
-		return nil
-	}
-	pods, err := c.pods.Pods(namespace).List(labels.Set(service.Spec.Selector).AsSelectorPreValidated())
-	if err != nil {
+	pods, selects, err := servicepods.Of(service, c.pods)
+	if err != nil || !selects {
 		return err
 	}
 	old, err := c.endpoints.Endpoints(namespace).Get(name)

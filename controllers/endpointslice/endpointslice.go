@@ -22,6 +22,7 @@ import (
 
 	"skiff/client/serviceslices"
 	"skiff/controllers/loop"
+	"skiff/controllers/servicepods"
 )
 
 // Manager is the value of the managed-by label of the slices kept here.
@@ -75,11 +76,7 @@ func New(c Config) (*Controller, error) {
 		slices.WithPreferSameTrafficDistributionEnabled(true))
 	e.Loop = loop.New("endpointslice", parts, e.sync)
 	e.On(core.Services().Informer(), loop.Each(func(s *v1.Service) { e.Enqueue(s) }))
-	e.On(core.Pods().Informer(), cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(o any) { e.podChanged(nil, o) },
-		UpdateFunc: e.podChanged,
-		DeleteFunc: func(o any) { e.podChanged(nil, o) },
-	})
+	e.On(core.Pods().Informer(), servicepods.Changes(e.services, e.Add))
 	e.On(core.Nodes().Informer(), loop.Handlers(
 		func(*v1.Node) { e.nodesChanged() },
 		func(old, n *v1.Node) {
@@ -90,21 +87,6 @@ func New(c Config) (*Controller, error) {
 		func(*v1.Node) { e.nodesChanged() }))
 	e.On(e.slices, loop.Handlers(e.sliceAdded, e.sliceUpdated, e.sliceDeleted))
 	return e, nil
-}
-
-func (c *Controller) podChanged(old, obj any) {
-	key := track.GetPodUpdateProjectionKey(old, obj)
-	if key == nil {
-		return
-	}
-	services, err := track.GetServicesToUpdate(c.services, key)
-	if err != nil {
-		klog.Background().Error(err, "Could not find the services of a pod")
-		return
-	}
-	for s := range services {
-		c.Add(s)
-	}
 }
 
 func topologyChanged(old, n *v1.Node) bool {
@@ -175,11 +157,8 @@ func (c *Controller) sync(ctx context.Context, key string) error {
 	if err != nil {
 		return err
 	}
-	if service.Spec.Type == v1.ServiceTypeExternalName || service.Spec.Selector == nil {
-		return nil
-	}
-	pods, err := c.pods.Pods(namespace).List(labels.Set(service.Spec.Selector).AsSelectorPreValidated())
-	if err != nil {
+	pods, selects, err := servicepods.Of(service, c.pods)
+	if err != nil || !selects {
 		return err
 	}
 	all, err := serviceslices.Managed(c.slices, types.NamespacedName{Namespace: namespace, Name: name}, Manager)

@@ -140,14 +140,7 @@ func (c *Controller) matching(pod *v1.Pod) []string {
 	if err != nil {
 		return nil
 	}
-	var keys []string
-	for _, j := range all {
-		selector, err := metav1.LabelSelectorAsSelector(j.Spec.Selector)
-		if err == nil && !selector.Empty() && selector.Matches(labels.Set(pod.Labels)) {
-			keys = append(keys, j.Namespace+"/"+j.Name)
-		}
-	}
-	return keys
+	return adoption.Selecting(all, pod.Labels, func(o *batch.Job) *metav1.LabelSelector { return o.Spec.Selector })
 }
 
 func (c *Controller) freedPods(key string) map[types.UID]bool {
@@ -254,10 +247,7 @@ func (c *Controller) sync(ctx context.Context, key string) error {
 		Fresh: func(ctx context.Context) (metav1.Object, error) {
 			return c.parts.Client.BatchV1().Jobs(namespace).Get(ctx, name, metav1.GetOptions{})
 		},
-		Patch: func(ctx context.Context, namespace, name string, patch []byte) error {
-			_, err := c.parts.Client.CoreV1().Pods(namespace).Patch(ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
-			return err
-		},
+		Patch: adoption.With(c.parts.Client.CoreV1().Pods(namespace)),
 	}, candidates, nil)
 	if err != nil {
 		return err

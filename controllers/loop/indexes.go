@@ -20,18 +20,25 @@ const (
 // OrphanKey is where ByOwner keeps a namespace's objects without a controller.
 func OrphanKey(namespace string) string { return "orphan/" + namespace }
 
-// IndexOwner gives the informer the ByOwner index.
-func IndexOwner(informer cache.SharedIndexInformer) error {
-	return Index(informer, ByOwner, func(obj any) ([]string, error) {
-		o, err := meta.Accessor(obj)
-		if err != nil {
-			return nil, err
+// IndexOwner gives informers the ByOwner index.
+func IndexOwner(informers ...cache.SharedIndexInformer) error {
+	for _, informer := range informers {
+		if err := Index(informer, ByOwner, owner); err != nil {
+			return err
 		}
-		if ref := metav1.GetControllerOfNoCopy(o); ref != nil {
-			return []string{string(ref.UID)}, nil
-		}
-		return []string{OrphanKey(o.GetNamespace())}, nil
-	})
+	}
+	return nil
+}
+
+func owner(obj any) ([]string, error) {
+	o, err := meta.Accessor(obj)
+	if err != nil {
+		return nil, err
+	}
+	if ref := metav1.GetControllerOfNoCopy(o); ref != nil {
+		return []string{string(ref.UID)}, nil
+	}
+	return []string{OrphanKey(o.GetNamespace())}, nil
 }
 
 // IndexNode gives the pod informer the ByNode index.

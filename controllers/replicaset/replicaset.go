@@ -12,7 +12,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
 	"skiff/controllers/adoption"
@@ -54,11 +53,8 @@ func NewFlavor(parts loop.Parts, flavor Flavor) (*Controller, error) {
 		control: podcontrol.Control{Client: parts.Client, Events: parts.Events},
 		awaited: expectation.New(parts.Clock),
 	}
-	if err := loop.IndexOwner(c.pods); err != nil {
-		return nil, fmt.Errorf("%s: index pods: %w", flavor.Name, err)
-	}
-	if err := loop.IndexOwner(flavor.Informer); err != nil {
-		return nil, fmt.Errorf("%s: index owners: %w", flavor.Name, err)
+	if err := loop.IndexOwner(c.pods, flavor.Informer); err != nil {
+		return nil, fmt.Errorf("%s: index by owner: %w", flavor.Name, err)
 	}
 	c.Loop = loop.New(flavor.Name, parts, c.sync)
 	c.On(flavor.Informer, loop.Handlers(
@@ -140,7 +136,7 @@ func (c *Controller) sync(ctx context.Context, key string) error {
 	pods, err := adoption.Claim(ctx, adoption.Claimer{
 		Controller: rs, Kind: c.flavor.GVK, Selector: selector,
 		Fresh: func(ctx context.Context) (metav1.Object, error) { return c.flavor.Fresh(ctx, rs.Namespace, rs.Name) },
-		Patch: patchPod(c.parts.Client),
+		Patch: adoption.With(c.parts.Client.CoreV1().Pods(rs.Namespace)),
 	}, candidates, func(p *v1.Pod) bool { return !podcontrol.Terminal(p) || ownedBy(p, rs) })
 	if err != nil {
 		return err
@@ -171,13 +167,6 @@ func (c *Controller) sync(ctx context.Context, key string) error {
 func ownedBy(p *v1.Pod, rs *apps.ReplicaSet) bool {
 	ref := metav1.GetControllerOfNoCopy(p)
 	return ref != nil && ref.UID == rs.UID
-}
-
-func patchPod(client kubernetes.Interface) func(context.Context, string, string, []byte) error {
-	return func(ctx context.Context, namespace, name string, patch []byte) error {
-		_, err := client.CoreV1().Pods(namespace).Patch(ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
-		return err
-	}
 }
 
 // related lists the pods of all sets with the same controller as rs: those of

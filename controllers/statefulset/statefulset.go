@@ -13,7 +13,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/types"
 	applisters "k8s.io/client-go/listers/apps/v1"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
@@ -52,10 +51,8 @@ func New(c Config) (*Controller, error) {
 		parts: parts, sets: group.StatefulSets().Lister(), claims: core.PersistentVolumeClaims().Lister(),
 		pods: core.Pods().Informer(), revisions: group.ControllerRevisions().Informer(),
 	}
-	for _, informer := range []cache.SharedIndexInformer{s.pods, s.revisions} {
-		if err := loop.IndexOwner(informer); err != nil {
-			return nil, fmt.Errorf("statefulset: index by owner: %w", err)
-		}
+	if err := loop.IndexOwner(s.pods, s.revisions); err != nil {
+		return nil, fmt.Errorf("statefulset: index by owner: %w", err)
 	}
 	s.Loop = loop.New("statefulset", parts, s.sync)
 	s.On(group.StatefulSets().Informer(), loop.Each(func(o *apps.StatefulSet) { s.Enqueue(o) }))
@@ -69,21 +66,11 @@ func New(c Config) (*Controller, error) {
 }
 
 func (c *Controller) matching(pod *v1.Pod) []string {
-	if len(pod.Labels) == 0 {
-		return nil
-	}
 	all, err := c.sets.StatefulSets(pod.Namespace).List(labels.Everything())
 	if err != nil {
 		return nil
 	}
-	var keys []string
-	for _, s := range all {
-		selector, err := metav1.LabelSelectorAsSelector(s.Spec.Selector)
-		if err == nil && !selector.Empty() && selector.Matches(labels.Set(pod.Labels)) {
-			keys = append(keys, s.Namespace+"/"+s.Name)
-		}
-	}
-	return keys
+	return adoption.Selecting(all, pod.Labels, func(o *apps.StatefulSet) *metav1.LabelSelector { return o.Spec.Selector })
 }
 
 func (c *Controller) sync(ctx context.Context, key string) error {
@@ -112,11 +99,7 @@ func (c *Controller) sync(ctx context.Context, key string) error {
 		return err
 	}
 	pods, err := adoption.Claim(ctx, adoption.Claimer{
-		Controller: set, Kind: kind, Selector: selector, Fresh: fresh,
-		Patch: func(ctx context.Context, namespace, name string, patch []byte) error {
-			_, err := c.parts.Client.CoreV1().Pods(namespace).Patch(ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
-			return err
-		},
+		Controller: set, Kind: kind, Selector: selector, Fresh: fresh, Patch: adoption.With(c.parts.Client.CoreV1().Pods(namespace)),
 	}, candidates, func(p *v1.Pod) bool { return ordinalOf(set, p) >= 0 })
 	if err != nil {
 		return err
@@ -130,11 +113,7 @@ func (c *Controller) history(ctx context.Context, set *apps.StatefulSet, selecto
 		return nil, err
 	}
 	all, err := adoption.Claim(ctx, adoption.Claimer{
-		Controller: set, Kind: kind, Selector: selector, Fresh: fresh,
-		Patch: func(ctx context.Context, namespace, name string, patch []byte) error {
-			_, err := c.parts.Client.AppsV1().ControllerRevisions(namespace).Patch(ctx, name, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
-			return err
-		},
+		Controller: set, Kind: kind, Selector: selector, Fresh: fresh, Patch: adoption.With(c.parts.Client.AppsV1().ControllerRevisions(set.Namespace)),
 	}, candidates, nil)
 	revision.Sort(all)
 	return all, err
