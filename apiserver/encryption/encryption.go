@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	apiserverv1 "k8s.io/apiserver/pkg/apis/apiserver/v1"
 	"sigs.k8s.io/yaml"
@@ -39,7 +40,7 @@ func parse(b []byte) (*configuration, error) {
 	e := &configuration{}
 	root := field.NewPath("resources")
 	if len(c.Resources) == 0 {
-		errs = append(errs, field.Required(root, "at least one resource with providers must be given"))
+		errs = append(errs, field.Required(root, "at least one resources is required"))
 	}
 	for i, r := range c.Resources {
 		p := root.Index(i)
@@ -64,7 +65,7 @@ func (e *configuration) close() {
 func checkResources(list []string, p *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	if len(list) == 0 {
-		errs = append(errs, field.Required(p, "at least one resource must be given"))
+		errs = append(errs, field.Required(p, fmt.Sprintf("at least one %s is required", p)))
 	}
 	for i, r := range list {
 		name, group, dotted := strings.Cut(r, ".")
@@ -72,7 +73,7 @@ func checkResources(list []string, p *field.Path) field.ErrorList {
 		case r == "":
 			errs = append(errs, field.Required(p.Index(i), "must not be empty"))
 		case strings.ToLower(r) != r:
-			errs = append(errs, field.Invalid(p.Index(i), r, "must be in lower case"))
+			errs = append(errs, field.Invalid(p.Index(i), r, "resource name should not contain capital letters"))
 		case strings.Contains(r, "/"):
 			errs = append(errs, field.Invalid(p.Index(i), r, "must not name a subresource"))
 		case r == "*":
@@ -80,6 +81,26 @@ func checkResources(list []string, p *field.Path) field.ErrorList {
 		case strings.Contains(name, "*") && (name != "*" || !dotted), strings.Contains(group, "*") && r != "*.*":
 			errs = append(errs, field.Invalid(p.Index(i), r, "a wildcard stands for a whole part: '*.<group>' or '*.*'"))
 		}
+	}
+	return append(errs, checkOverlap(list, p)...)
+}
+
+// checkOverlap refuses resources of one entry that others of it cover.
+func checkOverlap(list []string, p *field.Path) field.ErrorList {
+	twice, covered := false, false
+	for i, r := range list {
+		for _, other := range list[i+1:] {
+			a, b := schema.ParseGroupResource(r), schema.ParseGroupResource(other)
+			twice = twice || a == b
+			covered = covered || a != b && (r == "*.*" || other == "*.*" || a.Group == b.Group && (a.Resource == "*" || b.Resource == "*"))
+		}
+	}
+	var errs field.ErrorList
+	if twice {
+		errs = append(errs, field.Invalid(p, list, "the same resource cannot be specified multiple times"))
+	}
+	if covered {
+		errs = append(errs, field.Invalid(p, list, "using overlapping resources such as 'secrets' and '*.' in the same resource list is not allowed as they will be masked"))
 	}
 	return errs
 }
@@ -147,7 +168,7 @@ const encrypted = "k8s:enc:"
 func newChain(providers []apiserverv1.ProviderConfiguration, p *field.Path, services *[]*kms) (*chain, field.ErrorList) {
 	var errs field.ErrorList
 	if len(providers) == 0 {
-		errs = append(errs, field.Required(p, "at least one provider must be given"))
+		errs = append(errs, field.Required(p, fmt.Sprintf("at least one %s is required", p)))
 	}
 	c := &chain{}
 	for i, pr := range providers {
@@ -159,7 +180,7 @@ func newChain(providers []apiserverv1.ProviderConfiguration, p *field.Path, serv
 		}
 		if pr.AESCBC != nil {
 			n++
-			errs = append(errs, c.add("aescbc", pr.AESCBC.Keys, p.Child("aescbc"), newCBC, 32)...)
+			errs = append(errs, c.add("aescbc", pr.AESCBC.Keys, p.Child("aescbc"), newCBC, 16, 24, 32)...)
 		}
 		if pr.Secretbox != nil {
 			n++
@@ -178,8 +199,12 @@ func newChain(providers []apiserverv1.ProviderConfiguration, p *field.Path, serv
 				c.keys = append(c.keys, keyed{prefix: service.prefix(), kms: service})
 			}
 		}
-		if n != 1 {
-			errs = append(errs, field.Invalid(p, n, "exactly one provider must be given in each element"))
+		switch {
+		case n == 0:
+			errs = append(errs, field.Required(p, "at least one provider is required"))
+		case n > 1:
+			// The providers themselves hold keys, which are in no message.
+			errs = append(errs, field.Invalid(p, n, "more than one provider specified in a single element, should split into different list elements"))
 		}
 	}
 	return c, errs
@@ -189,22 +214,29 @@ func (c *chain) add(name string, keys []apiserverv1.Key, p *field.Path, make fun
 	var errs field.ErrorList
 	p = p.Child("keys")
 	if len(keys) == 0 {
-		errs = append(errs, field.Required(p, "at least one key must be given"))
+		errs = append(errs, field.Required(p, "at least one keys is required"))
 	}
 	seen := map[string]bool{}
 	for i, k := range keys {
 		p := p.Index(i)
-		if k.Name == "" || strings.Contains(k.Name, ":") {
-			errs = append(errs, field.Invalid(p.Child("name"), k.Name, "must not be empty, nor hold a colon"))
+		switch {
+		case k.Name == "":
+			errs = append(errs, field.Required(p.Child("name"), "name is a mandatory field for a key"))
+		case strings.Contains(k.Name, ":"):
+			errs = append(errs, field.Invalid(p.Child("name"), k.Name, "must not hold a colon"))
 		}
 		if seen[k.Name] {
 			errs = append(errs, field.Duplicate(p.Child("name"), k.Name))
 		}
 		seen[k.Name] = true
+		if k.Secret == "" {
+			errs = append(errs, field.Required(p.Child("secret"), "secret is a mandatory field for a key"))
+			continue
+		}
 		// The secret itself is in no message.
 		secret, err := base64.StdEncoding.DecodeString(k.Secret)
 		if err != nil {
-			errs = append(errs, field.Invalid(p.Child("secret"), "REDACTED", "must be base64 encoded"))
+			errs = append(errs, field.Invalid(p.Child("secret"), "REDACTED", "secrets must be base64 encoded"))
 			continue
 		}
 		fits := false
@@ -212,7 +244,7 @@ func (c *chain) add(name string, keys []apiserverv1.Key, p *field.Path, make fun
 			fits = fits || len(secret) == n
 		}
 		if !fits {
-			errs = append(errs, field.Invalid(p.Child("secret"), "REDACTED", fmt.Sprintf("has %d bytes: want one of %v", len(secret), sizes)))
+			errs = append(errs, field.Invalid(p.Child("secret"), "REDACTED", fmt.Sprintf("secret is not of the expected length, got %d, expected one of %v", len(secret), sizes)))
 			continue
 		}
 		ci, err := make(secret)

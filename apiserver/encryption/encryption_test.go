@@ -31,10 +31,11 @@ func secrets(t *testing.T, providers string) store.Transformer {
 func TestProviders(t *testing.T) {
 	ctx := context.Background()
 	for name, tc := range map[string]struct{ provider, prefix string }{
-		"aescbc":    {"aescbc: {keys: [{name: k, secret: " + key32 + "}]}", "k8s:enc:aescbc:v1:k:"},
-		"aesgcm":    {"aesgcm: {keys: [{name: k, secret: " + key16 + "}]}", "k8s:enc:aesgcm:v1:k:"},
-		"secretbox": {"secretbox: {keys: [{name: k, secret: " + key32 + "}]}", "k8s:enc:secretbox:v1:k:"},
-		"identity":  {"identity: {}", ""},
+		"aescbc":       {"aescbc: {keys: [{name: k, secret: " + key32 + "}]}", "k8s:enc:aescbc:v1:k:"},
+		"aescbc short": {"aescbc: {keys: [{name: k, secret: " + key16 + "}]}", "k8s:enc:aescbc:v1:k:"},
+		"aesgcm":       {"aesgcm: {keys: [{name: k, secret: " + key16 + "}]}", "k8s:enc:aesgcm:v1:k:"},
+		"secretbox":    {"secretbox: {keys: [{name: k, secret: " + key32 + "}]}", "k8s:enc:secretbox:v1:k:"},
+		"identity":     {"identity: {}", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tr := secrets(t, "{"+tc.provider+"}")
@@ -123,10 +124,16 @@ func TestRefuses(t *testing.T) {
 		"unknown field":   {head + "- {resource: [secrets]}\n", "resource"},
 		"no resources":    {head + "- {providers: [{identity: {}}]}\n", "resources[0].resources: Required value"},
 		"no providers":    {head + "- {resources: [secrets]}\n", "resources[0].providers: Required value"},
-		"short key":       {head + "- {resources: [secrets], providers: [{aescbc: {keys: [{name: k, secret: " + key16 + "}]}}]}\n", "has 16 bytes: want one of [32]"},
-		"no base64":       {head + "- {resources: [secrets], providers: [{secretbox: {keys: [{name: k, secret: '!'}]}}]}\n", "must be base64 encoded"},
-		"two in one":      {head + "- {resources: [secrets], providers: [{identity: {}, secretbox: {keys: [{name: k, secret: " + key32 + "}]}}]}\n", "exactly one provider"},
+		"short key":       {head + "- {resources: [secrets], providers: [{secretbox: {keys: [{name: k, secret: " + key16 + "}]}}]}\n", "secret is not of the expected length, got 16, expected one of [32]"},
+		"no base64":       {head + "- {resources: [secrets], providers: [{secretbox: {keys: [{name: k, secret: '!'}]}}]}\n", "secrets must be base64 encoded"},
+		"two in one":      {head + "- {resources: [secrets], providers: [{identity: {}, secretbox: {keys: [{name: k, secret: " + key32 + "}]}}]}\n", "more than one provider specified in a single element"},
+		"none in one":     {head + "- {resources: [secrets], providers: [{}]}\n", "resources[0].providers[0]: Required value: at least one provider is required"},
+		"no secret":       {head + "- {resources: [secrets], providers: [{aesgcm: {keys: [{name: k}]}}]}\n", "secret is a mandatory field for a key"},
+		"no name":         {head + "- {resources: [secrets], providers: [{aesgcm: {keys: [{secret: " + key32 + "}]}}]}\n", "name is a mandatory field for a key"},
 		"kms":             {head + "- {resources: [secrets], providers: [{kms: {name: x, endpoint: 'unix:///x'}}]}\n", "Unsupported value"},
+		"twice":           {head + "- {resources: [secrets, secrets], providers: [{identity: {}}]}\n", "the same resource cannot be specified multiple times"},
+		"all and one":     {head + "- {resources: ['*.*', secrets], providers: [{identity: {}}]}\n", "using overlapping resources"},
+		"a group and one": {head + "- {resources: [deployments.apps, '*.apps'], providers: [{identity: {}}]}\n", "using overlapping resources"},
 		"bare wildcard":   {head + "- {resources: ['*'], providers: [{identity: {}}]}\n", "use '*.'"},
 		"name with colon": {head + "- {resources: [secrets], providers: [{secretbox: {keys: [{name: 'a:b', secret: " + key32 + "}]}}]}\n", "colon"},
 	} {

@@ -62,8 +62,11 @@ func newKMS(c *apiserverv1.KMSConfiguration, p *field.Path) (*kms, field.ErrorLi
 	if c.APIVersion != "v2" {
 		errs = append(errs, field.NotSupported(p.Child("apiVersion"), c.APIVersion, []string{"v2"}))
 	}
-	if c.Name == "" || strings.Contains(c.Name, ":") {
-		errs = append(errs, field.Invalid(p.Child("name"), c.Name, "must not be empty, nor hold a colon"))
+	switch {
+	case c.Name == "":
+		errs = append(errs, field.Required(p.Child("name"), "name is a mandatory field for a provider"))
+	case strings.Contains(c.Name, ":"):
+		errs = append(errs, field.Invalid(p.Child("name"), c.Name, "invalid KMS provider name "+c.Name+", must not contain ':'"))
 	}
 	if c.CacheSize != nil {
 		errs = append(errs, field.Invalid(p.Child("cachesize"), *c.CacheSize, "cachesize is not supported in v2"))
@@ -78,11 +81,11 @@ func newKMS(c *apiserverv1.KMSConfiguration, p *field.Path) (*kms, field.ErrorLi
 	u, err := url.Parse(c.Endpoint)
 	switch {
 	case c.Endpoint == "":
-		errs = append(errs, field.Required(p.Child("endpoint"), "endpoint is a required field"))
+		errs = append(errs, field.Invalid(p.Child("endpoint"), "", "endpoint is a mandatory field for a kms"))
 	case err != nil:
 		errs = append(errs, field.Invalid(p.Child("endpoint"), c.Endpoint, "invalid endpoint for kms provider, error: "+err.Error()))
 	case u.Scheme != "unix":
-		errs = append(errs, field.Invalid(p.Child("endpoint"), c.Endpoint, "unsupported scheme \""+u.Scheme+"\" for KMS provider: want unix:///PATH"))
+		errs = append(errs, field.Invalid(p.Child("endpoint"), c.Endpoint, fmt.Sprintf("unsupported scheme %q for KMS provider, only unix is supported", u.Scheme)))
 	}
 	if len(errs) > 0 {
 		return nil, errs

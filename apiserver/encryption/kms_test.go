@@ -192,7 +192,7 @@ func TestKMS(t *testing.T) {
 func TestKMSConfiguration(t *testing.T) {
 	for name, tc := range map[string]struct{ provider, want string }{
 		"version 1":   {"{kms: {apiVersion: v1, name: p, endpoint: 'unix:///s'}}", "kms.apiVersion: Unsupported value"},
-		"no endpoint": {"{kms: {apiVersion: v2, name: p}}", "kms.endpoint: Required value"},
+		"no endpoint": {"{kms: {apiVersion: v2, name: p}}", "kms.endpoint: Invalid value: \"\": endpoint is a mandatory field for a kms"},
 		"tcp":         {"{kms: {apiVersion: v2, name: p, endpoint: 'tcp://h:1'}}", `unsupported scheme "tcp" for KMS provider`},
 		"a colon":     {"{kms: {apiVersion: v2, name: 'a:b', endpoint: 'unix:///s'}}", "kms.name: Invalid value"},
 		"a cache":     {"{kms: {apiVersion: v2, name: p, endpoint: 'unix:///s', cachesize: 5}}", "cachesize is not supported in v2"},
