@@ -146,9 +146,6 @@ func (j *jwtIssuers) usable(ctx context.Context, list []issuer, sum [sha256.Size
 }
 
 func (j *jwtIssuers) build(ctx context.Context, cfg *apiserver.AuthenticationConfiguration) ([]issuer, error) {
-	if len(cfg.JWT) == 0 {
-		return nil, nil
-	}
 	compiler := authenticationcel.NewDefaultCompiler()
 	if errs := validation.ValidateAuthenticationConfiguration(compiler, cfg, j.disallowed); len(errs) > 0 {
 		return nil, errs.ToAggregate()
