@@ -10,8 +10,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 
 	"skiff/apiserver/request"
+	"skiff/apiserver/serviceaccount"
 	"skiff/cluster/introspection"
 	"skiff/cluster/version"
 )
@@ -29,6 +31,8 @@ type metrics struct {
 	access     *accessMetrics
 	admission  *admissionMetrics
 	flow       *flowMetrics
+	watches    *watchMetrics
+	tokens     *serviceaccount.Uses
 }
 
 func newMetrics() *metrics {
@@ -51,7 +55,8 @@ func newMetrics() *metrics {
 	m.health = introspection.NewChecks()
 	m.registry.MustRegister(m.sizes, m.deprecated, m.health)
 	m.access, m.admission = newAccessMetrics(m.registry), newAdmissionMetrics(m.registry)
-	m.flow = newFlowMetrics(m.registry)
+	m.flow, m.watches = newFlowMetrics(m.registry), newWatchMetrics(m.registry)
+	m.tokens = newTokenMetrics(m.registry)
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "kubernetes_build_info", Help: "The build that runs; always 1.",
 		ConstLabels: buildLabels()})
 	build.Set(1)
@@ -71,7 +76,7 @@ func (m *metrics) begin(r *http.Request, info *request.Info) func() {
 		if !info.IsResource {
 			return func() {}
 		}
-		g := m.long.WithLabelValues(strings.ToUpper(info.Verb), info.APIGroup, info.APIVersion, info.Resource, info.Subresource, info.Scope(), "apiserver")
+		g := m.long.WithLabelValues(reportedVerb(r, info), info.APIGroup, info.APIVersion, info.Resource, info.Subresource, info.Scope(), "apiserver")
 		g.Inc()
 		return g.Dec
 	}
@@ -85,7 +90,7 @@ func (m *metrics) begin(r *http.Request, info *request.Info) func() {
 }
 
 func (m *metrics) handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+	return promhttp.HandlerFor(levelled{m.registry}, promhttp.HandlerOpts{})
 }
 
 // deprecate notes that somebody uses a deprecated version. No release that removes
@@ -94,17 +99,29 @@ func (m *metrics) deprecate(gvr schema.GroupVersionResource, subresource string)
 	m.deprecated.WithLabelValues(gvr.Group, gvr.Version, gvr.Resource, subresource, "").Set(1)
 }
 
+// connects are the subresources whose requests are told as CONNECT.
+var connects = map[string]bool{"log": true, "exec": true, "portforward": true, "attach": true, "proxy": true}
+
+// reportedVerb is the verb of a request as its metrics tell it.
+func reportedVerb(r *http.Request, info *request.Info) string {
+	switch {
+	case connects[info.Subresource]:
+		return "CONNECT"
+	case info.Verb == "create":
+		return "POST"
+	case info.Verb == "update":
+		return "PUT"
+	case info.Verb == "patch" && r.Header.Get("Content-Type") == string(types.ApplyPatchType):
+		return "APPLY"
+	}
+	return strings.ToUpper(info.Verb)
+}
+
 func (m *metrics) observe(r *http.Request, info *request.Info, code int, size int64, took time.Duration) {
 	if !info.IsResource {
 		return
 	}
-	verb := strings.ToUpper(info.Verb)
-	switch info.Verb {
-	case "create":
-		verb = "POST"
-	case "update":
-		verb = "PUT"
-	}
+	verb := reportedVerb(r, info)
 	dry := ""
 	if r.URL.RawQuery != "" {
 		dry = r.URL.Query().Get("dryRun")
@@ -114,7 +131,7 @@ func (m *metrics) observe(r *http.Request, info *request.Info, code int, size in
 	if info.Verb != "watch" {
 		m.duration.WithLabelValues(labels...).Observe(took.Seconds())
 	}
-	if info.Verb == "get" || info.Verb == "list" {
+	if verb == "GET" || verb == "LIST" {
 		m.sizes.WithLabelValues(append([]string{verb}, labels[2:]...)...).Observe(float64(size))
 	}
 }

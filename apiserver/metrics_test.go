@@ -107,3 +107,43 @@ func only(lines []string, part string) []string {
 	}
 	return out
 }
+
+// TestMetricsOfWatchesAndLevels has the numbers of a watch's events, and helps that
+// begin with how far Kubernetes lets a metric be relied upon.
+//
+// Covers: api.health
+func TestMetricsOfWatchesAndLevels(t *testing.T) {
+	t.Parallel()
+	s := apiservertest.Start(t, nil)
+	if _, err := s.Client.CoreV1().ConfigMaps("default").Create(t.Context(), configMap("a", nil), metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	path := "/api/v1/namespaces/default/configmaps?watch=true&timeoutSeconds=1&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan"
+	if a := s.Call(t, "GET", path, ""); a.Code != 200 {
+		t.Fatalf("watch: %d %s", a.Code, a.Body)
+	}
+	if a := s.Call(t, "PATCH", "/api/v1/namespaces/default/configmaps/a", `{}`, "Content-Type", "application/merge-patch+json"); a.Code != 200 {
+		t.Fatalf("patch: %d %s", a.Code, a.Body)
+	}
+	text := string(s.Call(t, "GET", "/metrics", "").Body)
+	for _, line := range []string{
+		"# HELP apiserver_request_total [STABLE] ",
+		"# HELP apiserver_watch_events_total [BETA] ",
+		"# HELP skiff_store_keys [ALPHA] ",
+		"# HELP go_goroutines Number",
+		`apiserver_watch_events_total{group="",resource="configmaps",version="v1"} `,
+		`apiserver_watch_events_sizes_count{group="",resource="configmaps",version="v1"} `,
+		`apiserver_watch_list_duration_seconds_count{group="",resource="configmaps",scope="namespace",version="v1"} `,
+		`apiserver_storage_events_received_total{group="",resource="configmaps"} `,
+		"apiserver_cel_compilation_duration_seconds_count ",
+		"apiserver_webhooks_x509_missing_san_total 0",
+		`kubernetes_feature_enabled{name="WatchList",stage="BETA"} 1`,
+		`registered_metrics_total{deprecated_version="",stability_level="STABLE"} `,
+		"hidden_metrics_total 0",
+		"serviceaccount_valid_tokens_total 0",
+	} {
+		if !strings.Contains(text, "\n"+line) {
+			t.Errorf("no line that begins with %q", line)
+		}
+	}
+}

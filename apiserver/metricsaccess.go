@@ -2,10 +2,13 @@ package apiserver
 
 import (
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
+
+	"skiff/apiserver/serviceaccount"
 )
 
 // accessMetrics are those of authentication and authorization, by Kubernetes' names.
@@ -47,6 +50,20 @@ func histogram(name, help string, buckets []float64, labels ...string) *promethe
 
 func gauge(name, help string, labels ...string) *prometheus.GaugeVec {
 	return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels)
+}
+
+// newTokenMetrics tells the uses of service accounts' tokens when it is asked.
+func newTokenMetrics(r prometheus.Registerer) *serviceaccount.Uses {
+	u := &serviceaccount.Uses{}
+	told := func(name, help string, n *atomic.Uint64) prometheus.Collector {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(n.Load()) })
+	}
+	r.MustRegister(
+		told("serviceaccount_legacy_tokens_total", "Uses of tokens that are kept in Secrets.", &u.Legacy),
+		told("serviceaccount_stale_tokens_total", "Uses of tokens that should have been read anew.", &u.Stale),
+		told("serviceaccount_valid_tokens_total", "Uses of tokens that are fresh.", &u.Valid),
+	)
+	return u
 }
 
 // authenticated counts an attempt; user is empty where nobody was found.

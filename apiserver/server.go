@@ -106,7 +106,7 @@ func New(cfg Config) (*Server, error) {
 		Admission:     func() admission.Chain { return *s.chain.Load() },
 		Authorizer:    s.core.Authorizer,
 		TypeConverter: func() managedfields.TypeConverter { return newBuiltinTypes(s.openapi) },
-		Connectors:    connectors, MinRequestTimeout: cfg.MinRequestTimeout, StalledWatch: cfg.StalledClient, Deprecated: s.checks.metrics.deprecate, Log: cfg.Log,
+		Connectors:    connectors, MinRequestTimeout: cfg.MinRequestTimeout, StalledWatch: cfg.StalledClient, Deprecated: s.checks.metrics.deprecate, Watches: s.checks.metrics.watches, Log: cfg.Log,
 	})
 	if err != nil {
 		return nil, err
@@ -356,6 +356,7 @@ func (s *Server) authentication() (*serviceaccount.Issuer, error) {
 		}
 		c.ServiceAccounts = &serviceaccount.ValidatorConfig{
 			Issuers: append([]string{s.cfg.ServiceAccountIssuer}, s.cfg.ServiceAccountIssuers...), Audiences: s.cfg.APIAudiences, Keys: keys, Getter: getter, Lookup: true,
+			Uses:           s.checks.metrics.tokens,
 			TrackLegacyUse: serviceaccount.UseTracker(s.core.Client, time.Now),
 		}
 		signer, err := serviceaccount.NewSigner(s.cfg.ServiceAccountKey, s.cfg.ServiceAccountIssuer)

@@ -42,6 +42,8 @@ type Config struct {
 	Connectors map[resources.Connector]Connector
 	// Deprecated is told of requests for deprecated versions; nil is not.
 	Deprecated func(gvr schema.GroupVersionResource, subresource string)
+	// Watches is told of what watches are sent; nil is not.
+	Watches WatchObserver
 	// MinRequestTimeout is the least time of a watch without timeoutSeconds; the
 	// real one is up to twice that. Default 30 minutes.
 	MinRequestTimeout time.Duration

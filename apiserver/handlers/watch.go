@@ -22,7 +22,8 @@ import (
 	"skiff/apiserver/store"
 )
 
-func (a *API) watch(w http.ResponseWriter, r *http.Request, t *Target, _ *request.Info) {
+func (a *API) watch(w http.ResponseWriter, r *http.Request, t *Target, info *request.Info) {
+	began := time.Now()
 	wi, err := t.negotiate(r)
 	if err != nil {
 		a.WriteError(w, r, err)
@@ -53,7 +54,7 @@ func (a *API) watch(w http.ResponseWriter, r *http.Request, t *Target, _ *reques
 		return
 	}
 	defer wt.Close()
-	f := &framer{t: t, wire: wi, include: r.URL.Query().Get("includeObject"), first: true}
+	f := &framer{t: t, wire: wi, include: r.URL.Query().Get("includeObject"), first: true, began: began, watched: a.watched(t, info.Scope())}
 	if websocket.IsWebSocketUpgrade(r) {
 		a.watchSocket(ctx, w, r, wt, f)
 		return
@@ -93,7 +94,9 @@ func (a *API) pump(ctx context.Context, wt *store.Watch, f *framer, stall *stall
 	send := func(b []byte, err error) bool {
 		if err == nil {
 			stall.sending()
-			err = write(b)
+			if err = write(b); err == nil {
+				f.watched.Sent(len(b))
+			}
 		} else {
 			a.cfg.Log.Error("event of a watch cannot be encoded", "resource", f.t.GR(), "err", err)
 		}
@@ -110,6 +113,9 @@ func (a *API) pump(ctx context.Context, wt *store.Watch, f *framer, stall *stall
 	}
 	if len(items) > 0 || mark {
 		flush()
+	}
+	if mark {
+		f.watched.Listed(time.Since(f.began))
 	}
 	for {
 		stall.sent()
@@ -139,6 +145,8 @@ type framer struct {
 	wire    wire
 	include string
 	first   bool
+	began   time.Time
+	watched Watched
 }
 
 func (f *framer) contentType() string {

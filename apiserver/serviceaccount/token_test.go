@@ -123,7 +123,8 @@ func testTokens(t *testing.T, key crypto.Signer) {
 			if got := tr.Status.ExpirationTimestamp.Sub(start); got != time.Hour {
 				t.Errorf("expires after %s", got)
 			}
-			v, err := NewValidator(ValidatorConfig{Issuers: []string{issuer}, Keys: []PublicKey{signer.PublicKey()}, Getter: get, Lookup: true, Now: now})
+			var uses Uses
+			v, err := NewValidator(ValidatorConfig{Issuers: []string{issuer}, Keys: []PublicKey{signer.PublicKey()}, Getter: get, Lookup: true, Now: now, Uses: &uses})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -153,6 +154,14 @@ func testTokens(t *testing.T, key crypto.Signer) {
 			}
 			if err != nil || !ok {
 				t.Fatalf("refused: %v", err)
+			}
+			// The clock is within an hour of the token's making, or past its warning.
+			stale, valid := uint64(0), uint64(1)
+			if c.after > time.Hour {
+				stale, valid = 1, 0
+			}
+			if diff := cmp.Diff([]uint64{stale, valid, 0}, []uint64{uses.Stale.Load(), uses.Valid.Load(), uses.Legacy.Load()}); diff != "" {
+				t.Error("uses of stale, valid and legacy tokens", diff)
 			}
 			extra := resp.User.GetExtra()
 			if id := extra["authentication.kubernetes.io/credential-id"]; len(id) != 1 || !strings.HasPrefix(id[0], "JTI=") {
@@ -218,10 +227,10 @@ func TestLegacyTokens(t *testing.T) {
 		err    string
 		note   notes
 	}{
-		{name: "good", change: func(*corev1.Secret) {}, note: notes{"authentication.k8s.io/legacy-token-manual-secret": "sa-token"}},
-		{name: "other content", note: notes{}, change: func(s *corev1.Secret) { s.Data["token"] = []byte("x") }, err: "token does not match server's copy"},
+		{name: "good", change: func(*corev1.Secret) {}, note: notes{"authentication.k8s.io/legacy-token": "system:serviceaccount:ns:sa", "authentication.k8s.io/legacy-token-manual-secret": "sa-token"}},
+		{name: "other content", note: notes{"authentication.k8s.io/legacy-token": "system:serviceaccount:ns:sa"}, change: func(s *corev1.Secret) { s.Data["token"] = []byte("x") }, err: "token does not match server's copy"},
 		{name: "marked invalid", change: func(s *corev1.Secret) { s.Labels = map[string]string{InvalidSinceLabel: "2026-01-01"} }, err: "has been marked invalid",
-			note: notes{"authentication.k8s.io/legacy-token-invalidated": "sa-token/ns"}},
+			note: notes{"authentication.k8s.io/legacy-token": "system:serviceaccount:ns:sa", "authentication.k8s.io/legacy-token-invalidated": "sa-token/ns"}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -233,7 +242,8 @@ func TestLegacyTokens(t *testing.T) {
 			secret.Data["token"] = []byte(token)
 			c.change(secret)
 			client := fake.NewSimpleClientset(sa, secret)
-			v, err := NewValidator(ValidatorConfig{Issuers: []string{issuer}, Keys: []PublicKey{signer.PublicKey()}, Lookup: true,
+			var uses Uses
+			v, err := NewValidator(ValidatorConfig{Issuers: []string{issuer}, Keys: []PublicKey{signer.PublicKey()}, Lookup: true, Uses: &uses,
 				Getter:         NewGetter(client, informers.NewSharedInformerFactory(client, 0)),
 				TrackLegacyUse: UseTracker(client, func() time.Time { return now })})
 			if err != nil {
@@ -244,7 +254,10 @@ func TestLegacyTokens(t *testing.T) {
 			if d := cmp.Diff(c.note, noted); d != "" {
 				t.Errorf("audit annotations (-want +got):\n%s", d)
 			}
-			if got, _ := client.CoreV1().Secrets("ns").Get(context.Background(), secret.Name, metav1.GetOptions{}); len(c.note) > 0 && got.Labels[LastUsedLabel] != "2026-05-01" {
+			if n := uses.Legacy.Load(); n != 1 {
+				t.Errorf("%d uses of legacy tokens, want 1", n)
+			}
+			if got, _ := client.CoreV1().Secrets("ns").Get(context.Background(), secret.Name, metav1.GetOptions{}); c.name != "other content" && got.Labels[LastUsedLabel] != "2026-05-01" {
 				t.Errorf("labels %v do not tell of the use", got.Labels)
 			}
 			if c.err != "" {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"gopkg.in/go-jose/go-jose.v2/jwt"
@@ -45,9 +46,15 @@ type ValidatorConfig struct {
 	Lookup bool
 	// TrackLegacyUse, when set, is told that a Secret's token was used; it must not block for long.
 	TrackLegacyUse func(ctx context.Context, secret *corev1.Secret)
+	// Uses counts the tokens that were good; nil does not.
+	Uses *Uses
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 }
+
+// Uses counts tokens by what they are: kept in a Secret, past the time they should
+// have been read anew, or fresh.
+type Uses struct{ Legacy, Stale, Valid atomic.Uint64 }
 
 // Validator authenticates service-account tokens.
 type Validator struct {
@@ -72,6 +79,9 @@ func NewValidator(c ValidatorConfig) (*Validator, error) {
 	}
 	if c.Getter == nil {
 		return nil, errors.New("service account tokens: no getter")
+	}
+	if c.Uses == nil {
+		c.Uses = &Uses{}
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -119,11 +129,13 @@ func (v *Validator) AuthenticateToken(ctx context.Context, token string) (*authe
 		return nil, false, err
 	}
 	// A token without audiences is for this API server.
-	tokenAuds := authenticator.Audiences(claims.Audience)
+	tokenAuds, subject := authenticator.Audiences(claims.Audience), claims.Subject
 	if iss == LegacyIssuer {
-		tokenAuds = authenticator.Audiences(legacy.Audience)
+		tokenAuds, subject = authenticator.Audiences(legacy.Audience), legacy.Subject
 	}
 	if len(tokenAuds) == 0 {
+		v.cfg.Uses.Legacy.Add(1)
+		request.Annotate(ctx, "authentication.k8s.io/legacy-token", subject)
 		tokenAuds = v.audiences
 	}
 	requested, ok := authenticator.AudiencesFrom(ctx)
@@ -226,7 +238,10 @@ func (v *Validator) check(ctx context.Context, c *Claims) (*apiserversa.ServiceA
 	}
 	// Such a token lives for a year, and should have been read anew by now.
 	if w := k.WarnAfter; w != nil && now.After(w.Time()) {
+		v.cfg.Uses.Stale.Add(1)
 		request.Annotate(ctx, "authentication.k8s.io/stale-token", fmt.Sprintf("subject: %s, seconds after warning threshold: %d", c.Subject, now.Unix()-w.Time().Unix()))
+	} else {
+		v.cfg.Uses.Valid.Add(1)
 	}
 	return info, nil
 }

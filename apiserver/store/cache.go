@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/btree"
@@ -75,6 +76,8 @@ const (
 type cache struct {
 	s    *Store
 	feed *Feed
+
+	received atomic.Uint64
 
 	mu    sync.Mutex
 	state cacheState
@@ -227,6 +230,7 @@ func (c *cache) invalidate(err error) {
 }
 
 func (c *cache) apply(events []*kine.Event, now time.Time) {
+	c.received.Add(uint64(len(events)))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch c.state {

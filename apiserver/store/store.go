@@ -88,6 +88,9 @@ func (s *Store) Close() {
 // Count is the number of objects, or -1 when the cache is not loaded.
 func (s *Store) Count() int { return s.cache.count() }
 
+// Received is the number of changes that the feed brought.
+func (s *Store) Received() uint64 { return s.cache.received.Load() }
+
 func (s *Store) gr() schema.GroupResource { return s.res.GroupResource() }
 
 // open undoes the transformer. stale tells that the value is to be written anew

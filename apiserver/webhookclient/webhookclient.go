@@ -25,6 +25,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/utils/ptr"
 
+	"skiff/apiserver/webhookcerts"
 	"skiff/cluster/tracing"
 )
 
@@ -194,7 +195,7 @@ func (c *Clients) client(t Target) (*http.Client, *url.URL, error) {
 			delete(c.kept, key)
 		}
 	}
-	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	client := &http.Client{Transport: webhookcerts.Counted(transport), CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	c.kept[key] = client
 	return client, target, nil
 }

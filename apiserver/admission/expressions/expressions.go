@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/types/ref"
@@ -14,6 +15,7 @@ import (
 	"k8s.io/apiserver/pkg/cel/common"
 	"k8s.io/apiserver/pkg/cel/environment"
 	"k8s.io/apiserver/pkg/cel/library"
+	"k8s.io/apiserver/pkg/cel/metrics"
 	"k8s.io/apiserver/pkg/cel/mutation"
 )
 
@@ -67,6 +69,8 @@ func (c *Compiler) program(text string) (cel.Program, error) {
 	if p, ok := c.programs[text]; ok {
 		return p, nil
 	}
+	began := time.Now()
+	defer func() { metrics.Metrics.ObserveCompilation(time.Since(began)) }()
 	ast, iss := c.env.Compile(text)
 	if iss.Err() != nil {
 		return nil, fmt.Errorf("compilation error: %w", iss.Err())
@@ -88,7 +92,9 @@ func (c *Compiler) Eval(ctx context.Context, text string, values map[string]any)
 	if err != nil {
 		return nil, err
 	}
+	began := time.Now()
 	out, _, err := p.ContextEval(ctx, values)
+	metrics.Metrics.ObserveEvaluation(time.Since(began))
 	return out, err
 }
 

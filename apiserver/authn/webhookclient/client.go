@@ -16,6 +16,8 @@ import (
 
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/rest"
+
+	"skiff/apiserver/webhookcerts"
 )
 
 const (
@@ -37,6 +39,7 @@ func New(cfg *rest.Config, timeout time.Duration) (*Client, error) {
 	}
 	c := rest.CopyConfig(cfg)
 	c.Timeout = timeout
+	c.Wrap(webhookcerts.Counted)
 	hc, err := rest.HTTPClientFor(c)
 	if err != nil {
 		return nil, err
