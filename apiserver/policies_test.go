@@ -1,7 +1,9 @@
 package apiserver_test
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -101,5 +103,54 @@ func TestPolicyAppliesToCustomResources(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Admission sees a Scale as what it is, not the object that is scaled, and what it
+// changes there is taken.
+//
+// Covers: api.policies, api.webhooks
+func TestAdmissionSeesScale(t *testing.T) {
+	t.Parallel()
+	s := apiservertest.Start(t, nil)
+	ctx := t.Context()
+	reg := s.Client.AdmissionregistrationV1()
+	pol := &arv1.MutatingAdmissionPolicy{ObjectMeta: metav1.ObjectMeta{Name: "pol"}, Spec: arv1.MutatingAdmissionPolicySpec{
+		ReinvocationPolicy: arv1.NeverReinvocationPolicy,
+		MatchConstraints: &arv1.MatchResources{ResourceRules: []arv1.NamedRuleWithOperations{{RuleWithOperations: arv1.RuleWithOperations{
+			Operations: []arv1.OperationType{arv1.Update},
+			Rule:       arv1.Rule{APIGroups: []string{"apps"}, APIVersions: []string{"v1"}, Resources: []string{"deployments/scale"}}}}}},
+		MatchConditions: []arv1.MatchCondition{{Name: "scale", Expression: "request.kind.kind == 'Scale' && object.kind == 'Scale' && !has(object.spec.template) && oldObject.spec.replicas == 1"}},
+		Mutations: []arv1.Mutation{{PatchType: arv1.PatchTypeJSONPatch, JSONPatch: &arv1.JSONPatch{
+			Expression: "[JSONPatch{op: 'replace', path: '/spec/replicas', value: object.spec.replicas + 2}]"}}}}}
+	if _, err := reg.MutatingAdmissionPolicies().Create(ctx, pol, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	bind := &arv1.MutatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{Name: "bind"}, Spec: arv1.MutatingAdmissionPolicyBindingSpec{PolicyName: "pol"}}
+	if _, err := reg.MutatingAdmissionPolicyBindings().Create(ctx, bind, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	d := deployment("d")
+	d.Spec.Replicas = new(int32)
+	*d.Spec.Replicas = 1
+	if _, err := s.Client.AppsV1().Deployments("default").Create(ctx, d, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	path := "/apis/apps/v1/namespaces/default/deployments/d/scale?dryRun=All"
+	for name, kind := range map[string]string{"merge": "application/merge-patch+json", "apply": "application/apply-patch+yaml"} {
+		// The policy is seen a moment later.
+		err := wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, 20*time.Second, true, func(ctx context.Context) (bool, error) {
+			a := s.Call(t, "PATCH", path+"&fieldManager=m&force=true", `{"apiVersion":"autoscaling/v1","kind":"Scale","spec":{"replicas":3}}`, "Content-Type", kind)
+			if kind == "application/merge-patch+json" {
+				a = s.Call(t, "PATCH", path, `{"spec":{"replicas":3}}`, "Content-Type", kind)
+			}
+			if a.Code != 200 {
+				return false, fmt.Errorf("%d %s", a.Code, a.Body)
+			}
+			return bytes.Contains(a.Body, []byte(`"replicas":5`)), nil
+		})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

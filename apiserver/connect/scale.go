@@ -79,6 +79,46 @@ func (s scaled) scale() *autoscalingv1.Scale {
 	return out
 }
 
+// set changes the number of replicas.
+func (s scaled) set(replicas int32) error {
+	*s.replicas = &replicas
+	if s.store == nil {
+		return nil
+	}
+	return s.store()
+}
+
+// shownScale is the Scale that admission sees of an object.
+func shownScale(t *handlers.Target) *handlers.Shown {
+	return &handlers.Shown{
+		Kind: scaleKind,
+		Of: func(obj runtime.Object) (runtime.Object, error) {
+			part, err := scaledOf(t, obj)
+			if err != nil {
+				return nil, err
+			}
+			return part.scale(), nil
+		},
+		Take: func(obj, shown runtime.Object) error {
+			part, err := scaledOf(t, obj)
+			if err != nil {
+				return err
+			}
+			admitted, ok := shown.(*autoscalingv1.Scale)
+			if !ok {
+				return fmt.Errorf("admission made a %T of a Scale", shown)
+			}
+			if err := checkScale(t, part.scale(), admitted, part.store != nil); err != nil {
+				return err
+			}
+			if *part.replicas != nil && **part.replicas == admitted.Spec.Replicas {
+				return nil
+			}
+			return part.set(admitted.Spec.Replicas)
+		},
+	}
+}
+
 // scale reads and sets the number of replicas.
 func (c *connectors) scale(w http.ResponseWriter, r *http.Request, t *handlers.Target) {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
@@ -103,6 +143,7 @@ func (c *connectors) scale(w http.ResponseWriter, r *http.Request, t *handlers.T
 		c.API.WriteKind(w, r, http.StatusOK, scaleKind, part.scale())
 		return
 	}
+	t.Shown = shownScale(t)
 	if r.Method == http.MethodPatch && patchType(r) == types.ApplyYAMLPatchType {
 		it, err := c.applyScale(r, t)
 		if err != nil {
@@ -143,14 +184,7 @@ func (c *connectors) scale(w http.ResponseWriter, r *http.Request, t *handlers.T
 		if wished.ResourceVersion != "" {
 			part.meta.ResourceVersion = wished.ResourceVersion
 		}
-		replicas := wished.Spec.Replicas
-		*part.replicas = &replicas
-		if part.store != nil {
-			if err := part.store(); err != nil {
-				return nil, err
-			}
-		}
-		return cur, nil
+		return cur, part.set(wished.Spec.Replicas)
 	})
 	if err != nil {
 		handlers.WriteError(w, r, err)

@@ -69,6 +69,9 @@ type Target struct {
 	// Store is nil for virtual resources.
 	Store *store.Store
 
+	// Shown is set where a subresource has a kind of its own.
+	Shown *Shown
+
 	entry *entry
 	// manager is whose the changed fields are where the request's options do not say.
 	manager string

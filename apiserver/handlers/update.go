@@ -204,7 +204,12 @@ func (a *API) changed(ctx context.Context, t *Target, s *resources.Strategy, c *
 			undo(ctx, at)
 		}
 	}()
-	if obj, m, err = mutated(ctx, chain, at); err != nil {
+	if t.Shown != nil {
+		err = t.Shown.admit(ctx, chain, at)
+	} else {
+		obj, m, err = mutated(ctx, chain, at)
+	}
+	if err != nil {
 		return nil, nil, err
 	}
 	prepareUpdate(ctx, s, obj, old, m, om)
