@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -35,10 +36,29 @@ func (c *connectors) decide(ctx context.Context, u user.Info, res *authorization
 	st := authorizationv1.SubjectAccessReviewStatus{
 		Allowed: decision == authorizer.DecisionAllow, Denied: decision == authorizer.DecisionDeny, Reason: reason,
 	}
-	if err != nil {
-		st.EvaluationError = err.Error()
-	}
+	st.EvaluationError = evaluationError(&a, err)
 	return st
+}
+
+// evaluationError tells what could not be evaluated: the error of the authorizers,
+// then the selectors that could not be read.
+func evaluationError(a *authorizer.AttributesRecord, err error) string {
+	var texts []string
+	if err != nil {
+		texts = append(texts, err.Error())
+	}
+	unread := func(name string, read int, err error) {
+		switch {
+		case err == nil:
+		case read > 0:
+			texts = append(texts, "spec.resourceAttributes."+name+" partially ignored due to parse error")
+		default:
+			texts = append(texts, "spec.resourceAttributes."+name+" ignored due to parse error")
+		}
+	}
+	unread("fieldSelector", len(a.FieldSelectorRequirements), a.FieldSelectorParsingErr)
+	unread("labelSelector", len(a.LabelSelectorRequirements), a.LabelSelectorParsingErr)
+	return strings.Join(texts, "; ")
 }
 
 func checkSpec(u string, groups []string, self bool, res *authorizationv1.ResourceAttributes, other *authorizationv1.NonResourceAttributes) field.ErrorList {

@@ -1,10 +1,14 @@
 package connect
 
 import (
+	"errors"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
 )
 
 func TestAccessReviewsRefused(t *testing.T) {
@@ -33,6 +37,28 @@ func TestAccessReviewsRefused(t *testing.T) {
 			}
 			if got != tt.want {
 				t.Errorf("got %s\nwant %s", got, tt.want)
+			}
+		})
+	}
+}
+
+// Covers: api.authz-reviews
+func TestEvaluationError(t *testing.T) {
+	bad := errors.New("unreadable")
+	for name, tc := range map[string]struct {
+		attributes authorizer.AttributesRecord
+		err        error
+		want       string
+	}{
+		"all well":            {},
+		"the authorizers'":    {err: errors.New("no answer"), want: "no answer"},
+		"no selector is read": {attributes: authorizer.AttributesRecord{FieldSelectorParsingErr: bad, LabelSelectorParsingErr: bad}, want: "spec.resourceAttributes.fieldSelector ignored due to parse error; spec.resourceAttributes.labelSelector ignored due to parse error"},
+		"one is read in part": {err: errors.New("no answer"), attributes: authorizer.AttributesRecord{LabelSelectorRequirements: labels.Requirements{{}}, LabelSelectorParsingErr: bad},
+			want: "no answer; spec.resourceAttributes.labelSelector partially ignored due to parse error"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if d := cmp.Diff(tc.want, evaluationError(&tc.attributes, tc.err)); d != "" {
+				t.Error(d)
 			}
 		})
 	}
