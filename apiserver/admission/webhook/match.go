@@ -16,14 +16,17 @@ import (
 	"skiff/apiserver/admission"
 )
 
-// exempt resources are never sent: a broken webhook could not be repaired.
-func exempt(gr schema.GroupResource) bool {
-	if gr.Group != arv1.GroupName {
-		return false
-	}
-	return slices.Contains([]string{"validatingwebhookconfigurations", "mutatingwebhookconfigurations", "validatingadmissionpolicies", "validatingadmissionpolicybindings",
-		"mutatingadmissionpolicies", "mutatingadmissionpolicybindings"}, gr.Resource)
+// exempted are the resources that are never sent, by their groups: with those of
+// admission a broken webhook could not be repaired, and with the questions about who
+// one is and what one may do a webhook could not answer its own.
+var exempted = map[string][]string{
+	arv1.GroupName: {"validatingwebhookconfigurations", "mutatingwebhookconfigurations", "validatingadmissionpolicies", "validatingadmissionpolicybindings",
+		"mutatingadmissionpolicies", "mutatingadmissionpolicybindings"},
+	"authentication.k8s.io": {"selfsubjectreviews", "tokenreviews"},
+	"authorization.k8s.io":  {"localsubjectaccessreviews", "selfsubjectaccessreviews", "selfsubjectrulesreviews", "subjectaccessreviews"},
 }
+
+func exempt(gr schema.GroupResource) bool { return slices.Contains(exempted[gr.Group], gr.Resource) }
 
 // Rules finds the version in which the request is covered by the rules. With
 // equivalent, another version of the same resource will do.
