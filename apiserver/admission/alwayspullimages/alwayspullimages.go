@@ -27,7 +27,7 @@ func (Plugin) Handles(op admission.Operation) bool {
 	return op == admission.Create || op == admission.Update
 }
 
-// Admit sets imagePullPolicy to Always.
+// Admit sets the policies of containers and of images in volumes to Always.
 func (Plugin) Admit(_ context.Context, a *admission.Attributes) error {
 	pod, ok := a.Object.(*v1.Pod)
 	if !ok || !a.Is("", "pods") {
@@ -40,6 +40,11 @@ func (Plugin) Admit(_ context.Context, a *admission.Attributes) error {
 	}
 	for i := range pod.Spec.EphemeralContainers {
 		pod.Spec.EphemeralContainers[i].ImagePullPolicy = v1.PullAlways
+	}
+	for i := range pod.Spec.Volumes {
+		if image := pod.Spec.Volumes[i].Image; image != nil {
+			image.PullPolicy = v1.PullAlways
+		}
 	}
 	return nil
 }

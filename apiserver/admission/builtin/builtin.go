@@ -21,6 +21,8 @@ import (
 	"skiff/apiserver/admission/limitpodhardantiaffinitytopology"
 	"skiff/apiserver/admission/limitranger"
 	"skiff/apiserver/admission/mutatingpolicy"
+	"skiff/apiserver/admission/namespaceautoprovision"
+	"skiff/apiserver/admission/namespaceexists"
 	"skiff/apiserver/admission/namespacelifecycle"
 	"skiff/apiserver/admission/noderestriction"
 	"skiff/apiserver/admission/ownerreferences"
@@ -62,8 +64,14 @@ func made[P admission.Plugin](f func(Deps) P) func(Deps) (admission.Plugin, erro
 func entries() []entry {
 	return []entry{
 		{always.AdmitName, false, fixed(always.Admit{})},
+		{namespaceautoprovision.Name, false, made(func(d Deps) *namespaceautoprovision.Plugin {
+			return namespaceautoprovision.New(d.Client, d.Informers.Core().V1().Namespaces().Lister())
+		})},
 		{namespacelifecycle.Name, true, made(func(d Deps) *namespacelifecycle.Plugin {
 			return namespacelifecycle.New(d.Client, d.Informers.Core().V1().Namespaces().Lister())
+		})},
+		{namespaceexists.Name, false, made(func(d Deps) *namespaceexists.Plugin {
+			return namespaceexists.New(d.Client, d.Informers.Core().V1().Namespaces().Lister())
 		})},
 		{limitpodhardantiaffinitytopology.Name, false, fixed(limitpodhardantiaffinitytopology.New())},
 		{limitranger.Name, true, made(func(d Deps) *limitranger.Plugin {

@@ -116,7 +116,7 @@ func TestRefusals(t *testing.T) {
 		{"namespace is going", []runtime.Object{&v1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "going"}, Status: v1.NamespaceStatus{Phase: v1.NamespaceTerminating}}},
 			newPod(func(p *v1.Pod) { p.Namespace = "going" }), `pods "p" is forbidden: unable to create new content in namespace going because it is being terminated`},
 		{"service account is missing", nil, newPod(func(p *v1.Pod) { p.Spec.ServiceAccountName = "no" }),
-			`pods "p" is forbidden: error looking up service account ns/no: serviceaccounts "no" not found`},
+			`pods "p" is forbidden: error looking up service account ns/no: serviceaccount "no" not found`},
 		{"priority class is missing", nil, newPod(func(p *v1.Pod) { p.Spec.PriorityClassName = "no" }), `pods "p" is forbidden: no PriorityClass with name no was found`},
 		{"quota is used up", []runtime.Object{&v1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Name: "q", Namespace: "ns"}, Spec: v1.ResourceQuotaSpec{Hard: hard},
 			Status: v1.ResourceQuotaStatus{Hard: hard, Used: v1.ResourceList{v1.ResourcePods: resource.MustParse("1")}}}}, newPod(),

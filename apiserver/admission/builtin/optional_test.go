@@ -50,6 +50,7 @@ func TestAlwaysPullImages(t *testing.T) {
 	a := create(newPod(func(p *v1.Pod) {
 		p.Spec.Containers[0].ImagePullPolicy = v1.PullNever
 		p.Spec.InitContainers = []v1.Container{{Name: "i", Image: "i"}}
+		p.Spec.Volumes = []v1.Volume{{Name: "v", VolumeSource: v1.VolumeSource{Image: &v1.ImageVolumeSource{Reference: "v", PullPolicy: v1.PullNever}}}}
 	}))
 	if err := run(t, c, a); err != nil {
 		t.Fatal(err)
@@ -57,6 +58,9 @@ func TestAlwaysPullImages(t *testing.T) {
 	pod := a.Object.(*v1.Pod)
 	if pod.Spec.Containers[0].ImagePullPolicy != v1.PullAlways || pod.Spec.InitContainers[0].ImagePullPolicy != v1.PullAlways {
 		t.Errorf("policies %q and %q", pod.Spec.Containers[0].ImagePullPolicy, pod.Spec.InitContainers[0].ImagePullPolicy)
+	}
+	if got := pod.Spec.Volumes[0].Image.PullPolicy; got != v1.PullAlways {
+		t.Errorf("policy of the volume's image %q", got)
 	}
 }
 
@@ -136,7 +140,7 @@ whitelist: [{operator: Exists, effect: NoSchedule}, {key: shared, operator: Exis
 			}))
 			err := run(t, c, a)
 			if tc.err {
-				if want := `pods "p" is forbidden: pod tolerations (possibly merged with namespace default tolerations) conflict with its namespace whitelist`; err == nil || err.Error() != want {
+				if want := `pod tolerations (possibly merged with namespace default tolerations) conflict with its namespace whitelist`; err == nil || err.Error() != want {
 					t.Errorf("got  %v\nwant %s", err, want)
 				}
 				return
@@ -371,7 +375,7 @@ func TestExtendedResourceToleration(t *testing.T) {
 			got = append(got, o)
 		}
 	}
-	if diff := cmp.Diff([]v1.Toleration{{Key: "example.com/gpu", Operator: v1.TolerationOpExists}}, got); diff != "" {
+	if diff := cmp.Diff([]v1.Toleration{{Key: "example.com/gpu", Operator: v1.TolerationOpExists, Effect: v1.TaintEffectNoSchedule}}, got); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -413,5 +417,38 @@ plugins:
 		if _, err := builtin.ReadConfigs(write("b.yaml", text)); err == nil {
 			t.Errorf("%s: it is taken", name)
 		}
+	}
+}
+
+// Covers: api.admission-optional
+func TestNamespacePlugins(t *testing.T) {
+	for name, tc := range map[string]struct {
+		plugin string
+		change func(*admission.Attributes)
+		err    string
+		made   bool
+	}{
+		"one is made":         {"NamespaceAutoProvision", func(*admission.Attributes) {}, "", true},
+		"none by a dry run":   {"NamespaceAutoProvision", func(a *admission.Attributes) { a.DryRun = true }, `namespaces "new" not found`, false},
+		"none by an update":   {"NamespaceAutoProvision", func(a *admission.Attributes) { a.Operation, a.OldObject = admission.Update, a.Object }, "", false},
+		"an update needs one": {"NamespaceExists", func(a *admission.Attributes) { a.Operation, a.OldObject = admission.Update, a.Object }, `namespaces "new" not found`, false},
+		"so does a deletion":  {"NamespaceExists", func(a *admission.Attributes) { a.Operation, a.OldObject, a.Object = admission.Delete, a.Object, nil }, `namespaces "new" not found`, false},
+		"the cluster's need none": {"NamespaceExists", func(a *admission.Attributes) {
+			a.Operation, a.OldObject, a.Namespace, a.Resource.Resource = admission.Update, a.Object, "", "nodes"
+		}, "", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, client := chain(t, []string{tc.plugin})
+			a := create(newPod())
+			a.Object = &v1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "c", Namespace: "new"}}
+			a.Kind, a.Resource, a.Namespace, a.Name = v1.SchemeGroupVersion.WithKind("ConfigMap"), v1.SchemeGroupVersion.WithResource("configmaps"), "new", "c"
+			tc.change(a)
+			if err := run(t, c, a); (err == nil) != (tc.err == "") || err != nil && err.Error() != tc.err {
+				t.Errorf("got  %v\nwant %s", err, tc.err)
+			}
+			if _, err := client.CoreV1().Namespaces().Get(t.Context(), "new", metav1.GetOptions{}); (err == nil) != tc.made {
+				t.Errorf("made %v, want %v", err == nil, tc.made)
+			}
+		})
 	}
 }

@@ -53,10 +53,8 @@ func (Plugin) Admit(_ context.Context, a *admission.Attributes) error {
 		}
 	}
 	for _, n := range slices.Sorted(maps.Keys(names)) {
-		t := v1.Toleration{Key: n, Operator: v1.TolerationOpExists}
-		if !slices.ContainsFunc(pod.Spec.Tolerations, func(o v1.Toleration) bool {
-			return o.MatchToleration(&t) || (o.Key == n && o.Operator == v1.TolerationOpExists && o.Effect == "")
-		}) {
+		t := v1.Toleration{Key: n, Operator: v1.TolerationOpExists, Effect: v1.TaintEffectNoSchedule}
+		if !slices.ContainsFunc(pod.Spec.Tolerations, func(o v1.Toleration) bool { return o.MatchToleration(&t) }) {
 			pod.Spec.Tolerations = append(pod.Spec.Tolerations, t)
 		}
 	}

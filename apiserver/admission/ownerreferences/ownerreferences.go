@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -112,8 +113,11 @@ func (p *Plugin) finalizersOf(ref metav1.OwnerReference, a *admission.Attributes
 		return nil, err
 	}
 	list, err := p.client.Discovery().ServerResourcesForGroupVersion(ref.APIVersion)
-	if err != nil {
+	if err != nil && !apierrors.IsNotFound(err) {
 		return nil, err
+	}
+	if list == nil {
+		list = &metav1.APIResourceList{}
 	}
 	var out []authorizer.AttributesRecord
 	for _, r := range list.APIResources {

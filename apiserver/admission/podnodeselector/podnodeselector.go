@@ -102,7 +102,7 @@ func (p *Plugin) fitting(ctx context.Context, a *admission.Attributes, pod *v1.P
 	wanted := p.selectors[clusterDefault]
 	if text, ok := ns.Annotations[annotation]; ok {
 		if wanted, err = labels.ConvertSelectorToLabelsMap(text); err != nil {
-			return nil, admission.Forbidden(a, fmt.Errorf("annotation %s of namespace %s: %w", annotation, ns.Name, err))
+			return nil, err
 		}
 	}
 	if labels.Conflicts(wanted, pod.Spec.NodeSelector) {

@@ -91,7 +91,7 @@ func (p *Plugin) Validate(ctx context.Context, a *admission.Attributes) error {
 	}
 	for _, t := range pod.Spec.Tolerations {
 		if len(allowed) > 0 && !covered(t, allowed) {
-			return admission.Forbidden(a, errors.New("pod tolerations (possibly merged with namespace default tolerations) conflict with its namespace whitelist"))
+			return errors.New("pod tolerations (possibly merged with namespace default tolerations) conflict with its namespace whitelist")
 		}
 	}
 	return nil
@@ -110,7 +110,7 @@ func (p *Plugin) listed(ctx context.Context, a *admission.Attributes, annotation
 	list := []v1.Toleration{}
 	if text != "" {
 		if err := json.Unmarshal([]byte(text), &list); err != nil {
-			return nil, admission.Forbidden(a, fmt.Errorf("annotation %s of namespace %s: %w", annotation, ns.Name, err))
+			return nil, err
 		}
 	}
 	return list, nil

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/client-go/kubernetes"
 	corelisters "k8s.io/client-go/listers/core/v1"
@@ -112,6 +113,10 @@ func (p *Plugin) Validate(ctx context.Context, a *admission.Attributes) error {
 func (p *Plugin) account(ctx context.Context, a *admission.Attributes, pod *v1.Pod) (*v1.ServiceAccount, error) {
 	name := pod.Spec.ServiceAccountName
 	sa, err := lookup.Get(ctx, name, p.accounts.ServiceAccounts(a.Namespace).Get, p.client.CoreV1().ServiceAccounts(a.Namespace).Get)
+	if apierrors.IsNotFound(err) {
+		// The text that a lister's error has.
+		err = fmt.Errorf("serviceaccount %q not found", name)
+	}
 	if err != nil {
 		return nil, admission.Forbidden(a, fmt.Errorf("error looking up service account %s/%s: %w", a.Namespace, name, plain(err)))
 	}
