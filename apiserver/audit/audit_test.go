@@ -35,6 +35,8 @@ rules:
   resources: [{group: ""}]
   omitManagedFields: true
 - level: Metadata
+  resources: [{group: "*", resources: [leases]}]
+- level: Metadata
   nonResourceURLs: ["/healthz*"]
 `
 
@@ -70,6 +72,7 @@ func TestWrap(t *testing.T) {
 		"bodies without managed fields": {method: "POST", path: "/api/v1/namespaces/a/configmaps", user: "u",
 			body: `{"metadata":{"name":"x","managedFields":[1]}}`, wantLevel: auditv1.LevelRequestResponse,
 			wantRequest: `{"metadata":{"name":"x"}}`, wantAnswer: `{"answer":true}`},
+		"any group":      {method: "GET", path: "/apis/coordination.k8s.io/v1/leases", user: "u", wantLevel: auditv1.LevelMetadata},
 		"path":           {method: "GET", path: "/healthz/ping", user: "u", wantLevel: auditv1.LevelMetadata},
 		"no rule at all": {method: "GET", path: "/version", user: "u"},
 	} {

@@ -32,11 +32,6 @@ func LoadPolicy(path string) (*Policy, error) {
 	return p, nil
 }
 
-var (
-	levels = []auditv1.Level{auditv1.LevelNone, auditv1.LevelMetadata, auditv1.LevelRequest, auditv1.LevelRequestResponse}
-	stages = []auditv1.Stage{auditv1.StageRequestReceived, auditv1.StageResponseStarted, auditv1.StageResponseComplete, auditv1.StagePanic}
-)
-
 // ParsePolicy reads a policy.
 func ParsePolicy(b []byte) (*Policy, error) {
 	var p auditv1.Policy
@@ -49,23 +44,8 @@ func ParsePolicy(b []byte) (*Policy, error) {
 	if len(p.Rules) == 0 {
 		return nil, errors.New("rules is empty: nothing would be recorded; give at least one rule")
 	}
-	for _, s := range p.OmitStages {
-		if !slices.Contains(stages, s) {
-			return nil, fmt.Errorf("omitStages: %q: want one of %v", s, stages)
-		}
-	}
-	for i, r := range p.Rules {
-		if !slices.Contains(levels, r.Level) {
-			return nil, fmt.Errorf("rules[%d].level: %q: want one of %v", i, r.Level, levels)
-		}
-		if len(r.NonResourceURLs) > 0 && (len(r.Resources) > 0 || len(r.Namespaces) > 0) {
-			return nil, fmt.Errorf("rules[%d].nonResourceURLs: a rule is either for paths or for resources and namespaces", i)
-		}
-		for _, s := range r.OmitStages {
-			if !slices.Contains(stages, s) {
-				return nil, fmt.Errorf("rules[%d].omitStages: %q: want one of %v", i, s, stages)
-			}
-		}
+	if errs := checkPolicy(&p); len(errs) > 0 {
+		return nil, errs.ToAggregate()
 	}
 	return &Policy{p}, nil
 }
@@ -139,7 +119,7 @@ func matchesResource(r *auditv1.PolicyRule, info *request.Info) bool {
 		combined += "/" + info.Subresource
 	}
 	for _, gr := range r.Resources {
-		if gr.Group != info.APIGroup {
+		if gr.Group != info.APIGroup && gr.Group != "*" {
 			continue
 		}
 		if len(gr.Resources) == 0 {
