@@ -42,7 +42,7 @@ func TestAccessReviewsRefused(t *testing.T) {
 	}
 }
 
-// Covers: api.authz-reviews
+// Covers: api.access-reviews
 func TestEvaluationError(t *testing.T) {
 	bad := errors.New("unreadable")
 	for name, tc := range map[string]struct {

@@ -259,11 +259,22 @@ func (a *API) madeByUpdate(ctx context.Context, t *Target, s *resources.Strategy
 		}
 	}
 	wipeMeta(m)
-	o := &metav1.CreateOptions{TypeMeta: metav1.TypeMeta{Kind: "CreateOptions", APIVersion: "meta.k8s.io/v1"}, FieldManager: c.manager}
+	o := &metav1.CreateOptions{TypeMeta: metav1.TypeMeta{Kind: "CreateOptions", APIVersion: "meta.k8s.io/v1"}, FieldManager: asked(c.options)}
 	if c.dry {
 		o.DryRun = []string{metav1.DryRunAll}
 	}
 	return a.made(ctx, t, s, obj, o)
+}
+
+// asked is the manager that the options of a request name.
+func asked(options runtime.Object) string {
+	switch o := options.(type) {
+	case *metav1.UpdateOptions:
+		return o.FieldManager
+	case *metav1.PatchOptions:
+		return o.FieldManager
+	}
+	return ""
 }
 
 // MayCreate asks for the right to create where the verb was another.

@@ -175,6 +175,8 @@ func (i *Issuer) bind(ctx context.Context, sa *corev1.ServiceAccount, ref *authe
 		return b, apierrors.NewBadRequest(err.Error())
 	}
 	switch gvk := gv.WithKind(ref.Kind); {
+	case gvk.Group == "" && ref.Name == "" && (gvk.Kind == "Pod" || gvk.Kind == "Secret" || gvk.Kind == "Node"):
+		return b, apierrors.NewBadRequest("Name parameter required.")
 	case gvk.Group == "" && gvk.Kind == "Pod":
 		if b.Pod, err = i.cfg.Getter.Pod(ctx, sa.Namespace, ref.Name); err != nil {
 			return b, err

@@ -91,6 +91,7 @@ func testTokens(t *testing.T, key crypto.Signer) {
 		{name: "bound to a secret that has gone", spec: authenticationv1.TokenRequestSpec{BoundObjectRef: &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Secret", Name: "sec"}}, drop: "secret", authErr: "service account token has been invalidated"},
 		{name: "another account's pod", spec: authenticationv1.TokenRequestSpec{BoundObjectRef: &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: "foreign"}}, wantErr: `cannot bind token for serviceaccount "sa" to pod running with different serviceaccount name.`},
 		{name: "wrong uid", spec: authenticationv1.TokenRequestSpec{BoundObjectRef: &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: "pod", UID: "x"}}, wantErr: "does not match the UID in record"},
+		{name: "no name", spec: authenticationv1.TokenRequestSpec{BoundObjectRef: &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Pod"}}, wantErr: "Name parameter required."},
 		{name: "unknown kind", spec: authenticationv1.TokenRequestSpec{BoundObjectRef: &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "ConfigMap", Name: "x"}}, wantErr: "cannot bind token to object of type /v1, Kind=ConfigMap"},
 		{name: "too short", spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: ptr.To[int64](10)}, wantErr: "spec.expirationSeconds: Invalid value: 10: may not specify a duration less than 10 minutes"},
 		{name: "expired", after: time.Hour + time.Minute, authErr: "service account token has expired"},
