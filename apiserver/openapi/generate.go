@@ -1,3 +1,3 @@
 package openapi
 
-//go:generate go run ./gen -out markers_generated.go
+//go:generate go run ./gen -markers markers_generated.go -enums enums_generated.go

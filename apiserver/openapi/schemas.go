@@ -183,6 +183,9 @@ func (s *schemas) fields(t reflect.Type, docs map[string]string, properties obje
 
 func (s *schemas) property(f reflect.StructField, m *marks, doc string, omitEmpty bool) object {
 	p := s.value(f.Type)
+	if e := enumOf(f.Type); e != nil {
+		doc = e.after(doc)
+	}
 	var def any
 	if s.v3 {
 		def = defaultOf(f.Type, m, omitEmpty)
@@ -284,6 +287,9 @@ func (s *schemas) value(t reflect.Type) object {
 	case reflect.Map:
 		return object{"type": "object", "additionalProperties": s.value(t.Elem())}
 	case reflect.String:
+		if e := enumOf(t); e != nil {
+			return object{"type": "string", "enum": e.values}
+		}
 		return object{"type": "string"}
 	case reflect.Bool:
 		return object{"type": "boolean"}
