@@ -53,9 +53,6 @@ func toV1(in runtime.Object) (runtime.Object, error) {
 		if m.Type == autoscalingv2.ResourceMetricSourceType && m.Resource != nil && m.Resource.Name == "cpu" &&
 			m.Resource.Current.AverageUtilization != nil {
 			out.Status.CurrentCPUUtilizationPercentage = m.Resource.Current.AverageUtilization
-			if m.Resource.Current.AverageValue == nil || m.Resource.Current.AverageValue.IsZero() {
-				continue
-			}
 		}
 		currents = append(currents, statusToV1(m))
 	}
@@ -73,7 +70,7 @@ func toV1(in runtime.Object) (runtime.Object, error) {
 		metricsAnnotation:    {len(others) > 0, others},
 		currentAnnotation:    {len(currents) > 0, currents},
 		conditionsAnnotation: {len(conditions) > 0, conditions},
-		behaviorAnnotation:   {h.Spec.Behavior != nil, h.Spec.Behavior},
+		behaviorAnnotation:   {h.Spec.Behavior != nil, behaviorToV1(h.Spec.Behavior)},
 	} {
 		if !value.set {
 			continue
@@ -109,10 +106,9 @@ func fromV1(in runtime.Object) (runtime.Object, error) {
 		},
 	}
 	// An annotation that does not parse was not made here: it says nothing.
-	read := func(key string, into any) {
-		if text, ok := h.Annotations[key]; ok {
-			_ = json.Unmarshal([]byte(text), into)
-		}
+	read := func(key string, into any) bool {
+		text, ok := h.Annotations[key]
+		return ok && json.Unmarshal([]byte(text), into) == nil
 	}
 	var metrics []autoscalingv1.MetricSpec
 	read(metricsAnnotation, &metrics)
@@ -120,20 +116,24 @@ func fromV1(in runtime.Object) (runtime.Object, error) {
 		out.Spec.Metrics = append(out.Spec.Metrics, metricFromV1(m))
 	}
 	if p := h.Spec.TargetCPUUtilizationPercentage; p != nil {
-		out.Spec.Metrics = append([]autoscalingv2.MetricSpec{cpuMetric(*p)}, out.Spec.Metrics...)
+		out.Spec.Metrics = append(out.Spec.Metrics, cpuMetric(*p))
 	}
+	if len(out.Spec.Metrics) == 0 {
+		out.Spec.Metrics = []autoscalingv2.MetricSpec{cpuMetric(defaultCPU)}
+	}
+	// The annotation says more than the field, and counts where there are both.
 	var currents []autoscalingv1.MetricStatus
-	read(currentAnnotation, &currents)
-	for _, m := range currents {
-		out.Status.CurrentMetrics = append(out.Status.CurrentMetrics, statusFromV1(m))
-	}
-	if p := h.Status.CurrentCPUUtilizationPercentage; p != nil && !hasCPU(out.Status.CurrentMetrics) {
-		out.Status.CurrentMetrics = append([]autoscalingv2.MetricStatus{{
+	if read(currentAnnotation, &currents) {
+		for _, m := range currents {
+			out.Status.CurrentMetrics = append(out.Status.CurrentMetrics, statusFromV1(m))
+		}
+	} else if p := h.Status.CurrentCPUUtilizationPercentage; p != nil {
+		out.Status.CurrentMetrics = []autoscalingv2.MetricStatus{{
 			Type: autoscalingv2.ResourceMetricSourceType,
 			Resource: &autoscalingv2.ResourceMetricStatus{
 				Name: "cpu", Current: autoscalingv2.MetricValueStatus{AverageUtilization: p},
 			},
-		}}, out.Status.CurrentMetrics...)
+		}}
 	}
 	var conditions []autoscalingv1.HorizontalPodAutoscalerCondition
 	read(conditionsAnnotation, &conditions)
@@ -143,20 +143,12 @@ func fromV1(in runtime.Object) (runtime.Object, error) {
 			LastTransitionTime: c.LastTransitionTime, Reason: c.Reason, Message: c.Message,
 		})
 	}
-	var behavior *autoscalingv2.HorizontalPodAutoscalerBehavior
-	read(behaviorAnnotation, &behavior)
-	out.Spec.Behavior = behavior
+	var behavior autoscalingv2.HorizontalPodAutoscalerBehavior
+	if read(behaviorAnnotation, &behavior) && behavior != (autoscalingv2.HorizontalPodAutoscalerBehavior{}) {
+		out.Spec.Behavior = &behavior
+	}
 	dropRoundTrip(&out.ObjectMeta)
 	return out, nil
-}
-
-func hasCPU(list []autoscalingv2.MetricStatus) bool {
-	for _, m := range list {
-		if m.Resource != nil && m.Resource.Name == "cpu" {
-			return true
-		}
-	}
-	return false
 }
 
 // dropRoundTrip removes the annotations that only carry fields between versions.

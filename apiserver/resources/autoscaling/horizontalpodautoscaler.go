@@ -177,7 +177,7 @@ func hpaDefaults(h *hpa) {
 		h.Spec.MinReplicas = ptr.To[int32](1)
 	}
 	if len(h.Spec.Metrics) == 0 {
-		h.Spec.Metrics = []autoscalingv2.MetricSpec{cpuMetric(80)}
+		h.Spec.Metrics = []autoscalingv2.MetricSpec{cpuMetric(defaultCPU)}
 	}
 	b := h.Spec.Behavior
 	if b == nil {
@@ -215,6 +215,10 @@ func completeRules(from, rules *autoscalingv2.HPAScalingRules) *autoscalingv2.HP
 	rules.Tolerance = from.Tolerance
 	return rules
 }
+
+// defaultCPU is what share of their requested cpu pods are to use where nothing else
+// is aimed at.
+const defaultCPU = 80
 
 func cpuMetric(percent int32) autoscalingv2.MetricSpec {
 	return autoscalingv2.MetricSpec{
