@@ -62,6 +62,7 @@ func tokensOfNobody(s *corev1.PodSpec) field.ErrorList {
 func podSpecErrors(pod *corev1.Pod) field.ErrorList {
 	errs := podspec.Validate(&pod.Spec, specPath)
 	errs = append(errs, podspec.ValidateHostNetwork(&pod.Spec, specPath)...)
+	errs = append(errs, podspec.ValidateImages(&pod.Spec, specPath)...)
 	if _, mirror := pod.Annotations[corev1.MirrorPodAnnotationKey]; mirror && pod.Spec.NodeName == "" {
 		errs = append(errs, field.Invalid(metaPath.Child("annotations").Key(corev1.MirrorPodAnnotationKey), pod.Annotations[corev1.MirrorPodAnnotationKey], "must set spec.nodeName if mirror pod annotation is set"))
 	}
@@ -280,6 +281,7 @@ func noRestart(spec *corev1.PodSpec, is, was []corev1.ContainerStatus, at *field
 
 func validateEphemeralUpdate(_ context.Context, pod, old *corev1.Pod) field.ErrorList {
 	errs := podspec.Validate(&pod.Spec, specPath)
+	errs = append(errs, podspec.ValidateImages(&pod.Spec, specPath)...)
 	if _, mirror := old.Annotations[corev1.MirrorPodAnnotationKey]; mirror {
 		return append(errs, field.Forbidden(field.NewPath(""), "static pods do not support ephemeral containers"))
 	}

@@ -54,6 +54,7 @@ func (v *validator) ephemeral(list []corev1.EphemeralContainer, at *field.Path) 
 	for i := range list {
 		c, at := (*corev1.Container)(&list[i].EphemeralContainerCommon), at.Index(i)
 		errs = append(errs, v.container(c, at)...)
+		errs = append(errs, trimmedImage(c, at)...)
 		if target := list[i].TargetContainerName; target != "" && !slices.ContainsFunc(v.spec.Containers, func(c corev1.Container) bool { return c.Name == target }) {
 			errs = append(errs, field.NotFound(at.Child("targetContainerName"), target))
 		}
@@ -79,6 +80,26 @@ func (v *validator) ephemeral(list []corev1.EphemeralContainer, at *field.Path) 
 	return errs
 }
 
+// ValidateImages are the rules for images that pods have and their templates have not.
+// Those of ephemeral containers are among the rules of the specification.
+func ValidateImages(s *corev1.PodSpec, path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	for i := range s.Containers {
+		errs = append(errs, trimmedImage(&s.Containers[i], path.Child("containers").Index(i))...)
+	}
+	for i := range s.InitContainers {
+		errs = append(errs, trimmedImage(&s.InitContainers[i], path.Child("initContainers").Index(i))...)
+	}
+	return errs
+}
+
+func trimmedImage(c *corev1.Container, at *field.Path) field.ErrorList {
+	if strings.TrimSpace(c.Image) == c.Image {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(at.Child("image"), c.Image, "must not have leading or trailing whitespace")}
+}
+
 func (v *validator) container(c *corev1.Container, at *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	switch {
@@ -91,11 +112,8 @@ func (v *validator) container(c *corev1.Container, at *field.Path) field.ErrorLi
 		}
 		v.names.Insert(c.Name)
 	}
-	switch {
-	case c.Image == "":
+	if c.Image == "" {
 		errs = append(errs, field.Required(at.Child("image"), ""))
-	case strings.TrimSpace(c.Image) != c.Image:
-		errs = append(errs, field.Invalid(at.Child("image"), c.Image, "must not have leading or trailing whitespace"))
 	}
 	errs = append(errs, enum(c.ImagePullPolicy, at.Child("imagePullPolicy"), corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever)...)
 	errs = append(errs, listed(c.TerminationMessagePolicy, at.Child("terminationMessagePolicy"), corev1.TerminationMessageReadFile, corev1.TerminationMessageFallbackToLogsOnError)...)
