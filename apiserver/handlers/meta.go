@@ -108,7 +108,12 @@ func (t *Target) invalid(name string, errs field.ErrorList) error {
 	if len(errs) == 0 {
 		return nil
 	}
-	return apierrors.NewInvalid(t.HubGVK().GroupKind(), name, once(errs))
+	kind := t.HubGVK().GroupKind()
+	if shared := t.Resource.SharesStoreWith; shared.Resource != "" {
+		// The object is that of the other group.
+		kind.Group = shared.Group
+	}
+	return apierrors.NewInvalid(kind, name, once(errs))
 }
 
 // prepareUpdate keeps what a client may not change. obj replaces old.

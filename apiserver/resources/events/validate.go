@@ -18,7 +18,9 @@ const unset = "needs to be unset"
 // validate holds a new event to more than core's group does: it is whole, and has
 // nothing of the older shape.
 func validate(_ context.Context, e *corev1.Event) field.ErrorList {
-	errs := append(core.ValidateEvent(e, "reportingController"), validateSeries(e)...)
+	errs := core.ValidateEvent(e, "reportingController")
+	errs = append(errs, apivalidation.ValidateObjectMeta(&e.ObjectMeta, true, apivalidation.NameIsDNSSubdomain, field.NewPath("metadata"))...)
+	errs = append(errs, validateSeries(e)...)
 	if e.EventTime.IsZero() {
 		errs = append(errs, field.Required(field.NewPath("eventTime"), ""))
 	}

@@ -43,6 +43,9 @@ func TestCreateIsStrict(t *testing.T) {
 		}, []string{
 			`reportingInstance: Required value`, `action: Required value`, `reason: Required value`, `type: Invalid value: "": has invalid value: `,
 		}},
+		{"a name of another shape", func(e *corev1.Event) { e.Name = "-bad_" }, []string{
+			`metadata.name: Invalid value: "-bad_": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')`,
+		}},
 		{"no controller", func(e *corev1.Event) { e.ReportingController = "" }, []string{
 			`reportingController: Required value`,
 			`reportingController: Invalid value: "": name part must be non-empty`,
