@@ -181,6 +181,10 @@ func TestAccess(t *testing.T) {
 		if err != nil || review.Status.Authenticated {
 			t.Errorf("%+v, %v", review, err)
 		}
+		got, err = s.Client.CoreV1().ServiceAccounts(ns).CreateToken(ctx, "sa", &authenticationv1.TokenRequest{}, metav1.CreateOptions{DryRun: []string{"All"}})
+		if err != nil || got.Status.Token == "" {
+			t.Errorf("a dry run: %+v, %v", got, err)
+		}
 		if _, err := s.Client.CoreV1().ServiceAccounts(ns).CreateToken(ctx, "sa", &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: ptr(int64(5))}}, metav1.CreateOptions{}); !apierrors.IsInvalid(err) || !contains(err.Error(), "may not specify a duration less than 10 minutes") {
 			t.Errorf("a short one: %v", err)
 		}
@@ -191,6 +195,39 @@ func TestAccess(t *testing.T) {
 			_, err := c.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
 			return apierrors.IsUnauthorized(err)
 		})
+	})
+	t.Run("answers tell who sent their fields", func(t *testing.T) {
+		if _, err := s.Client.CoreV1().ServiceAccounts(ns).Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "asked"}}, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		for path, tc := range map[string]struct{ body, want string }{
+			"/api/v1/namespaces/" + ns + "/serviceaccounts/asked/token": {`{"spec":{"audiences":["a"]}}`, `{"f:spec":{"f:audiences":{},"f:expirationSeconds":{}}}`},
+			"/apis/authentication.k8s.io/v1/tokenreviews":               {`{"spec":{"token":"x"}}`, `{"f:spec":{"f:token":{}}}`},
+			"/apis/authorization.k8s.io/v1/selfsubjectaccessreviews":    {`{"spec":{"nonResourceAttributes":{"path":"/"}}}`, `{"f:spec":{"f:nonResourceAttributes":{".":{},"f:path":{}}}}`},
+			"/apis/authorization.k8s.io/v1/subjectaccessreviews":        {`{"spec":{"user":"u","nonResourceAttributes":{"path":"/"}}}`, `{"f:spec":{"f:nonResourceAttributes":{".":{},"f:path":{}},"f:user":{}}}`},
+			"/apis/authorization.k8s.io/v1/namespaces/" + ns + "/localsubjectaccessreviews": {
+				`{"spec":{"user":"u","resourceAttributes":{"namespace":"` + ns + `","verb":"get"}}}`, `{"f:spec":{"f:resourceAttributes":{".":{},"f:namespace":{},"f:verb":{}},"f:user":{}}}`},
+			"/apis/authentication.k8s.io/v1/selfsubjectreviews":     {`{}`, ``},
+			"/apis/authorization.k8s.io/v1/selfsubjectrulesreviews": {`{"spec":{"namespace":"` + ns + `"}}`, ``},
+		} {
+			a := s.Call(t, "POST", path+"?fieldManager=me", tc.body, "Content-Type", "application/json")
+			var got struct {
+				Metadata metav1.ObjectMeta `json:"metadata"`
+			}
+			if err := json.Unmarshal(a.Body, &got); err != nil || a.Code != 201 {
+				t.Errorf("%s: %v %d %s", path, err, a.Code, a.Body)
+				continue
+			}
+			said := ""
+			for _, m := range got.Metadata.ManagedFields {
+				if said += string(m.FieldsV1.Raw); m.Manager != "me" || m.Operation != metav1.ManagedFieldsOperationUpdate {
+					t.Errorf("%s: %+v", path, m)
+				}
+			}
+			if said != tc.want {
+				t.Errorf("%s: %s, want %s", path, said, tc.want)
+			}
+		}
 	})
 	t.Run("health", func(t *testing.T) {
 		for path, want := range map[string]string{
@@ -204,7 +241,7 @@ func TestAccess(t *testing.T) {
 				t.Errorf("%s: %d %.300s", path, a.Code, a.Body)
 			}
 		}
-		for path, code := range map[string]int{"/livez": 200, "/readyz/ping": 200, "/readyz/none": 404, "/livez/": 404, "/api/v1/pods": 405, "/api/v1/namespaces/default": 405, "/api/v1/none": 404} {
+		for path, code := range map[string]int{"/livez": 200, "/readyz/ping": 200, "/readyz/none": 404, "/livez/": 404, "/api/v1/pods": 405, "/api/v1/namespaces/default": 405, "/api/v1/none": 404, "/version": 405, "/version/": 405, "/": 200, "/api": 405, "/api/v1": 405, "/api/v2": 404, "/apis": 200, "/apis/apps/v1": 405, "/apis/apps/v9": 404, "/openid/v1/jwks": 405, "/.well-known/openid-configuration": 405} {
 			if a := s.Call(t, "HEAD", path, ""); a.Code != code {
 				t.Errorf("HEAD %s: %d, want %d", path, a.Code, code)
 			}

@@ -25,7 +25,7 @@ func (s *Server) routes() http.Handler {
 	r := chi.NewRouter()
 	// Paths outside the API have upstream's plain answer.
 	r.NotFound(http.NotFound)
-	r.MethodNotAllowed(func(w http.ResponseWriter, r *http.Request) { handlers.WriteNotFound(w, r) })
+	r.MethodNotAllowed(handlers.WriteMethodNotAllowed)
 	api := func(w http.ResponseWriter, req *http.Request) {
 		if s.extensions.aggregate.Handle(w, req) {
 			return
@@ -45,7 +45,7 @@ func (s *Server) routes() http.Handler {
 	r.HandleFunc("/api/*", api)
 	r.HandleFunc("/apis", api)
 	r.HandleFunc("/apis/*", api)
-	r.Get("/", s.index)
+	r.HandleFunc("/", s.index)
 	r.Get("/version", s.version)
 	r.Get("/version/", s.version)
 	for _, name := range []string{"livez", "readyz", "healthz"} {
@@ -64,8 +64,8 @@ func (s *Server) routes() http.Handler {
 		}
 	}
 	pages := s.pages()
-	r.Get("/statusz", pages.Statusz)
-	r.Get("/flagz", pages.Flagz)
+	r.HandleFunc("/statusz", pages.Statusz)
+	r.HandleFunc("/flagz", pages.Flagz)
 	r.Get("/configz", pages.Configz)
 	r.Get(past.Path, s.api.ServeHistory)
 	r.Get(ownerwatch.Path, s.api.ServeOwners)

@@ -209,7 +209,7 @@ func TestOtherSubresources(t *testing.T) {
 			}
 			return err
 		}
-		if err := apply("one", 5, false); !apierrors.IsConflict(err) || !strings.Contains(err.Error(), `conflict with "maker"`) || !strings.Contains(err.Error(), ".spec.replicas") {
+		if err := apply("one", 5, false); !apierrors.IsConflict(err) || !strings.Contains(err.Error(), `conflict with "maker" using autoscaling/v1: .spec.replicas`) {
 			t.Errorf("another's replicas: %v", err)
 		}
 		if err := apply("one", 5, true); err != nil {

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/authentication/user"
@@ -108,10 +109,21 @@ func specUser(s *authorizationv1.SubjectAccessReviewSpec) user.Info {
 	return &user.DefaultInfo{Name: s.User, UID: s.UID, Groups: s.Groups, Extra: extra}
 }
 
+// readReview reads a review that is answered with what was sent.
+func (c *connectors) readReview(r *http.Request, t *handlers.Target, in interface {
+	runtime.Object
+	metav1.Object
+}) error {
+	if err := c.API.ReadInto(r, t.GVK(), in); err != nil {
+		return err
+	}
+	return c.API.Made(r, t, t.GVK(), in)
+}
+
 // subjectAccessReview tells whether a user may do something.
 func (c *connectors) subjectAccessReview(w http.ResponseWriter, r *http.Request, t *handlers.Target) {
 	in := &authorizationv1.SubjectAccessReview{}
-	if err := c.API.ReadInto(r, t.GVK(), in); err != nil {
+	if err := c.readReview(r, t, in); err != nil {
 		handlers.WriteError(w, r, err)
 		return
 	}
@@ -127,7 +139,7 @@ func (c *connectors) subjectAccessReview(w http.ResponseWriter, r *http.Request,
 // localSubjectAccessReview is the same within one namespace.
 func (c *connectors) localSubjectAccessReview(w http.ResponseWriter, r *http.Request, t *handlers.Target) {
 	in := &authorizationv1.LocalSubjectAccessReview{}
-	if err := c.API.ReadInto(r, t.GVK(), in); err != nil {
+	if err := c.readReview(r, t, in); err != nil {
 		handlers.WriteError(w, r, err)
 		return
 	}
@@ -158,7 +170,7 @@ func (c *connectors) localSubjectAccessReview(w http.ResponseWriter, r *http.Req
 // selfSubjectAccessReview tells users what they may do themselves.
 func (c *connectors) selfSubjectAccessReview(w http.ResponseWriter, r *http.Request, t *handlers.Target) {
 	in := &authorizationv1.SelfSubjectAccessReview{}
-	if err := c.API.ReadInto(r, t.GVK(), in); err != nil {
+	if err := c.readReview(r, t, in); err != nil {
 		handlers.WriteError(w, r, err)
 		return
 	}

@@ -17,7 +17,7 @@ import (
 // tokenReview tells whose a token is.
 func (c *connectors) tokenReview(w http.ResponseWriter, r *http.Request, t *handlers.Target) {
 	in := &authenticationv1.TokenReview{}
-	if err := c.API.ReadInto(r, t.GVK(), in); err != nil {
+	if err := c.readReview(r, t, in); err != nil {
 		handlers.WriteError(w, r, err)
 		return
 	}

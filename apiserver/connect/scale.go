@@ -260,10 +260,13 @@ func (c *connectors) scaleChange(r *http.Request, t *handlers.Target) (func(*aut
 	case types.JSONPatchType, types.MergePatchType:
 	case types.StrategicMergePatchType:
 		if t.Resource.Subresources["scale"].Scale != nil {
-			return nil, unknownPatch()
+			return nil, handlers.UnknownPatch()
 		}
 	default:
-		return nil, unknownPatch()
+		return nil, handlers.UnknownPatch()
+	}
+	if err := handlers.CheckPatch(kind, body); err != nil {
+		return nil, err
 	}
 	return func(was *autoscalingv1.Scale) (*autoscalingv1.Scale, error) {
 		doc, err := patchScale(was, kind, body)
@@ -276,13 +279,6 @@ func (c *connectors) scaleChange(r *http.Request, t *handlers.Target) (func(*aut
 		}
 		return out, nil
 	}, nil
-}
-
-func unknownPatch() error {
-	return &apierrors.StatusError{ErrStatus: metav1.Status{
-		Status: metav1.StatusFailure, Code: http.StatusUnsupportedMediaType, Reason: metav1.StatusReasonUnsupportedMediaType,
-		Message: "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
-	}}
 }
 
 // patchScale is the document that a patch makes of a Scale.

@@ -1,11 +1,14 @@
 package connect
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -62,5 +65,27 @@ func (c *connectors) applyScale(r *http.Request, t *handlers.Target) (*store.Ite
 			return nil, err
 		}
 	}
-	return c.API.Apply(r, t, &t.Resource.Strategy, config)
+	it, err := c.API.Apply(r, t, &t.Resource.Strategy, config)
+	return it, ofScale(err, config["apiVersion"].(string), path)
+}
+
+// ofScale tells of a conflict over the object's number of replicas as one over the
+// Scale's, which is what the client has sent.
+func ofScale(err error, version string, path []string) error {
+	var api apierrors.APIStatus
+	if !errors.As(err, &api) || !apierrors.IsConflict(err) || api.Status().Details == nil {
+		return err
+	}
+	status := api.Status()
+	status.Details = status.Details.DeepCopy()
+	own, field := "using "+version, "."+strings.Join(path, ".")
+	scale := "using " + scaleKind.GroupVersion().String()
+	for i, cause := range status.Details.Causes {
+		if cause.Type == metav1.CauseTypeFieldManagerConflict && cause.Field == field {
+			status.Details.Causes[i].Message = strings.ReplaceAll(cause.Message, own, scale)
+			status.Details.Causes[i].Field = ".spec.replicas"
+		}
+	}
+	status.Message = strings.NewReplacer(own+" at", scale+" at", own+": "+field, scale+": .spec.replicas").Replace(status.Message)
+	return &apierrors.StatusError{ErrStatus: status}
 }

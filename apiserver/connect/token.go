@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"skiff/apiserver/handlers"
+	"skiff/apiserver/serviceaccount"
 )
 
 // token makes a token for a service account.
@@ -22,14 +23,17 @@ func (c *connectors) token(w http.ResponseWriter, r *http.Request, t *handlers.T
 		handlers.WriteError(w, r, err)
 		return
 	}
-	c.Issuer.Default(in)
+	serviceaccount.Default(in)
 	if in.Namespace != "" && in.Namespace != t.Namespace {
 		handlers.WriteError(w, r, apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request"))
 		return
 	}
 	in.Namespace = t.Namespace
-	dry := len(dryRunOf(r)) > 0
-	admitted, err := c.API.AdmitCreate(r.Context(), t, in, &metav1.CreateOptions{DryRun: dryRunOf(r)}, dry)
+	if err := c.API.Made(r, t, gvk, in); err != nil {
+		handlers.WriteError(w, r, err)
+		return
+	}
+	admitted, err := c.API.AdmitCreate(r.Context(), t, in, &metav1.CreateOptions{DryRun: dryRunOf(r)}, len(dryRunOf(r)) > 0)
 	if err != nil {
 		handlers.WriteError(w, r, err)
 		return
@@ -41,9 +45,6 @@ func (c *connectors) token(w http.ResponseWriter, r *http.Request, t *handlers.T
 	if err != nil {
 		handlers.WriteError(w, r, err)
 		return
-	}
-	if dry {
-		out.Status.Token = ""
 	}
 	c.API.WriteKind(w, r, http.StatusCreated, gvk, out)
 }

@@ -17,7 +17,6 @@ import (
 	"sync/atomic"
 
 	apidiscovery "k8s.io/api/apidiscovery/v2"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	apimachineryversion "k8s.io/apimachinery/pkg/version"
@@ -242,13 +241,25 @@ func (d *Discovery) Serves(group string) bool {
 	return ok
 }
 
+// version is the list of a group version's resources, by the parts of its path.
+func (d *documents) version(parts []string) *metav1.APIResourceList {
+	switch {
+	case len(parts) == 2 && parts[0] == "api":
+		return d.byVersion[schema.GroupVersion{Version: parts[1]}]
+	case len(parts) == 3 && parts[0] == "apis":
+		return d.byVersion[schema.GroupVersion{Group: parts[1], Version: parts[2]}]
+	}
+	return nil
+}
+
 // ServeHTTP answers /api, /apis and what is below them short of a resource.
 func (d *Discovery) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	docs := d.docs.Load()
 	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
 	// The lists of groups answer any method.
-	if r.Method != http.MethodGet && (parts[0] == "api" || len(parts) > 2) {
-		handlers.WriteError(w, r, apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, "", schema.GroupResource{}, "", "405: Method Not Allowed", 0, false))
+	version := docs.version(parts)
+	if r.Method != http.MethodGet && (len(parts) == 1 && parts[0] == "api" || version != nil) {
+		handlers.WriteMethodNotAllowed(w, r)
 		return
 	}
 	switch {
@@ -265,12 +276,12 @@ func (d *Discovery) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		serve(w, r, "APIGroupList", docs.groups)
-	case len(parts) == 2 && parts[0] == "api" && docs.byVersion[schema.GroupVersion{Version: parts[1]}] != nil:
-		serveCore(w, r, "APIResourceList", docs.byVersion[schema.GroupVersion{Version: parts[1]}])
+	case version != nil && parts[0] == "api":
+		serveCore(w, r, "APIResourceList", version)
 	case len(parts) == 2 && parts[0] == "apis" && docs.byGroup[parts[1]] != nil:
 		serve(w, r, "APIGroup", docs.byGroup[parts[1]])
-	case len(parts) == 3 && parts[0] == "apis" && docs.byVersion[schema.GroupVersion{Group: parts[1], Version: parts[2]}] != nil:
-		serve(w, r, "APIResourceList", docs.byVersion[schema.GroupVersion{Group: parts[1], Version: parts[2]}])
+	case version != nil:
+		serve(w, r, "APIResourceList", version)
 	default:
 		notFound(w, r)
 	}

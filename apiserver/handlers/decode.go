@@ -298,18 +298,19 @@ func (a *API) decodeBody(r *http.Request, t *Target, mode fieldValidation) (runt
 		err = applyStrict(r.Context(), mode, strict)
 	}
 	if err != nil {
-		return nil, t.badBody(err, b)
+		return nil, badBody(t.GVK(), err, b)
 	}
 	request.About(r.Context(), obj)
 	return t.toHub(obj)
 }
 
-func (t *Target) badBody(err error, b []byte) error {
+// badBody is the answer to a body that is none of the kind.
+func badBody(gvk schema.GroupVersionKind, err error, b []byte) error {
 	var api apierrors.APIStatus
 	if errors.As(err, &api) {
 		return err
 	}
-	gvk := t.GVK()
+	wanted := gvk.Kind
 	var wrong wrongType
 	if errors.As(err, &wrong) {
 		gvk = wrong.got
@@ -318,9 +319,9 @@ func (t *Target) badBody(err error, b []byte) error {
 		}
 	}
 	if errors.As(err, &unreadable{}) {
-		return apierrors.NewBadRequest(fmt.Sprintf("the object provided is unrecognized (must be of type %s): %v (%s)", t.Resource.Kind, err, told(b)))
+		return apierrors.NewBadRequest(fmt.Sprintf("the object provided is unrecognized (must be of type %s): %v (%s)", wanted, err, told(b)))
 	}
-	return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", gvk.Kind, gvk.Version, t.Resource.Kind, err))
+	return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", gvk.Kind, gvk.Version, wanted, err))
 }
 
 // coerce brings an untyped object into the shape of its schema. Fields that the
@@ -378,14 +379,10 @@ func (a *API) ReadInto(r *http.Request, gvk schema.GroupVersionKind, into runtim
 	if err == nil {
 		err = applyStrict(r.Context(), mode, strict)
 	}
-	var api apierrors.APIStatus
-	if errors.As(err, &unreadable{}) {
-		return apierrors.NewBadRequest(fmt.Sprintf("the object provided is unrecognized (must be of type %s): %v (%s)", gvk.Kind, err, told(b)))
+	if err != nil {
+		return badBody(gvk, err, b)
 	}
-	if err != nil && !errors.As(err, &api) {
-		return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", gvk.Kind, gvk.Version, gvk.Kind, err))
-	}
-	return err
+	return nil
 }
 
 // ReadPatched decodes what a JSON or merge patch made of an object of another kind

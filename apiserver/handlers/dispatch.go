@@ -53,7 +53,7 @@ func (t *Target) noMethod(verb string) error {
 		}
 		return err
 	}
-	return apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, "", schema.GroupResource{}, "", "405: Method Not Allowed", 0, false)
+	return errMethod()
 }
 
 func (a *API) target(info *request.Info) (*Target, *resources.Subresource, error) {

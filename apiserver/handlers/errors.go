@@ -8,6 +8,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"skiff/apiserver/store"
 )
@@ -72,6 +73,13 @@ func WriteStatus(w http.ResponseWriter, r *http.Request, code int, status *metav
 
 // modified is the conflict of a lost optimistic update.
 func modified(t *Target) error { return store.Modified(t.GR(), t.Name) }
+
+// WriteMethodNotAllowed answers a method that a path outside of resources has not.
+func WriteMethodNotAllowed(w http.ResponseWriter, r *http.Request) { WriteError(w, r, errMethod()) }
+
+func errMethod() error {
+	return apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, "", schema.GroupResource{}, "", "405: Method Not Allowed", 0, false)
+}
 
 // WriteNotFound answers a path that nothing serves.
 func WriteNotFound(w http.ResponseWriter, r *http.Request) { WriteError(w, r, notFoundPath()) }

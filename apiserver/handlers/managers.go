@@ -2,7 +2,10 @@ package handlers
 
 import (
 	"fmt"
+	"net/http"
+	"reflect"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -216,6 +219,56 @@ func (a *API) track(t *Target, s *resources.Strategy, old, obj runtime.Object, m
 	}
 	out := m.UpdateNoErrors(before, after, manager)
 	return t.fromTyped(obj, out)
+}
+
+// Made notes in an object that a connector answers with, and that is not kept, who
+// sent its fields: as of a create, before anything else is made of it. It has the
+// kind gvk, which need not be the target's.
+func (a *API) Made(r *http.Request, t *Target, gvk schema.GroupVersionKind, obj metav1.Object) error {
+	m, err := a.madeManager(t, gvk, obj)
+	if err != nil {
+		return err
+	}
+	in, ok := obj.(runtime.Object)
+	if !ok {
+		return fmt.Errorf("managed fields of %s: %T is no object", gvk.Kind, obj)
+	}
+	typed := in.DeepCopyObject()
+	typed.GetObjectKind().SetGroupVersionKind(gvk)
+	none := newLike(in)
+	none.GetObjectKind().SetGroupVersionKind(gvk)
+	out, err := metaOf(m.UpdateNoErrors(none, typed, managerName(r.URL.Query().Get("fieldManager"), r)))
+	if err != nil {
+		return err
+	}
+	obj.SetManagedFields(out.GetManagedFields())
+	return nil
+}
+
+func newLike(obj any) runtime.Object {
+	return reflect.New(reflect.TypeOf(obj).Elem()).Interface().(runtime.Object)
+}
+
+// madeManager is the field manager of objects that a connector answers with.
+func (a *API) madeManager(t *Target, gvk schema.GroupVersionKind, obj any) (*managedfields.FieldManager, error) {
+	key := managerKey{gvk.Version, t.Subresource}
+	e := t.entry
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if m := e.managers[key]; m != nil {
+		return m, nil
+	}
+	c := versions{&resources.Resource{Group: gvk.Group, Kind: gvk.Kind, Hub: gvk.Version, Versions: []resources.Version{
+		{Name: gvk.Version, New: func() runtime.Object { return newLike(obj) }},
+	}}}
+	// The schemas that objects merge by are of kinds that can be applied, which these
+	// are not: theirs is what they look like.
+	m, err := managedfields.NewDefaultFieldManager(managedfields.NewDeducedTypeConverter(), c, c, c, gvk, gvk.GroupVersion(), t.Subresource, nil)
+	if err != nil {
+		return nil, fmt.Errorf("field manager of %s: %w", gvk.Kind, err)
+	}
+	e.managers[key] = m
+	return m, nil
 }
 
 // withType is a hub object in the request's version with its type set, as the

@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"mime"
@@ -33,7 +34,7 @@ func (a *API) patch(w http.ResponseWriter, r *http.Request, t *Target, s *resour
 	kind := types.PatchType(media)
 	accepted := t.patchTypes()
 	if err != nil || !accepted[kind] {
-		a.WriteError(w, r, apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "", schema.GroupResource{}, "", "415: Unsupported Media Type", 0, false))
+		a.WriteError(w, r, UnknownPatch())
 		return
 	}
 	rules := kind
@@ -83,6 +84,42 @@ func (a *API) patch(w http.ResponseWriter, r *http.Request, t *Target, s *resour
 	a.writeItem(w, r, t, code, it)
 }
 
+// UnknownPatch is the answer to a patch of a type that the resource does not take.
+func UnknownPatch() error {
+	return apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "", schema.GroupResource{}, "", "415: Unsupported Media Type", 0, false)
+}
+
+// CheckPatch refuses the body of a JSON, merge or strategic merge patch that no
+// object can be patched with.
+func CheckPatch(kind types.PatchType, body []byte) error {
+	_, _, err := checkPatch(kind, body)
+	return err
+}
+
+func checkPatch(kind types.PatchType, body []byte) (ops jsonpatch.Patch, strict []error, err error) {
+	if !json.Valid(body) {
+		return nil, nil, apierrors.NewBadRequest("invalid JSON patch")
+	}
+	if kind != types.JSONPatchType {
+		return nil, nil, nil
+	}
+	var probe []jsonPatchOp
+	said, err := kjson.UnmarshalStrict(body, &probe)
+	if err != nil {
+		return nil, nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
+	}
+	if len(probe) > maxPatchOperations {
+		return nil, nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("The allowed maximum operations in a JSON patch is %d, got %d", maxPatchOperations, len(probe)))
+	}
+	for _, err := range said {
+		strict = append(strict, fmt.Errorf("json patch %w", err))
+	}
+	if ops, err = jsonpatch.DecodePatch(body); err != nil {
+		return nil, nil, apierrors.NewBadRequest(err.Error())
+	}
+	return ops, strict, nil
+}
+
 // patchTypes: custom resources have no strategic merge.
 func (t *Target) patchTypes() map[types.PatchType]bool {
 	out := map[types.PatchType]bool{types.JSONPatchType: true, types.MergePatchType: true, types.ApplyYAMLPatchType: true, applyCBOR: true}
@@ -105,24 +142,9 @@ type patcher struct {
 
 // check refuses what no object can be patched with.
 func (p *patcher) check() error {
-	if p.kind != types.JSONPatchType {
-		return nil
-	}
-	var probe []jsonPatchOp
-	strict, err := kjson.UnmarshalStrict(p.body, &probe)
-	if err != nil {
-		return apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
-	}
-	if len(probe) > maxPatchOperations {
-		return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("The allowed maximum operations in a JSON patch is %d, got %d", maxPatchOperations, len(probe)))
-	}
-	for _, err := range strict {
-		p.strict = append(p.strict, fmt.Errorf("json patch %w", err))
-	}
-	if p.ops, err = jsonpatch.DecodePatch(p.body); err != nil {
-		return apierrors.NewBadRequest(err.Error())
-	}
-	return nil
+	var err error
+	p.ops, p.strict, err = checkPatch(p.kind, p.body)
+	return err
 }
 
 type jsonPatchOp struct {

@@ -58,12 +58,17 @@ func NewIssuer(c IssuerConfig) (*Issuer, error) {
 	return &Issuer{cfg: c}, nil
 }
 
-// Default fills what a client may leave out.
-func (i *Issuer) Default(tr *authenticationv1.TokenRequest) {
+// Default fills what a client may leave out, but for the audiences, which are the
+// server's.
+func Default(tr *authenticationv1.TokenRequest) {
 	if tr.Spec.ExpirationSeconds == nil {
 		s := int64(defaultExpirationSeconds)
 		tr.Spec.ExpirationSeconds = &s
 	}
+}
+
+func (i *Issuer) complete(tr *authenticationv1.TokenRequest) {
+	Default(tr)
 	if len(tr.Spec.Audiences) == 0 {
 		tr.Spec.Audiences = append([]string(nil), i.cfg.Audiences...)
 	}
@@ -110,7 +115,7 @@ func (i *Issuer) TokenRequest(ctx context.Context, namespace, name string, in *a
 			fmt.Errorf("the UID in the token request (%s) does not match the UID of the service account (%s)", tr.UID, sa.UID))
 	}
 	tr.Name, tr.Namespace, tr.UID = name, namespace, sa.UID
-	i.Default(tr)
+	i.complete(tr)
 	if errs := ValidateRequest(tr); len(errs) > 0 {
 		return nil, apierrors.NewInvalid(tokenRequest, "", errs)
 	}
@@ -170,11 +175,10 @@ func (i *Issuer) bind(ctx context.Context, sa *corev1.ServiceAccount, ref *authe
 		return b, nil
 	}
 	var uid types.UID
-	gv, err := schema.ParseGroupVersion(ref.APIVersion)
-	if err != nil {
-		return b, apierrors.NewBadRequest(err.Error())
-	}
-	switch gvk := gv.WithKind(ref.Kind); {
+	var err error
+	// A version that is none is that of the core kinds.
+	gvk := schema.FromAPIVersionAndKind(ref.APIVersion, ref.Kind)
+	switch {
 	case gvk.Group == "" && ref.Name == "" && (gvk.Kind == "Pod" || gvk.Kind == "Secret" || gvk.Kind == "Node"):
 		return b, apierrors.NewBadRequest("Name parameter required.")
 	case gvk.Group == "" && gvk.Kind == "Pod":
@@ -208,7 +212,7 @@ func (i *Issuer) bind(ctx context.Context, sa *corev1.ServiceAccount, ref *authe
 		return b, apierrors.NewBadRequest(fmt.Sprintf("cannot bind token to object of type %s", gvk.String()))
 	}
 	if ref.UID != "" && uid != ref.UID {
-		return b, apierrors.NewConflict(schema.GroupResource{Group: gv.Group, Resource: ref.Kind}, ref.Name,
+		return b, apierrors.NewConflict(schema.GroupResource{Group: gvk.Group, Resource: gvk.Kind}, ref.Name,
 			fmt.Errorf("the UID in the bound object reference (%s) does not match the UID in record. The object might have been deleted and then recreated", ref.UID))
 	}
 	return b, nil

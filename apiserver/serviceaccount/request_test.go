@@ -36,13 +36,15 @@ func TestTokenRequestOfAnotherAccount(t *testing.T) {
 		want    string
 		warns   []string
 	}{
-		"its own":           {"sa", authenticationv1.TokenRequest{ObjectMeta: meta("ns", "sa", "sa")}, "", nil},
-		"another name":      {"sa", authenticationv1.TokenRequest{ObjectMeta: metav1.ObjectMeta{Name: "x"}, Spec: short}, `TokenRequest.authentication.k8s.io "sa" is invalid: metadata.name: Invalid value: "x": must match the service account name if specified`, nil},
-		"another namespace": {"sa", authenticationv1.TokenRequest{ObjectMeta: metav1.ObjectMeta{Namespace: "x"}}, `metadata.namespace: Invalid value: "x": must match the service account namespace if specified`, nil},
-		"another UID":       {"sa", authenticationv1.TokenRequest{ObjectMeta: metav1.ObjectMeta{UID: "x"}, Spec: short}, `Operation cannot be fulfilled on TokenRequest.authentication.k8s.io "sa": the UID in the token request (x) does not match the UID of the service account (uid-sa)`, nil},
-		"no account":        {"gone", authenticationv1.TokenRequest{Spec: short}, `serviceaccounts "gone" not found`, nil},
-		"too short":         {"sa", authenticationv1.TokenRequest{Spec: short}, "may not specify a duration less than 10 minutes", nil},
-		"with attestations": {"sa", authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{Attestations: map[string]authenticationv1.AttestationValue{"a": {"b"}}}}, "attestations may only be specified with a webhook bound object reference", nil},
+		"its own":                         {"sa", authenticationv1.TokenRequest{ObjectMeta: meta("ns", "sa", "sa")}, "", nil},
+		"another name":                    {"sa", authenticationv1.TokenRequest{ObjectMeta: metav1.ObjectMeta{Name: "x"}, Spec: short}, `TokenRequest.authentication.k8s.io "sa" is invalid: metadata.name: Invalid value: "x": must match the service account name if specified`, nil},
+		"another namespace":               {"sa", authenticationv1.TokenRequest{ObjectMeta: metav1.ObjectMeta{Namespace: "x"}}, `metadata.namespace: Invalid value: "x": must match the service account namespace if specified`, nil},
+		"another UID":                     {"sa", authenticationv1.TokenRequest{ObjectMeta: metav1.ObjectMeta{UID: "x"}, Spec: short}, `Operation cannot be fulfilled on TokenRequest.authentication.k8s.io "sa": the UID in the token request (x) does not match the UID of the service account (uid-sa)`, nil},
+		"no account":                      {"gone", authenticationv1.TokenRequest{Spec: short}, `serviceaccounts "gone" not found`, nil},
+		"too short":                       {"sa", authenticationv1.TokenRequest{Spec: short}, "may not specify a duration less than 10 minutes", nil},
+		"with attestations":               {"sa", authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{Attestations: map[string]authenticationv1.AttestationValue{"a": {"b"}}}}, "attestations may only be specified with a webhook bound object reference", nil},
+		"bound to a version that is none": {"sa", authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{BoundObjectRef: &authenticationv1.BoundObjectReference{APIVersion: "a/b/c", Kind: "Pod", Name: "gone"}}}, `pods "gone" not found`, nil},
+		"bound to another group's":        {"sa", authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{BoundObjectRef: &authenticationv1.BoundObjectReference{APIVersion: "a/b", Kind: "Pod", Name: "gone"}}}, `cannot bind token to object of type a/b, Kind=Pod`, nil},
 		"shortened": {"sa", authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: ptr.To[int64](9000)}}, "",
 			[]string{`299 - "requested expiration of 9000 seconds shortened to 7200 seconds"`}},
 	} {
