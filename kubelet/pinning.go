@@ -2,6 +2,7 @@ package kubelet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -148,4 +149,34 @@ func (k *Kubelet) moveContainers(ctx context.Context, pod *v1.Pod) error {
 		}
 	}
 	return nil
+}
+
+// setAsideAgain keeps CPUs and memory for the containers of a pod that an earlier
+// kubelet started and whose state files are gone, from the NUMA nodes that they are on.
+// What was kept stays as it is, and where there is no room the pod runs on all the same.
+func (k *Kubelet) setAsideAgain(ctx context.Context, pod *v1.Pod, state *podstate.Pod) error {
+	at, all := map[string]topology.Mask{}, topology.Mask(0)
+	for _, c := range state.Running() {
+		nodes, err := cpuset.Parse(c.Resources.GetCpusetMems())
+		if err != nil {
+			return fmt.Errorf("container %s: memory nodes %q: %w", c.Name, c.Resources.GetCpusetMems(), err)
+		}
+		at[c.Name] = topology.NewMask(nodes.List()...)
+		all |= at[c.Name]
+	}
+	var errs []error
+	for _, list := range [][]v1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range list {
+			hint := topology.Hint{Nodes: all}
+			if nodes := at[list[i].Name]; nodes != 0 {
+				hint.Nodes = nodes
+			}
+			for _, p := range []topology.Provider{k.cpus, k.memory} {
+				if err := p.Allocate(ctx, pod, &list[i], hint); err != nil {
+					errs = append(errs, fmt.Errorf("container %s: %w", list[i].Name, err))
+				}
+			}
+		}
+	}
+	return errors.Join(errs...)
 }

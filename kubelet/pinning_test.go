@@ -1,15 +1,19 @@
 package kubelet
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	v1 "k8s.io/api/core/v1"
 	apiresource "k8s.io/apimachinery/pkg/api/resource"
 	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
 
 	"skiff/kubelet/config"
 	"skiff/kubelet/critest"
+	memorystate "skiff/kubelet/memory/state"
 	"skiff/kubelet/topology"
 )
 
@@ -72,7 +76,20 @@ func TestPinning(t *testing.T) {
 		t.Errorf("refused: %s: %s; want TopologyAffinityError: %s", wide.Status.Reason, wide.Status.Message, want)
 	}
 	h.stop()
+	// Pods that run get theirs again where nobody knows any more what they had.
+	for _, name := range []string{"cpu_manager_state", "memory_manager_state"} {
+		if err := os.Remove(filepath.Join(h.root, "kubelet", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	h.runWith(func(cfg *Config) { cfg.Kubelet, cfg.Machine = c, sixCPUs() })
+	two := h.wait("two", "ready", ready)
+	h.until("memory kept for the third pod", func() bool { return len(h.kubelet.memory.Blocks(two.UID, "two")) == 1 })
+	want := []memorystate.Block{{NUMAAffinity: []int{1}, Type: v1.ResourceMemory, Size: 1 << 30}}
+	if d := cmp.Diff(want, h.kubelet.memory.Blocks(two.UID, "two")); d != "" {
+		t.Errorf("memory of the third pod (-want +got):\n%s", d)
+	}
+	h.until("CPUs of their own again", func() bool { return cpusOf("two") == "3-4" && cpusOf("own") == "1" && cpusOf("shared") == "0,2,5" })
 	h.delete("own")
 	h.wait("own", "gone", func(p *v1.Pod) bool { return p == nil })
 	h.until("its CPU shared again", func() bool { return cpusOf("shared") == "0-2,5" })

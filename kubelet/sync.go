@@ -188,6 +188,9 @@ func (k *Kubelet) admit(ctx context.Context, r *record, state *podstate.Pod) ver
 	uid := r.pod.UID
 	if len(state.Sandboxes) > 0 {
 		// An earlier kubelet took it.
+		if err := k.setAsideAgain(ctx, r.pod, state); err != nil {
+			klog.FromContext(ctx).Info("A pod that runs keeps no CPUs or memory to itself", "pod", klog.KObj(r.pod), "err", err)
+		}
 		k.update(uid, func(r *record) { r.admitted, r.adopted = true, true })
 		return taken
 	}
