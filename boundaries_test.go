@@ -41,7 +41,7 @@ var parts = map[string][]string{
 	// client/ownerwatch is a part of our API that Kubernetes has not; client/serviceslices
 	// is how all find a Service's endpoints in what they watch.
 	"controllers": {"controllers", "quota", "client/ownerwatch", "client/serviceslices"},
-	"kubelet":     {"kubelet", "cluster/tracing", "cluster/introspection"},
+	"kubelet":     {"kubelet", "cluster/tracing", "cluster/introspection", "cluster/featuregates"},
 	"proxy":       {"proxy", "client/serviceslices", "cluster/introspection"},
 	"dns":         {"dns"},
 	"cloud":       {"cloud"},

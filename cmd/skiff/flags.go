@@ -44,7 +44,7 @@ func logFlags(cmd *cobra.Command) []string {
 
 // addGates adds --feature-gates, which every part of Kubernetes has.
 func addGates(f *pflag.FlagSet, gates *featuregates.Gates) {
-	f.Var(gates, "feature-gates", "gates of Kubernetes: GATE=true,GATE=false; checked, and named in the log since none changes what skiff does")
+	f.Var(gates, "feature-gates", "gates of Kubernetes: GATE=true,GATE=false; checked, and named in the log where they change nothing")
 }
 
 // prefixes reads CIDRs separated by commas.

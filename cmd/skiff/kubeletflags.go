@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -55,14 +56,22 @@ func (o *kubeletFlags) add(f *pflag.FlagSet) {
 
 // load reads the configuration: the file, the folder over it, the flags over both.
 func (o *kubeletFlags) load() (*kubeletv1beta1.KubeletConfiguration, error) {
-	return kubeletconfig.Load(o.file, o.dropIns, o.over)
+	over := maps.Clone(o.over)
+	if gates := o.gates.Map(); len(gates) > 0 {
+		if over == nil {
+			over = map[string]any{}
+		}
+		byName := map[string]any{}
+		for name, on := range gates {
+			byName[name] = on
+		}
+		over["featureGates"] = byName
+	}
+	return kubeletconfig.Load(o.file, o.dropIns, over)
 }
 
-// warn names what has no effect.
-func (o *kubeletFlags) warn() {
-	o.gates.Warn(slog.Default(), "kubelet")
-	warnInert(o.set, slog.Default())
-}
+// warn names the flags that have no effect.
+func (o *kubeletFlags) warn() { warnInert(o.set, slog.Default()) }
 
 // taintsValue parses --register-with-taints.
 type taintsValue []corev1.Taint

@@ -38,9 +38,9 @@ func TestKubeletFlags(t *testing.T) {
 		}
 		return path
 	}
-	file := write("config.yaml", "maxPods: 10\npodPidsLimit: 11\nregistryBurst: 12\nevictionHard: {memory.available: 1Mi}\n")
+	file := write("config.yaml", "maxPods: 10\npodPidsLimit: 11\nregistryBurst: 12\nfeatureGates: {ImageVolume: false, KubeletEnsureSecretPulledImages: false}\nevictionHard: {memory.available: 1Mi}\n")
 	write("over/10.conf", "podPidsLimit: 21\nregistryBurst: 22\n")
-	o, err := parseKubelet("--config", file, "--config-dir", filepath.Join(dir, "over"), "--registry-burst=32", "--anonymous-auth=false", "--fail-swap-on",
+	o, err := parseKubelet("--config", file, "--config-dir", filepath.Join(dir, "over"), "--registry-burst=32", "--feature-gates=ImageVolume=true", "--anonymous-auth=false", "--fail-swap-on",
 		"--cluster-dns=10.0.0.10,10.0.0.11", "--eviction-hard=memory.available<100Mi,nodefs.available<5%", "--kube-reserved=cpu=100m,memory=1Gi",
 		"--node-labels=a=b,c=d", "--register-with-taints=k=v:NoSchedule,x:NoExecute", "--container-runtime-endpoint=unix:///run/c.sock",
 		"--pod-infra-container-image=pause", "--cloud-provider=external")
@@ -58,15 +58,18 @@ func TestKubeletFlags(t *testing.T) {
 		DNS                    []string
 		Hard, Reserved, Labels map[string]string
 		Taints, Runtime        string
+		Gates                  map[string]bool
 	}
 	got := said{
 		conf.MaxPods, conf.RegistryBurst, *conf.PodPidsLimit, *conf.Authentication.Anonymous.Enabled, *conf.FailSwapOn, conf.ClusterDNS,
 		conf.EvictionHard, conf.KubeReserved, o.labels, (*taintsValue)(&o.taints).String(), conf.ContainerRuntimeEndpoint,
+		conf.FeatureGates,
 	}
 	want := said{
 		10, 32, 21, false, true, []string{"10.0.0.10", "10.0.0.11"},
 		map[string]string{"memory.available": "100Mi", "nodefs.available": "5%"}, map[string]string{"cpu": "100m", "memory": "1Gi"},
 		map[string]string{"a": "b", "c": "d"}, "k=v:NoSchedule,x:NoExecute", "unix:///run/c.sock",
+		map[string]bool{"ImageVolume": true, "KubeletEnsureSecretPulledImages": false},
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("configuration (-want +got):\n%s", d)

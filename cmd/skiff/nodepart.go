@@ -19,6 +19,7 @@ import (
 	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
 
 	"skiff/cloud/local"
+	"skiff/cluster/featuregates"
 	"skiff/cluster/layout"
 	"skiff/cluster/node"
 	"skiff/cluster/tracing"
@@ -147,6 +148,7 @@ func (n *nodeSide) kubelet(flags *kubeletFlags) ([]part, error) {
 	for _, u := range unused {
 		slog.Warn("a field of the kubelet's configuration is taken and changes nothing", "field", u.Field, "why", u.Why)
 	}
+	featuregates.Warn(slog.Default(), "kubelet", kubeletconfig.UnusedGates(conf))
 	addresses := newNodeAddresses(texts(n.ips))
 	serving, err := servingCertificate(l, c, conf, n.kube, addresses)
 	if err != nil {

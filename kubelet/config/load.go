@@ -14,6 +14,8 @@ import (
 	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
 	"sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
+
+	"skiff/cluster/featuregates"
 )
 
 // What memorySwap.swapBehavior can be; an empty one is NoSwap.
@@ -171,6 +173,9 @@ func Validate(c *kubeletv1beta1.KubeletConfiguration) error {
 		if !slices.Contains([]string{"pods", "system-reserved", "kube-reserved", "none"}, v) {
 			bad("option %q specified for enforceNodeAllocatable (--enforce-node-allocatable). Valid options are \"pods\", \"system-reserved\", \"kube-reserved\", or \"none\"", v)
 		}
+	}
+	if err := featuregates.Check(c.FeatureGates); err != nil {
+		bad("featureGates: %w", err)
 	}
 	validatePinning(c, bad)
 	validateVerification(c, bad)

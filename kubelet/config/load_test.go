@@ -37,6 +37,23 @@ func TestLoadIsStrict(t *testing.T) {
 	}
 }
 
+// Gates are those of Kubernetes, with the values that it lets them have.
+func TestFeatureGates(t *testing.T) {
+	for _, tt := range []struct{ name, in, want string }{
+		{"known", "featureGates: {DefaultPodSysctls: false, CPUManagerPolicyAlphaOptions: true}", ""},
+		{"locked, as it is", "featureGates: {AggregatedDiscoveryRemoveBetaType: true}", ""},
+		{"locked", "featureGates: {AggregatedDiscoveryRemoveBetaType: false}", "cannot set feature gate AggregatedDiscoveryRemoveBetaType to false, feature is locked to true"},
+		{"unknown", "featureGates: {DefaultPodSysctlz: false}", "invalid configuration: featureGates: unrecognized feature gate: DefaultPodSysctlz"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := Parse([]byte(tt.in))
+			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
 // Drop-ins go over the file in the order of their names, maps field by field.
 func TestLoadMergesDropIns(t *testing.T) {
 	dir := t.TempDir()

@@ -2,9 +2,12 @@ package config
 
 import (
 	"encoding/json"
+	"maps"
 	"reflect"
 
 	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
+
+	"skiff/kubelet/cpus"
 )
 
 // Unused is a field that is taken and changes nothing.
@@ -52,6 +55,15 @@ func UnusedOf(c *kubeletv1beta1.KubeletConfiguration) ([]Unused, error) {
 		}
 	}
 	return out, nil
+}
+
+// UnusedGates are the gates that the configuration sets and that change nothing.
+func UnusedGates(c *kubeletv1beta1.KubeletConfiguration) map[string]bool {
+	out := maps.Clone(c.FeatureGates)
+	for _, name := range []string{"DisableCPUQuotaWithExclusiveCPUs", "KubeletEnsureSecretPulledImages", cpus.AlphaOptions} {
+		delete(out, name)
+	}
+	return out
 }
 
 func fields(c *kubeletv1beta1.KubeletConfiguration) (map[string]any, error) {

@@ -40,6 +40,17 @@ func TestUnused(t *testing.T) {
 	}
 }
 
+// Gates that count are not among those that change nothing.
+func TestUnusedGates(t *testing.T) {
+	c, err := Parse([]byte("featureGates: {DefaultPodSysctls: false, KubeletEnsureSecretPulledImages: false}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(map[string]bool{"DefaultPodSysctls": false}, UnusedGates(c)); d != "" {
+		t.Errorf("gates (-want +got):\n%s", d)
+	}
+}
+
 // Each is a field, stands once, and has a reason.
 func TestUnusedAreFields(t *testing.T) {
 	known := map[string]bool{}

@@ -27,7 +27,7 @@ type Options struct {
 	ByCache bool
 }
 
-const alphaOptions = "CPUManagerPolicyAlphaOptions"
+const AlphaOptions = "CPUManagerPolicyAlphaOptions"
 
 // ParseOptions reads the options as a KubeletConfiguration has them. Some need a
 // feature gate.
@@ -51,8 +51,8 @@ func ParseOptions(in map[string]string, gates map[string]bool) (Options, error) 
 		default:
 			return out, fmt.Errorf("unknown CPU Manager Policy option: %q", name)
 		}
-		if alpha && !gates[alphaOptions] {
-			return out, fmt.Errorf("CPU Manager Policy Alpha-level Options not enabled, but option %q provided: set the feature gate %s", name, alphaOptions)
+		if alpha && !gates[AlphaOptions] {
+			return out, fmt.Errorf("CPU Manager Policy Alpha-level Options not enabled, but option %q provided: set the feature gate %s", name, AlphaOptions)
 		}
 		var err error
 		if *field, err = strconv.ParseBool(value); err != nil {
