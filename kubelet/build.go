@@ -160,7 +160,7 @@ func (k *Kubelet) buildNode() error {
 	k.eviction, err = eviction.New(eviction.Config{
 		Hard: c.EvictionHard, Soft: c.EvictionSoft, SoftGrace: c.EvictionSoftGracePeriod, MinimumReclaim: c.EvictionMinimumReclaim,
 		MaxPodGrace: int64(c.EvictionMaxPodGracePeriod), Transition: c.EvictionPressureTransitionPeriod.Duration,
-		Observe: k.stats.Signals, Usage: k.stats.PodUsage, Pods: k.ActivePods, Changed: func() { k.node.Poke() },
+		Observe: k.stats.Signals, Usage: k.stats.PodUsage, Pods: k.ActivePods, Changed: func() { k.node.Poke() }, Evicted: k.counts.Evicted,
 		Met: func(name v1.ResourceName) {
 			k.recorder.Event(nodestatus.Ref(k.cfg.NodeName), v1.EventTypeWarning, "EvictionThresholdMet", fmt.Sprintf("Attempting to reclaim %s", name))
 		},
@@ -191,7 +191,7 @@ func (k *Kubelet) buildServer() error {
 		Client: k.cfg.Client, Kubelet: k.cfg.Kubelet, NodeName: k.cfg.NodeName, NodeIPs: k.cfg.NodeIPs, Runtime: k.cfg.Runtime,
 		Streaming: k.cfg.Streaming, GetCertificate: k.cfg.GetCertificate,
 		Listener: k.cfg.Listener, Pods: k, Stats: k.stats, Probes: k.probes, LogsDir: k.cfg.Paths.Logs, Healthy: k.watcher.Healthy,
-		CheckpointDir: filepath.Join(k.cfg.Paths.Root, "checkpoints"), Tracing: k.cfg.Tracing, Flags: k.cfg.Flags,
+		CheckpointDir: filepath.Join(k.cfg.Paths.Root, "checkpoints"), Tracing: k.cfg.Tracing, Flags: k.cfg.Flags, Counts: k.counts,
 	})
 	return err
 }

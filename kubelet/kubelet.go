@@ -29,6 +29,7 @@ import (
 	"skiff/kubelet/cgroups"
 	"skiff/kubelet/claims"
 	"skiff/kubelet/containers"
+	"skiff/kubelet/counts"
 	"skiff/kubelet/cpus"
 	"skiff/kubelet/csinode"
 	"skiff/kubelet/devices"
@@ -67,6 +68,7 @@ type Kubelet struct {
 	capacity, allocatable v1.ResourceList
 
 	recorder     *events.Recorder
+	counts       *counts.Counts
 	workers      *pods.Workers
 	watcher      *podstate.Watcher
 	manager      *containers.Manager
@@ -128,7 +130,7 @@ func New(cfg Config) (*Kubelet, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	k := &Kubelet{cfg: cfg, records: map[types.UID]*record{}, ready: make(chan struct{}), restored: make(chan struct{}), cpusChanged: make(chan struct{}, 1)}
+	k := &Kubelet{cfg: cfg, counts: counts.New(), records: map[types.UID]*record{}, ready: make(chan struct{}), restored: make(chan struct{}), cpusChanged: make(chan struct{}, 1)}
 	if err := k.measure(); err != nil {
 		return nil, fmt.Errorf("kubelet: %w", err)
 	}
@@ -202,7 +204,7 @@ func (k *Kubelet) buildPods() error {
 		k.recorder.Event(pod, v1.EventTypeWarning, reason, message)
 	}}
 	var err error
-	if k.watcher, err = podstate.NewWatcher(podstate.WatcherConfig{Runtime: k.cfg.Runtime, Notify: k.workers.Notify}); err != nil {
+	if k.watcher, err = podstate.NewWatcher(podstate.WatcherConfig{Runtime: k.cfg.Runtime, Notify: k.workers.Notify, Relisted: k.counts.Relisted}); err != nil {
 		return err
 	}
 	if k.probes, err = probes.New(probes.Config{Runtime: k.cfg.Runtime, Recorder: k.recorder, Notify: k.workers.Notify}); err != nil {
@@ -232,7 +234,7 @@ func (k *Kubelet) buildPods() error {
 	}
 	k.puller, err = images.New(images.Config{
 		Images: k.cfg.Images, Recorder: k.recorder, Keyring: keyring, Access: access,
-		QPS: float64(*c.RegistryPullQPS), Burst: int(c.RegistryBurst), Parallel: parallel,
+		QPS: float64(*c.RegistryPullQPS), Burst: int(c.RegistryBurst), Parallel: parallel, Pulled: k.counts.Pulled,
 	})
 	if err != nil {
 		return err
@@ -241,7 +243,7 @@ func (k *Kubelet) buildPods() error {
 		Runtime: k.cfg.Runtime, Images: k.cfg.Images, Puller: k.puller, Hooks: &lifecycle.Runner{Runtime: k.cfg.Runtime}, Recorder: k.recorder,
 		Node: k, Probes: k.probes, PodLogs: k.cfg.Paths.PodLogs, ContainerLogs: k.cfg.Paths.ContainerLogs, PodsDir: k.podsDir(),
 		Settings: k.settings, SeccompDefault: *c.SeccompDefault, SeccompDir: filepath.Join(k.cfg.Paths.Root, "seccomp"),
-		MaxBackOff: c.CrashLoopBackOff.MaxContainerRestartPeriod.Duration, Guard: k.cfg.Guard,
+		MaxBackOff: c.CrashLoopBackOff.MaxContainerRestartPeriod.Duration, Guard: k.cfg.Guard, OnStart: k.counts.Start,
 	})
 	if err != nil {
 		return err

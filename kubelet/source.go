@@ -133,12 +133,19 @@ func (k *Kubelet) podHandler() cache.ResourceEventHandler {
 		k.removePod(pod.UID, pod)
 	}
 	return cache.ResourceEventHandlerFuncs{
-		AddFunc: add,
+		AddFunc: func(obj any) {
+			if pod, ok := obj.(*v1.Pod); ok {
+				k.counts.Seen(pod)
+			}
+			add(obj)
+		},
 		UpdateFunc: func(before, now any) {
 			old, ok := before.(*v1.Pod)
 			if next, ok2 := now.(*v1.Pod); ok && ok2 && old.UID != next.UID {
 				// Deleted and made again between two looks.
 				remove(old)
+			} else if ok2 {
+				k.counts.Observed(next, time.Now())
 			}
 			add(now)
 		},

@@ -151,6 +151,9 @@ func (k *Kubelet) setStatus(r *record, state *podstate.Pod, st v1.PodStatus) boo
 			}
 		}
 	}
+	if st.Phase == v1.PodRunning && !r.adopted && k.oldStatus(r).Phase == v1.PodPending {
+		k.counts.Runs(time.Since(r.started))
+	}
 	k.status.Set(r.pod, st, r.static)
 	return finished
 }

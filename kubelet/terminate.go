@@ -127,6 +127,7 @@ func (k *Kubelet) forget(pod *v1.Pod) {
 	}
 	k.mu.Unlock()
 	k.manager.Forget(pod)
+	k.counts.Forget(pod.UID)
 	k.status.Forget(pod.UID)
 	k.objects.Unregister(pod.UID)
 	k.tokens.Forget(pod.UID)

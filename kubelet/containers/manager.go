@@ -78,6 +78,9 @@ type Config struct {
 	// Guard, when set, is asked before containers of a pod with addresses of its own
 	// start. They start also where it fails, or does not answer in time.
 	Guard func(ctx context.Context, pod *v1.Pod, ips []string) error
+	// OnStart, when set, is told of each start of a sandbox or of a container by its
+	// kind, and once more with the reason where it failed.
+	OnStart func(kind, failure string)
 	// OnKilled, when set, is told before a container is stopped.
 	OnKilled func(uid types.UID, container, id string)
 }
@@ -224,7 +227,9 @@ func (m *Manager) Execute(ctx context.Context, pod *v1.Pod, state *podstate.Pod,
 	var podIPs []string
 	if plan.CreateSandbox {
 		out.Changed = true
+		m.onStart(kindSandbox, "")
 		if sandboxID, podIPs, err = m.createSandbox(ctx, pod, sandbox, handler); err != nil {
+			m.onStart(kindSandbox, "CreatePodSandboxError")
 			out.fail(err)
 			return out
 		}

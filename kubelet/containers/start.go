@@ -46,6 +46,15 @@ type starter struct {
 // failure is a failed step with the reason that the status shows.
 type failure struct{ reason, message string }
 
+// kindSandbox is the kind of a pod's sandbox.
+const kindSandbox = "sandbox"
+
+func (m *Manager) onStart(kind, failure string) {
+	if m.cfg.OnStart != nil {
+		m.cfg.OnStart(kind, failure)
+	}
+}
+
 // start starts one container; false means that it did not start.
 func (s *starter) start(ctx context.Context, c *v1.Container, target, kind string) bool {
 	m, uid := s.m, s.pod.UID
@@ -55,7 +64,9 @@ func (s *starter) start(ctx context.Context, c *v1.Container, target, kind strin
 		return false
 	}
 	s.out.Changed = true
+	m.onStart(kind, "")
 	if f := s.run(ctx, c, target, last); f != nil {
+		m.onStart(kind, f.reason)
 		if ctx.Err() != nil {
 			s.out.fail(ctx.Err())
 			return false

@@ -56,6 +56,9 @@ type Config struct {
 	Reclaim func(context.Context) error
 	// Met, when set, is told that a threshold is met and what is to be reclaimed.
 	Met func(name v1.ResourceName)
+	// Evicted, when set, is told by which signal a pod was evicted, and how old the
+	// measurement was; 0 is for a limit of the pod itself.
+	Evicted func(signal string, age time.Duration)
 	// Changed is told when a condition of pressure changes.
 	Changed func()
 	// Interval between looks. Default 10 s.
@@ -184,8 +187,9 @@ func (m *Manager) Run(ctx context.Context) error {
 func (m *Manager) look(ctx context.Context, now time.Time) {
 	observed := m.cfg.Observe(ctx)
 	met := m.judge(observed, now)
-	if pod, message := m.overLimits(ctx); pod != nil {
+	if pod, signal, message := m.overLimits(ctx); pod != nil {
 		m.evict(ctx, pod, message, 0)
+		m.evicted(signal, 0)
 		return
 	}
 	if len(met) == 0 {
@@ -217,7 +221,9 @@ func (m *Manager) look(ctx context.Context, now time.Time) {
 		} else {
 			grace = 1
 		}
+		age := time.Since(now)
 		m.evict(ctx, pod, message(t, observed[t.signal], pod, usage[pod.UID]), grace)
+		m.evicted(string(t.signal), max(age, 1))
 		return
 	}
 }
@@ -282,6 +288,12 @@ func (m *Manager) evict(ctx context.Context, pod *v1.Pod, message string, grace 
 	case <-done:
 	case <-timer.C:
 	case <-ctx.Done():
+	}
+}
+
+func (m *Manager) evicted(signal string, age time.Duration) {
+	if m.cfg.Evicted != nil {
+		m.cfg.Evicted(signal, age)
 	}
 }
 
@@ -352,8 +364,15 @@ func message(t threshold, o Observation, pod *v1.Pod, u Usage) string {
 	return out
 }
 
+// The signals of limits that pods set themselves.
+const (
+	emptyDirLimit  = "emptydirfs.limit"
+	containerLimit = "ephemeralcontainerfs.limit"
+	podLimit       = "ephemeralpodfs.limit"
+)
+
 // overLimits finds a pod that holds more on disk than its own limits allow.
-func (m *Manager) overLimits(ctx context.Context) (*v1.Pod, string) {
+func (m *Manager) overLimits(ctx context.Context) (pod *v1.Pod, signal, message string) {
 	var limited []*v1.Pod
 	for _, pod := range m.cfg.Pods() {
 		if hasDiskLimit(pod) {
@@ -361,15 +380,15 @@ func (m *Manager) overLimits(ctx context.Context) (*v1.Pod, string) {
 		}
 	}
 	if len(limited) == 0 {
-		return nil, ""
+		return nil, "", ""
 	}
 	usage := m.cfg.Usage(ctx)
 	for _, pod := range limited {
-		if text := diskExcess(pod, usage[pod.UID]); text != "" {
-			return pod, text
+		if signal, text := diskExcess(pod, usage[pod.UID]); text != "" {
+			return pod, signal, text
 		}
 	}
-	return nil, ""
+	return nil, "", ""
 }
 
 func hasDiskLimit(pod *v1.Pod) bool {
@@ -386,14 +405,14 @@ func hasDiskLimit(pod *v1.Pod) bool {
 	return false
 }
 
-func diskExcess(pod *v1.Pod, u Usage) string {
+func diskExcess(pod *v1.Pod, u Usage) (signal, text string) {
 	for i := range pod.Spec.Volumes {
 		v := &pod.Spec.Volumes[i]
 		if v.EmptyDir == nil || v.EmptyDir.Medium != v1.StorageMediumDefault || v.EmptyDir.SizeLimit == nil || v.EmptyDir.SizeLimit.Value() <= 0 {
 			continue
 		}
 		if u.Volumes[v.Name] > v.EmptyDir.SizeLimit.Value() {
-			return fmt.Sprintf("Usage of EmptyDir volume %q exceeds the limit %q. ", v.Name, v.EmptyDir.SizeLimit.String())
+			return emptyDirLimit, fmt.Sprintf("Usage of EmptyDir volume %q exceeds the limit %q. ", v.Name, v.EmptyDir.SizeLimit.String())
 		}
 	}
 	var sum int64
@@ -407,11 +426,11 @@ func diskExcess(pod *v1.Pod, u Usage) string {
 		}
 		sum += q.Value()
 		if u.Containers[c.Name] > q.Value() {
-			return fmt.Sprintf("Container %s exceeded its local ephemeral storage limit %q. ", c.Name, q.String())
+			return containerLimit, fmt.Sprintf("Container %s exceeded its local ephemeral storage limit %q. ", c.Name, q.String())
 		}
 	}
 	if all && sum > 0 && u.Disk > sum {
-		return fmt.Sprintf("Pod ephemeral local storage usage exceeds the total limit of containers %s. ", resource.NewQuantity(sum, resource.BinarySI))
+		return podLimit, fmt.Sprintf("Pod ephemeral local storage usage exceeds the total limit of containers %s. ", resource.NewQuantity(sum, resource.BinarySI))
 	}
-	return ""
+	return "", ""
 }

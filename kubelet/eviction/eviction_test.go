@@ -3,6 +3,7 @@ package eviction
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -49,22 +50,22 @@ func TestWhoIsEvicted(t *testing.T) {
 		"vital": {Memory: 90 * mib, Disk: 90 * mib, Inodes: 90, Processes: 90},
 	}
 	vital := pod("vital", 2000001000)
-	type evicted struct{ Pod, Message string }
+	type evicted struct{ Pod, Message, By string }
 	for _, tc := range []struct {
 		name   string
 		signal Signal
 		pods   []*v1.Pod
 		want   evicted
 	}{
-		{"memory", MemoryAvailable, []*v1.Pod{pod("small", 0), pod("big", 0), vital}, evicted{"big", "The node was low on resource: memory. Threshold quantity: 100Mi, available: 64Mi. Container main was using 45Mi, request is 0, has larger consumption of memory. "}},
-		{"disk", NodeFsAvailable, []*v1.Pod{pod("small", 0), pod("big", 0), vital}, evicted{"big", "The node was low on resource: ephemeral-storage. Threshold quantity: 100Mi, available: 64Mi. Container main was using 40Mi, request is 0, has larger consumption of ephemeral-storage. "}},
-		{"images' disk", ImageFsAvailable, []*v1.Pod{pod("small", 0)}, evicted{"small", "The node was low on resource: ephemeral-storage. Threshold quantity: 100Mi, available: 64Mi. Container main was using 10Mi, request is 0, has larger consumption of ephemeral-storage. "}},
-		{"inodes", NodeFsInodesFree, []*v1.Pod{pod("small", 0), pod("big", 0), vital}, evicted{"big", "The node was low on resource: inodes. Threshold quantity: 100, available: 10. "}},
-		{"processes", PIDAvailable, []*v1.Pod{pod("small", 0), pod("big", 0), vital}, evicted{"big", "The node was low on resource: pids. Threshold quantity: 100, available: 10. "}},
-		{"the less important", MemoryAvailable, []*v1.Pod{pod("small", 1), pod("big", 2)}, evicted{"small", "The node was low on resource: memory. Threshold quantity: 100Mi, available: 64Mi. Container main was using 9Mi, request is 0, has larger consumption of memory. "}},
+		{"memory", MemoryAvailable, []*v1.Pod{pod("small", 0), pod("big", 0), vital}, evicted{"big", "The node was low on resource: memory. Threshold quantity: 100Mi, available: 64Mi. Container main was using 45Mi, request is 0, has larger consumption of memory. ", "memory.available"}},
+		{"disk", NodeFsAvailable, []*v1.Pod{pod("small", 0), pod("big", 0), vital}, evicted{"big", "The node was low on resource: ephemeral-storage. Threshold quantity: 100Mi, available: 64Mi. Container main was using 40Mi, request is 0, has larger consumption of ephemeral-storage. ", "nodefs.available"}},
+		{"images' disk", ImageFsAvailable, []*v1.Pod{pod("small", 0)}, evicted{"small", "The node was low on resource: ephemeral-storage. Threshold quantity: 100Mi, available: 64Mi. Container main was using 10Mi, request is 0, has larger consumption of ephemeral-storage. ", "imagefs.available"}},
+		{"inodes", NodeFsInodesFree, []*v1.Pod{pod("small", 0), pod("big", 0), vital}, evicted{"big", "The node was low on resource: inodes. Threshold quantity: 100, available: 10. ", "nodefs.inodesFree"}},
+		{"processes", PIDAvailable, []*v1.Pod{pod("small", 0), pod("big", 0), vital}, evicted{"big", "The node was low on resource: pids. Threshold quantity: 100, available: 10. ", "pid.available"}},
+		{"the less important", MemoryAvailable, []*v1.Pod{pod("small", 1), pod("big", 2)}, evicted{"small", "The node was low on resource: memory. Threshold quantity: 100Mi, available: 64Mi. Container main was using 9Mi, request is 0, has larger consumption of memory. ", "memory.available"}},
 		{"nobody who may be", MemoryAvailable, []*v1.Pod{vital}, evicted{}},
-		{"over its own limit", PIDAvailable, []*v1.Pod{pod("small", 0, limited("1Mi")), pod("big", 0)}, evicted{"small", `Container main exceeded its local ephemeral storage limit "1Mi". `}},
-		{"its volumes over its limit", PIDAvailable, []*v1.Pod{pod("big", 0, limited("45Mi"))}, evicted{"big", "Pod ephemeral local storage usage exceeds the total limit of containers 45Mi. "}},
+		{"over its own limit", PIDAvailable, []*v1.Pod{pod("small", 0, limited("1Mi")), pod("big", 0)}, evicted{"small", `Container main exceeded its local ephemeral storage limit "1Mi". `, "ephemeralcontainerfs.limit"}},
+		{"its volumes over its limit", PIDAvailable, []*v1.Pod{pod("big", 0, limited("45Mi"))}, evicted{"big", "Pod ephemeral local storage usage exceeds the total limit of containers 45Mi. ", "ephemeralpodfs.limit"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			text := "100Mi"
@@ -77,8 +78,14 @@ func TestWhoIsEvicted(t *testing.T) {
 				Observe: func(context.Context) map[Signal]Observation { return short(tc.signal) },
 				Usage:   func(context.Context) map[types.UID]Usage { return usage },
 				Pods:    func() []*v1.Pod { return tc.pods },
+				Evicted: func(signal string, age time.Duration) {
+					got.By = signal
+					if limit := strings.HasSuffix(signal, ".limit"); limit != (age == 0) {
+						t.Errorf("the measurement of %s was %v old", signal, age)
+					}
+				},
 				Evict: func(p *v1.Pod, message string, _ int64) <-chan struct{} {
-					got = evicted{p.Name, message}
+					got.Pod, got.Message = p.Name, message
 					done := make(chan struct{})
 					close(done)
 					return done

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/time/rate"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/flowcontrol"
 	internalapi "k8s.io/cri-api/pkg/apis"
@@ -43,6 +44,8 @@ type Config struct {
 	Keyring  *Keyring
 	// Access says who may use images that are there already; nil lets everyone.
 	Access *Access
+	// Pulled, when set, is told when a pod's image was pulled.
+	Pulled func(uid types.UID, from, to time.Time)
 	// QPS and Burst bound pulls from registries; 0 means no bound.
 	QPS   float64
 	Burst int
@@ -168,6 +171,9 @@ func (p *Puller) pull(ctx context.Context, r Request, spec *runtimeapi.ImageSpec
 	}
 	if err = p.cfg.Access.end(spec.Image, known, with, err); err != nil {
 		return p.failed(r, key, err)
+	}
+	if p.cfg.Pulled != nil {
+		p.cfg.Pulled(r.Pod.UID, waitStart, time.Now())
 	}
 	p.forget(key)
 	p.event(r, v1.EventTypeNormal, "Pulled", fmt.Sprintf("Successfully pulled image %q in %v (%v including waiting). Image size: %v bytes.",

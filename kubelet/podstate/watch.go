@@ -21,6 +21,9 @@ type WatcherConfig struct {
 	// Notify is called with each pod whose state in the runtime changed. It
 	// must not block.
 	Notify func(types.UID)
+	// Relisted, when set, is told when a full list began, and when the one before it
+	// did, zero for none.
+	Relisted func(began, before time.Time)
 	// RelistEvents is the period of the full list while the event stream
 	// works. Default 5 minutes.
 	RelistEvents time.Duration
@@ -78,8 +81,14 @@ func (w *Watcher) Run(ctx context.Context) error {
 	wg.Go(func() { w.stream(ctx, relistNow) })
 
 	last := Listing{}
+	var before time.Time
 	for {
+		began := time.Now()
 		next, err := List(ctx, w.cfg.Runtime)
+		if w.cfg.Relisted != nil {
+			w.cfg.Relisted(began, before)
+		}
+		before = began
 		w.mu.Lock()
 		w.relistErr = err
 		if err == nil {

@@ -56,6 +56,9 @@ func (s *Server) metrics(write func(*collector)) http.HandlerFunc {
 		registry.MustRegister(c)
 		if c.withProcess {
 			registry.MustRegister(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewGoCollector())
+			if s.cfg.Counts != nil {
+				registry.MustRegister(s.cfg.Counts)
+			}
 		}
 		promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}).ServeHTTP(w, r)
 	}

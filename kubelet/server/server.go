@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
@@ -57,6 +58,8 @@ type Config struct {
 	CheckpointDir string
 	// Healthy says what keeps the kubelet from working.
 	Healthy func() error
+	// Counts, when set, are shown among the kubelet's metrics.
+	Counts prometheus.Collector
 	// Flags are what /flagz shows. They hold no secrets.
 	Flags map[string]string
 	// Tracing gets a span for each request; nil means none.
