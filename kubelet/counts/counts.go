@@ -16,41 +16,44 @@ var startBuckets = []float64{0.5, 1, 2, 3, 4, 5, 6, 8, 10, 20, 30, 45, 60, 120, 
 type Counts struct {
 	evictions                           *prometheus.CounterVec
 	statsAge                            *prometheus.HistogramVec
-	relist, relistInterval              prometheus.Histogram
 	seen                                prometheus.Gauge
 	pods, podErrors                     prometheus.Counter
 	containers, containerErrors         *prometheus.CounterVec
-	startDuration, startSLI, startTotal prometheus.Histogram
+	relist, relistInterval              prometheus.Observer
+	startDuration, startSLI, startTotal prometheus.Observer
 	all                                 []prometheus.Collector
 	starts                              starts
 }
 
 // New makes counts of nothing.
 func New() *Counts {
-	counter := func(name, help string) prometheus.CounterOpts {
-		return prometheus.CounterOpts{Subsystem: "kubelet", Name: name, Help: help}
-	}
-	histogram := func(name, help string, buckets []float64) prometheus.HistogramOpts {
-		return prometheus.HistogramOpts{Subsystem: "kubelet", Name: name, Help: help, Buckets: buckets}
-	}
-	c := &Counts{
-		evictions:       prometheus.NewCounterVec(counter("evictions", "Pods that were evicted, by eviction signal"), []string{"eviction_signal"}),
-		statsAge:        prometheus.NewHistogramVec(histogram("eviction_stats_age_seconds", "Age of the measurements by which a pod was evicted, by eviction signal", prometheus.DefBuckets), []string{"eviction_signal"}),
-		relist:          prometheus.NewHistogram(histogram("pleg_relist_duration_seconds", "Time that listing the runtime's pods took", prometheus.DefBuckets)),
-		relistInterval:  prometheus.NewHistogram(histogram("pleg_relist_interval_seconds", "Time between two lists of the runtime's pods", prometheus.DefBuckets)),
-		seen:            prometheus.NewGauge(prometheus.GaugeOpts{Subsystem: "kubelet", Name: "pleg_last_seen_seconds", Help: "When the runtime's pods were last listed, in seconds since the epoch"}),
-		pods:            prometheus.NewCounter(counter("started_pods_total", "Pods that were started")),
-		podErrors:       prometheus.NewCounter(counter("started_pods_errors_total", "Pods whose start failed")),
-		containers:      prometheus.NewCounterVec(counter("started_containers_total", "Containers that were started"), []string{"container_type"}),
-		containerErrors: prometheus.NewCounterVec(counter("started_containers_errors_total", "Containers whose start failed"), []string{"container_type", "code"}),
-		startDuration:   prometheus.NewHistogram(histogram("pod_start_duration_seconds", "Time from the kubelet's first sight of a pod until it runs", startBuckets)),
-		startSLI:        prometheus.NewHistogram(histogram("pod_start_sli_duration_seconds", "Time from a pod's creation until its containers are seen to run, without the pulling of images and the init containers, of pods without volumes of their own", startBuckets)),
-		startTotal:      prometheus.NewHistogram(histogram("pod_start_total_duration_seconds", "Time from a pod's creation until its containers are seen to run", startBuckets)),
-	}
-	c.all = []prometheus.Collector{
-		c.evictions, c.statsAge, c.relist, c.relistInterval, c.seen, c.pods, c.podErrors, c.containers, c.containerErrors, c.startDuration, c.startSLI, c.startTotal,
-	}
+	c := &Counts{}
+	c.evictions = c.counters("evictions", "Pods that were evicted, by eviction signal", "eviction_signal")
+	c.pods = c.counters("started_pods_total", "Pods that were started").WithLabelValues()
+	c.podErrors = c.counters("started_pods_errors_total", "Pods whose start failed").WithLabelValues()
+	c.containers = c.counters("started_containers_total", "Containers that were started", "container_type")
+	c.containerErrors = c.counters("started_containers_errors_total", "Containers whose start failed", "container_type", "code")
+	c.statsAge = c.times("eviction_stats_age_seconds", "Age of the measurements by which a pod was evicted, by eviction signal", prometheus.DefBuckets, "eviction_signal")
+	c.relist = c.times("pleg_relist_duration_seconds", "Time that listing the runtime's pods took", prometheus.DefBuckets).WithLabelValues()
+	c.relistInterval = c.times("pleg_relist_interval_seconds", "Time between two lists of the runtime's pods", prometheus.DefBuckets).WithLabelValues()
+	c.startDuration = c.times("pod_start_duration_seconds", "Time from the kubelet's first sight of a pod until it runs", startBuckets).WithLabelValues()
+	c.startSLI = c.times("pod_start_sli_duration_seconds", "Time from a pod's creation until its containers are seen to run, without the pulling of images and the init containers, of pods without volumes of their own", startBuckets).WithLabelValues()
+	c.startTotal = c.times("pod_start_total_duration_seconds", "Time from a pod's creation until its containers are seen to run", startBuckets).WithLabelValues()
+	c.seen = prometheus.NewGauge(prometheus.GaugeOpts{Subsystem: "kubelet", Name: "pleg_last_seen_seconds", Help: "When the runtime's pods were last listed, in seconds since the epoch"})
+	c.all = append(c.all, c.seen)
 	return c
+}
+
+func (c *Counts) counters(name, help string, labels ...string) *prometheus.CounterVec {
+	out := prometheus.NewCounterVec(prometheus.CounterOpts{Subsystem: "kubelet", Name: name, Help: help}, labels)
+	c.all = append(c.all, out)
+	return out
+}
+
+func (c *Counts) times(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+	out := prometheus.NewHistogramVec(prometheus.HistogramOpts{Subsystem: "kubelet", Name: name, Help: help, Buckets: buckets}, labels)
+	c.all = append(c.all, out)
+	return out
 }
 
 // Describe and Collect implement prometheus.Collector.
