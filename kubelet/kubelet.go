@@ -343,10 +343,9 @@ func (k *Kubelet) collect(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 		}
-		if n%5 == 0 && *k.cfg.Kubelet.ImageGCHighThresholdPercent < 100 {
-			if err := k.imageGC.Collect(ctx); err != nil && ctx.Err() == nil {
+		if n%5 == 0 {
+			if err := k.imageGC.CollectAgain(ctx); err != nil {
 				log.Info("Image garbage collection failed", "err", err)
-				k.recorder.Event(nodestatus.Ref(k.cfg.NodeName), v1.EventTypeWarning, "ImageGCFailed", err.Error())
 			}
 		}
 		k.updateBurstable()

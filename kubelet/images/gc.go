@@ -36,8 +36,10 @@ type GCConfig struct {
 type GC struct {
 	cfg GCConfig
 
-	mu   sync.Mutex // guards seen
+	mu   sync.Mutex // guards what follows
 	seen map[string]*usage
+	// failed says that the last collection did.
+	failed bool
 }
 
 type usage struct {
@@ -144,11 +146,48 @@ func (g *GC) Collect(ctx context.Context) error {
 		return err
 	}
 	if freed < toFree {
-		err := fmt.Errorf("failed to garbage collect required amount of images. Attempted to free %d bytes, but only found %d bytes eligible to free", toFree, freed)
+		err := fmt.Errorf("Insufficient free disk space on the node's image filesystem (%d%% of %s used). Failed to free sufficient space by deleting unused images (freed %d bytes). Investigate disk usage, as it could be used by active images, logs, volumes, or other data.",
+			percent, amount(capacity), freed)
 		g.warn("FreeDiskSpaceFailed", err.Error())
 		return err
 	}
 	return nil
+}
+
+// amount is a number of bytes as people read it.
+func amount(bytes uint64) string {
+	size, unit := float64(bytes), "B"
+	for _, next := range []string{"KiB", "MiB", "GiB", "TiB"} {
+		if size < 1024 {
+			break
+		}
+		size, unit = size/1024, next
+	}
+	if unit == "B" {
+		return fmt.Sprintf("%d B", bytes)
+	}
+	return fmt.Sprintf("%.1f %s", size, unit)
+}
+
+// CollectAgain is Collect as it is done now and then, if there is anything that it is to
+// do. A failure that follows another is an event: the first may come of numbers that are
+// not complete yet.
+func (g *GC) CollectAgain(ctx context.Context) error {
+	if g.cfg.HighPercent >= 100 && g.cfg.MaxAge == 0 {
+		return nil
+	}
+	err := g.Collect(ctx)
+	if ctx.Err() != nil {
+		return nil
+	}
+	g.mu.Lock()
+	again := g.failed && err != nil
+	g.failed = err != nil
+	g.mu.Unlock()
+	if again {
+		g.warn("ImageGCFailed", err.Error())
+	}
+	return err
 }
 
 // DeleteUnused removes every image that nothing uses.
