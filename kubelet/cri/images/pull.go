@@ -129,7 +129,7 @@ func (s *Store) pullFrom(ctx context.Context, e *endpoint, r name.Reference, ful
 	if c, ok := base.(*endpointTransport); ok {
 		defer c.base.CloseIdleConnections()
 	}
-	rt, err := transport.NewWithContext(ctx, repo.Registry, e.authenticator(auth.authenticator()), transport.NewRetry(base), []string{repo.Scope(transport.PullScope)})
+	rt, err := transport.NewWithContext(ctx, repo.Registry, e.authenticator(auth.authenticator()), transport.NewRetry(patient{base}), []string{repo.Scope(transport.PullScope)})
 	if err != nil {
 		return nil, resolveError(err)
 	}
