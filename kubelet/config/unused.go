@@ -29,7 +29,7 @@ func unused() []Unused {
 		{"maxOpenFiles", itself}, {"containerLogMaxWorkers", itself}, {"kernelMemcgNotification", itself},
 		{"kubeAPIQPS", apis}, {"kubeAPIBurst", apis},
 		{"kubeletCgroups", notKept}, {"systemCgroups", notKept}, {"qosReserved", notKept}, {"runOnce", notKept},
-		{"memoryThrottlingFactor", notKept}, {"memoryReservationPolicy", notKept}, {"enableSystemLogQuery", "logs are served as files"},
+		{"memoryThrottlingFactor", notKept}, {"memoryReservationPolicy", notKept},
 		{"hairpinMode", "pods reach themselves through their services anyhow"}, {"podCIDR", "the node's object has it"},
 		{"enableControllerAttachDetach", "the controller attaches volumes"}, {"localStorageCapacityIsolation", "local storage is always accounted"},
 		{"makeIPTablesUtilChains", chains}, {"iptablesMasqueradeBit", chains}, {"iptablesDropBit", chains},

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -172,6 +173,25 @@ func (s *Server) logFiles(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer func() { _ = root.Close() }()
+	if *s.cfg.Kubelet.EnableSystemLogQuery {
+		q, errs := parseLogQuery(r.URL.Query())
+		switch {
+		case len(errs) > 0:
+			http.Error(w, errs.ToAggregate().Error(), http.StatusBadRequest)
+			return
+		case q != nil && chi.URLParam(r, "*") != "":
+			http.Error(w, "path not allowed in query mode", http.StatusNotAcceptable)
+			return
+		case q != nil && len(q.refused) > 0:
+			http.Error(w, q.refused.ToAggregate().Error(), http.StatusNotAcceptable)
+			return
+		case q != nil && len(q.services) > 0:
+			q.serveServices(r.Context(), w, root)
+			return
+		case q != nil:
+			r.URL.Path = "/logs/" + strings.TrimPrefix(q.files[0], "/")
+		}
+	}
 	http.StripPrefix("/logs/", http.FileServerFS(root.FS())).ServeHTTP(w, r)
 }
 

@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	ktesting "k8s.io/client-go/testing"
 	internalapi "k8s.io/cri-api/pkg/apis"
+	kubeletv1beta1 "k8s.io/kubelet/config/v1beta1"
 
 	"skiff/kubelet/config"
 	"skiff/kubelet/stats"
@@ -42,6 +43,13 @@ type (
 // everything, and "nobody", who may do nothing.
 func serve(t *testing.T, logs string) *httptest.Server {
 	t.Helper()
+	return serveAs(t, logs, func(*kubeletv1beta1.KubeletConfiguration) {})
+}
+
+func serveAs(t *testing.T, logs string, set func(*kubeletv1beta1.KubeletConfiguration)) *httptest.Server {
+	t.Helper()
+	c := config.Default()
+	set(c)
 	client := fake.NewClientset()
 	client.PrependReactor("create", "tokenreviews", func(a ktesting.Action) (bool, runtime.Object, error) {
 		r := a.(ktesting.CreateAction).GetObject().(*authenticationv1.TokenReview)
@@ -58,7 +66,7 @@ func serve(t *testing.T, logs string) *httptest.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(Config{Client: client, Kubelet: config.Default(), NodeName: "n", Runtime: noRuntime{}, Pods: noPods{}, Stats: measured, LogsDir: logs, CheckpointDir: t.TempDir(), Flags: map[string]string{"v": "2"}})
+	s, err := New(Config{Client: client, Kubelet: c, NodeName: "n", Runtime: noRuntime{}, Pods: noPods{}, Stats: measured, LogsDir: logs, CheckpointDir: t.TempDir(), Flags: map[string]string{"v": "2"}})
 	if err != nil {
 		t.Fatal(err)
 	}
