@@ -71,7 +71,11 @@ func parseLogQuery(values url.Values) (*logQuery, field.ErrorList) {
 			errs = append(errs, field.Invalid(field.NewPath(name), text, err.Error()))
 		}
 		if refuse != "" {
-			q.refused = append(q.refused, field.Invalid(field.NewPath(name), text, refuse))
+			var shown any = text
+			if n, err := strconv.Atoi(text); err == nil {
+				shown = n
+			}
+			q.refused = append(q.refused, field.Invalid(field.NewPath(name), shown, refuse))
 		}
 		q.flags = append(q.flags, flag+value)
 	}
