@@ -14,6 +14,7 @@ import (
 
 	"skiff/apiserver/request"
 	"skiff/apiserver/serviceaccount"
+	"skiff/apiserver/webhookcerts"
 	"skiff/cluster/introspection"
 	"skiff/cluster/version"
 )
@@ -53,7 +54,7 @@ func newMetrics() *metrics {
 	m.deprecated = gauge("apiserver_requested_deprecated_apis", "Deprecated APIs that somebody asked for; always 1.",
 		"group", "version", "resource", "subresource", "removed_release")
 	m.health = introspection.NewChecks()
-	m.registry.MustRegister(m.sizes, m.deprecated, m.health)
+	m.registry.MustRegister(m.sizes, m.deprecated, m.health, webhookcerts.MissingSAN, webhookcerts.SHA1)
 	m.access, m.admission = newAccessMetrics(m.registry), newAdmissionMetrics(m.registry)
 	m.flow, m.watches = newFlowMetrics(m.registry), newWatchMetrics(m.registry)
 	m.tokens = newTokenMetrics(m.registry)

@@ -10,8 +10,6 @@ import (
 	"google.golang.org/protobuf/proto"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/component-base/metrics/legacyregistry"
-
-	"skiff/apiserver/webhookcerts"
 )
 
 // stable and beta are the metrics that Kubernetes promises to keep, or nearly. All
@@ -60,7 +58,7 @@ func init() {
 
 // Gather implements prometheus.Gatherer.
 func (g levelled) Gather() ([]*dto.MetricFamily, error) {
-	out, err := prometheus.Gatherers{g.own, webhookcerts.Registry}.Gather()
+	out, err := g.own.Gather()
 	if err != nil {
 		return out, err
 	}

@@ -4,31 +4,54 @@
 package webhookcerts
 
 import (
+	"crypto/x509"
+	"errors"
 	"net/http"
+	"strings"
 
-	"k8s.io/apiserver/pkg/util/x509metrics"
-	"k8s.io/component-base/metrics"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
+// The counts of the process, whoever asks the webhooks.
 var (
-	missingSAN = counter("apiserver_webhooks_x509_missing_san_total", "Requests to webhooks whose certificate has no subject alternative name.")
-	sha1       = counter("apiserver_webhooks_x509_insecure_sha1_total", "Requests to webhooks whose certificate is signed with SHA-1.")
-
-	// Registry has the counts of the process, whoever asks the webhooks.
-	Registry = newRegistry()
+	MissingSAN = counter("apiserver_webhooks_x509_missing_san_total", "Requests to webhooks whose certificate has no subject alternative name.")
+	SHA1       = counter("apiserver_webhooks_x509_insecure_sha1_total", "Requests to webhooks whose certificate is signed with SHA-1.")
 )
 
-func counter(name, help string) *metrics.Counter {
-	return metrics.NewCounter(&metrics.CounterOpts{Name: name, Help: help, StabilityLevel: metrics.BETA})
+func counter(name, help string) prometheus.Counter {
+	return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 }
 
-func newRegistry() metrics.KubeRegistry {
-	r := metrics.NewKubeRegistry()
-	r.MustRegister(missingSAN, sha1)
-	return r
+// Counted is a transport whose refused certificates are counted.
+func Counted(rt http.RoundTripper) http.RoundTripper { return counted{rt} }
+
+type counted struct{ http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (c counted) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := c.RoundTripper.RoundTrip(r)
+	if err != nil {
+		if n := reason(err); n != nil {
+			n.Inc()
+		}
+	}
+	return resp, err
 }
 
-// Counted is a transport whose requests are counted.
-func Counted(rt http.RoundTripper) http.RoundTripper {
-	return x509metrics.NewDeprecatedCertificateRoundTripperWrapperConstructor(missingSAN, sha1)(rt)
+// CloseIdleConnections lets a client close those of the transport.
+func (c counted) CloseIdleConnections() {
+	if t, ok := c.RoundTripper.(interface{ CloseIdleConnections() }); ok {
+		t.CloseIdleConnections()
+	}
+}
+
+// reason is the count of what is wrong with a certificate; nil is neither.
+func reason(err error) prometheus.Counter {
+	if host := (x509.HostnameError{}); errors.As(err, &host) && strings.Contains(err.Error(), "certificate relies on legacy Common Name field") {
+		return MissingSAN
+	}
+	if _, ok := errors.AsType[x509.InsecureAlgorithmError](err); ok && strings.Contains(err.Error(), "SHA1") {
+		return SHA1
+	}
+	return nil
 }
