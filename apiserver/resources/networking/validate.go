@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	netutils "k8s.io/utils/net"
 	"k8s.io/utils/ptr"
 )
 
@@ -17,14 +18,15 @@ func ingressHost(host string, at *field.Path) field.ErrorList {
 	if host == "" {
 		return nil
 	}
-	if _, err := netip.ParseAddr(host); err == nil {
-		return field.ErrorList{field.Invalid(at, host, "must be a DNS name, not an IP address")}
+	var errs field.ErrorList
+	// Leading zeros make it no less of an address.
+	if netutils.ParseIPSloppy(host) != nil {
+		errs = append(errs, field.Invalid(at, host, "must be a DNS name, not an IP address"))
 	}
 	msgs := validation.IsDNS1123Subdomain(host)
 	if strings.Contains(host, "*") {
 		msgs = validation.IsWildcardDNS1123Subdomain(host)
 	}
-	var errs field.ErrorList
 	for _, msg := range msgs {
 		errs = append(errs, field.Invalid(at, host, msg))
 	}

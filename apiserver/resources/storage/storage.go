@@ -59,16 +59,38 @@ func defaultClass(o *storagev1.StorageClass) {
 func validateClass(_ context.Context, o *storagev1.StorageClass) field.ErrorList {
 	var errs field.ErrorList
 	errs = append(errs, provisioner(o.Provisioner, field.NewPath("provisioner"))...)
-	if p := o.ReclaimPolicy; p != nil && *p != corev1.PersistentVolumeReclaimDelete && *p != corev1.PersistentVolumeReclaimRetain {
+	if p := o.ReclaimPolicy; p != nil && *p != "" && *p != corev1.PersistentVolumeReclaimDelete && *p != corev1.PersistentVolumeReclaimRetain {
 		errs = append(errs, field.NotSupported(field.NewPath("reclaimPolicy"), *p, []corev1.PersistentVolumeReclaimPolicy{corev1.PersistentVolumeReclaimDelete, corev1.PersistentVolumeReclaimRetain}))
 	}
 	if m := o.VolumeBindingMode; m != nil && *m != storagev1.VolumeBindingImmediate && *m != storagev1.VolumeBindingWaitForFirstConsumer {
 		errs = append(errs, field.NotSupported(field.NewPath("volumeBindingMode"), *m, []storagev1.VolumeBindingMode{storagev1.VolumeBindingImmediate, storagev1.VolumeBindingWaitForFirstConsumer}))
 	}
-	if n := len(o.Parameters); n > 512 {
-		errs = append(errs, field.TooLong(field.NewPath("parameters"), "", 512))
-	}
+	errs = append(errs, parameters(o.Parameters, field.NewPath("parameters"))...)
 	return append(errs, topologies(o.AllowedTopologies)...)
+}
+
+// Bounds of what a class tells its driver.
+const (
+	maxParameters     = 512
+	maxParametersSize = 256 << 10
+)
+
+func parameters(list map[string]string, at *field.Path) field.ErrorList {
+	if len(list) > maxParameters {
+		return field.ErrorList{field.TooLong(at, "", maxParameters)}
+	}
+	var errs field.ErrorList
+	size := 0
+	for k, v := range list {
+		if k == "" {
+			errs = append(errs, field.Invalid(at, k, "field can not be empty."))
+		}
+		size += len(k) + len(v)
+	}
+	if size > maxParametersSize {
+		errs = append(errs, field.TooLong(at, "", maxParametersSize))
+	}
+	return errs
 }
 
 // provisioner is who makes volumes, under a name that is read without case.

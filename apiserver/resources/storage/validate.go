@@ -211,6 +211,7 @@ func updateCapacity(ctx context.Context, o, old *storagev1.CSIStorageCapacity) f
 
 func validateAttributes(_ context.Context, o *storagev1.VolumeAttributesClass) field.ErrorList {
 	errs := provisioner(o.DriverName, field.NewPath("driverName"))
+	errs = append(errs, parameters(o.Parameters, field.NewPath("parameters"))...)
 	if len(o.Parameters) == 0 {
 		errs = append(errs, field.Required(field.NewPath("parameters"), "must contain at least one key/value pair"))
 	}
