@@ -62,7 +62,7 @@ func proofOfKey(s *beta.PodCertificateRequestSpec, at *field.Path) field.ErrorLi
 		}
 		req, err := x509.ParseCertificateRequest(s.StubPKCS10Request)
 		if err != nil {
-			return field.ErrorList{field.Invalid(at, field.OmitValueType{}, "must be a valid PKCS#10 certificate signing request")}
+			return field.ErrorList{field.Invalid(at, field.OmitValueType{}, "must be a valid PKCS#10 CSR")}
 		}
 		if err := req.CheckSignature(); err != nil {
 			return field.ErrorList{field.Invalid(at, field.OmitValueType{}, "signature could not be verified")}
