@@ -24,6 +24,7 @@ import (
 	"skiff/cluster/version"
 	"skiff/kubelet"
 	"skiff/kubelet/cri"
+	"skiff/kubelet/cri/images"
 	"skiff/kubelet/critrace"
 	"skiff/kubelet/network"
 )
@@ -165,6 +166,9 @@ func builtInParts(l layout.Layout, cfg kubelet.Config, podCIDRs []netip.Prefix, 
 	cni, err := network.NewCNI(network.CNIConfig{ConfDir: l.CNIConfig(), BinDirs: []string{l.CNIBin()}, CacheDir: filepath.Join(l.State(), "cni")})
 	if err != nil {
 		return nil, err
+	}
+	if _, err := images.LoadRegistries(l.Registries()); err != nil {
+		slog.Error("No image can be pulled until the file of the registries is put right", "err", err)
 	}
 	runtime, err := cri.New(cri.Config{
 		StateDir: l.CRI(), RunDir: filepath.Join(l.Run(), "pods"), Socket: l.CRISocket(), CgroupRoot: l.CgroupRoot(),
