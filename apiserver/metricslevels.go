@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -52,9 +53,8 @@ func levelOf(name string) string {
 // process, and has each one's help begin with its level, as Kubernetes does.
 type levelled struct{ own prometheus.Gatherer }
 
-func init() {
-	utilfeature.DefaultMutableFeatureGate.AddMetrics()
-}
+// features has the libraries' gates tell which of them are on.
+var features = sync.OnceFunc(func() { utilfeature.DefaultMutableFeatureGate.AddMetrics() })
 
 // Gather implements prometheus.Gatherer.
 func (g levelled) Gather() ([]*dto.MetricFamily, error) {
@@ -62,6 +62,7 @@ func (g levelled) Gather() ([]*dto.MetricFamily, error) {
 	if err != nil {
 		return out, err
 	}
+	features()
 	libraries, err := legacyregistry.DefaultGatherer.Gather()
 	for _, f := range libraries {
 		if slices.Contains(shared, f.GetName()) {
