@@ -30,7 +30,9 @@ type record struct {
 	pod *v1.Pod
 	// mirror is the API object of a static pod.
 	mirror *v1.Pod
-	static bool
+	// mirrorGone is when the last mirror was deleted.
+	mirrorGone time.Time
+	static     bool
 	// removed says that its source does not have the pod any more.
 	removed bool
 

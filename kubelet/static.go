@@ -274,17 +274,22 @@ func (k *Kubelet) setMirror(mirror *v1.Pod) {
 	}
 }
 
+// mirrorPause is how long a static pod stays without a mirror that was deleted. Who
+// deletes one and waits for its end, as kubectl does, looks again by its name and would
+// wait for the end of the next one.
+const mirrorPause = time.Second
+
 func (k *Kubelet) removeMirror(mirror *v1.Pod) {
 	k.mu.Lock()
 	var uid types.UID
 	for id, r := range k.records {
 		if r.static && r.mirror != nil && r.mirror.UID == mirror.UID {
-			r.mirror, uid = nil, id
+			r.mirror, r.mirrorGone, uid = nil, time.Now(), id
 		}
 	}
 	k.mu.Unlock()
 	if uid != "" {
-		k.workers.Notify(uid)
+		time.AfterFunc(mirrorPause, func() { k.workers.Notify(uid) })
 	}
 }
 
@@ -301,13 +306,34 @@ func (k *Kubelet) dropMirror(mirror *v1.Pod) {
 	})
 }
 
+// mirrorStep is what is to be done about the API object of a static pod.
+type mirrorStep int
+
+const (
+	mirrorStays mirrorStep = iota
+	mirrorGoes
+	mirrorComes
+)
+
+func nextOfMirror(r *record, now time.Time) mirrorStep {
+	switch m := r.mirror; {
+	case m == nil && now.Sub(r.mirrorGone) < mirrorPause:
+		return mirrorStays
+	case m == nil:
+		return mirrorComes
+	case m.DeletionTimestamp != nil || m.Annotations[v1.MirrorPodAnnotationKey] != r.pod.Annotations[annotationHash]:
+		return mirrorGoes
+	}
+	return mirrorStays
+}
+
 // ensureMirror makes the API object of a static pod what it is to be.
 func (k *Kubelet) ensureMirror(ctx context.Context, r *record) error {
 	hash := r.pod.Annotations[annotationHash]
-	if m := r.mirror; m != nil {
-		if m.DeletionTimestamp == nil && m.Annotations[v1.MirrorPodAnnotationKey] == hash {
-			return nil
-		}
+	switch nextOfMirror(r, time.Now()) {
+	case mirrorStays:
+		return nil
+	case mirrorGoes:
 		return k.deleteMirror(ctx, r)
 	}
 	node := k.node.Node()
