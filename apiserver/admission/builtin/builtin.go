@@ -135,9 +135,9 @@ func entries() []entry {
 		{webhook.ValidatingName, true, func(d Deps) (admission.Plugin, error) {
 			return webhook.NewValidating(webhook.Config{Client: d.Client, Informers: d.Informers, Authorizer: d.Authorizer})
 		}},
-		{resourcequota.Name, true, made(func(d Deps) *resourcequota.Plugin {
-			return resourcequota.New(d.Client, d.Informers.Core().V1().ResourceQuotas().Lister(), d.Informers.Resource().V1().DeviceClasses().Lister(), d.Now)
-		})},
+		{resourcequota.Name, true, func(d Deps) (admission.Plugin, error) {
+			return resourcequota.New(d.Configs[resourcequota.Name], d.Client, d.Informers.Core().V1().ResourceQuotas().Lister(), d.Informers.Resource().V1().DeviceClasses().Lister(), d.Now)
+		}},
 		{always.DenyName, false, fixed(always.Deny{})},
 	}
 }

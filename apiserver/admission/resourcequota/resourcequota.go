@@ -33,6 +33,7 @@ type Plugin struct {
 	client     kubernetes.Interface
 	quotas     corelisters.ResourceQuotaLister
 	evaluators []quota.Evaluator
+	limits     limits
 
 	mu sync.Mutex
 	// spaces serialize the bookings of a namespace in this process.
@@ -45,9 +46,13 @@ type space struct {
 	users int
 }
 
-// New makes the plugin; now tells time.
-func New(client kubernetes.Interface, quotas corelisters.ResourceQuotaLister, classes resourcelisters.DeviceClassLister, now func() time.Time) *Plugin {
-	return &Plugin{client: client, quotas: quotas, evaluators: quota.Evaluators(now, quota.ExtendedBy(classes)), spaces: map[string]*space{}}
+// New makes the plugin from its configuration, which may be empty; now tells time.
+func New(config []byte, client kubernetes.Interface, quotas corelisters.ResourceQuotaLister, classes resourcelisters.DeviceClassLister, now func() time.Time) (*Plugin, error) {
+	limits, err := readLimits(config)
+	if err != nil {
+		return nil, err
+	}
+	return &Plugin{client: client, quotas: quotas, evaluators: quota.Evaluators(now, quota.ExtendedBy(classes)), limits: limits, spaces: map[string]*space{}}, nil
 }
 
 // Name is upstream's.
@@ -75,8 +80,8 @@ func (p *Plugin) Validate(ctx context.Context, a *admission.Attributes) error {
 	if err != nil {
 		return apierrors.NewInternalError(fmt.Errorf("resolving quota: %w", err))
 	}
-	if len(known) == 0 {
-		return nil
+	if err := p.limits.of(a.GroupResource()).check(a, e, known); err != nil || len(known) == 0 {
+		return err
 	}
 	unlock := p.lock(a.Namespace)
 	defer unlock()
