@@ -13,9 +13,24 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes"
 
 	"skiff/apiserver/apiservertest"
 )
+
+// mutate makes a mutating policy and binds it. It is in force a moment later.
+func mutate(t *testing.T, client kubernetes.Interface, spec arv1.MutatingAdmissionPolicySpec) {
+	t.Helper()
+	c := client.AdmissionregistrationV1()
+	_, err := c.MutatingAdmissionPolicies().Create(t.Context(), &arv1.MutatingAdmissionPolicy{ObjectMeta: metav1.ObjectMeta{Name: "pol"}, Spec: spec}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bind := &arv1.MutatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{Name: "bind"}, Spec: arv1.MutatingAdmissionPolicyBindingSpec{PolicyName: "pol"}}
+	if _, err := c.MutatingAdmissionPolicyBindings().Create(t.Context(), bind, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
 
 // What admission adds to an object gets its defaults before it is validated.
 //
@@ -24,21 +39,13 @@ func TestAdmissionIsDefaulted(t *testing.T) {
 	t.Parallel()
 	s := apiservertest.Start(t, nil)
 	ctx := t.Context()
-	reg := s.Client.AdmissionregistrationV1()
-	pol := &arv1.MutatingAdmissionPolicy{ObjectMeta: metav1.ObjectMeta{Name: "pol"}, Spec: arv1.MutatingAdmissionPolicySpec{
+	mutate(t, s.Client, arv1.MutatingAdmissionPolicySpec{
 		ReinvocationPolicy: arv1.NeverReinvocationPolicy,
 		MatchConstraints: &arv1.MatchResources{ResourceRules: []arv1.NamedRuleWithOperations{{RuleWithOperations: arv1.RuleWithOperations{
 			Operations: []arv1.OperationType{arv1.Create},
 			Rule:       arv1.Rule{APIGroups: []string{"apps"}, APIVersions: []string{"v1"}, Resources: []string{"deployments"}}}}}},
 		Mutations: []arv1.Mutation{{PatchType: arv1.PatchTypeApplyConfiguration, ApplyConfiguration: &arv1.ApplyConfiguration{Expression: "Object{spec: Object.spec{template: Object.spec.template{" +
-			"spec: Object.spec.template.spec{initContainers: [Object.spec.template.spec.initContainers{name: 'mesh', image: 'm'}]}}}}"}}}}}
-	if _, err := reg.MutatingAdmissionPolicies().Create(ctx, pol, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	bind := &arv1.MutatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{Name: "bind"}, Spec: arv1.MutatingAdmissionPolicyBindingSpec{PolicyName: "pol"}}
-	if _, err := reg.MutatingAdmissionPolicyBindings().Create(ctx, bind, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
+			"spec: Object.spec.template.spec{initContainers: [Object.spec.template.spec.initContainers{name: 'mesh', image: 'm'}]}}}}"}}}})
 	// The policy is seen a moment later.
 	err := wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, 20*time.Second, true, func(ctx context.Context) (bool, error) {
 		got, err := s.Client.AppsV1().Deployments("default").Create(ctx, deployment("d"), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
@@ -64,21 +71,13 @@ func TestPolicyAppliesToCustomResources(t *testing.T) {
 	e := startExtended(t)
 	ctx := t.Context()
 	e.define(t, widgets)
-	reg := e.client.AdmissionregistrationV1()
-	pol := &arv1.MutatingAdmissionPolicy{ObjectMeta: metav1.ObjectMeta{Name: "widgets"}, Spec: arv1.MutatingAdmissionPolicySpec{
+	mutate(t, e.client, arv1.MutatingAdmissionPolicySpec{
 		ReinvocationPolicy: arv1.NeverReinvocationPolicy,
 		MatchConstraints: &arv1.MatchResources{ResourceRules: []arv1.NamedRuleWithOperations{{RuleWithOperations: arv1.RuleWithOperations{
 			Operations: []arv1.OperationType{arv1.Create},
 			Rule:       arv1.Rule{APIGroups: []string{"example.com"}, APIVersions: []string{"v1"}, Resources: []string{"widgets"}}}}}},
 		Mutations: []arv1.Mutation{{PatchType: arv1.PatchTypeApplyConfiguration, ApplyConfiguration: &arv1.ApplyConfiguration{
-			Expression: "Object{spec: Object.spec{items: [Object.spec.items{name: 'a', value: 'set'}]}}"}}}}}
-	if _, err := reg.MutatingAdmissionPolicies().Create(ctx, pol, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	bind := &arv1.MutatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{Name: "widgets"}, Spec: arv1.MutatingAdmissionPolicyBindingSpec{PolicyName: "widgets"}}
-	if _, err := reg.MutatingAdmissionPolicyBindings().Create(ctx, bind, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
+			Expression: "Object{spec: Object.spec{items: [Object.spec.items{name: 'a', value: 'set'}]}}"}}}})
 	in := widget("v1", "w", map[string]any{
 		"open":  map[string]any{"any": "thing"},
 		"items": []any{map[string]any{"name": "a", "value": "own"}, map[string]any{"name": "b", "value": "own"}},
@@ -114,22 +113,14 @@ func TestAdmissionSeesScale(t *testing.T) {
 	t.Parallel()
 	s := apiservertest.Start(t, nil)
 	ctx := t.Context()
-	reg := s.Client.AdmissionregistrationV1()
-	pol := &arv1.MutatingAdmissionPolicy{ObjectMeta: metav1.ObjectMeta{Name: "pol"}, Spec: arv1.MutatingAdmissionPolicySpec{
+	mutate(t, s.Client, arv1.MutatingAdmissionPolicySpec{
 		ReinvocationPolicy: arv1.NeverReinvocationPolicy,
 		MatchConstraints: &arv1.MatchResources{ResourceRules: []arv1.NamedRuleWithOperations{{RuleWithOperations: arv1.RuleWithOperations{
 			Operations: []arv1.OperationType{arv1.Update},
 			Rule:       arv1.Rule{APIGroups: []string{"apps"}, APIVersions: []string{"v1"}, Resources: []string{"deployments/scale"}}}}}},
 		MatchConditions: []arv1.MatchCondition{{Name: "scale", Expression: "request.kind.kind == 'Scale' && object.kind == 'Scale' && !has(object.spec.template) && oldObject.spec.replicas == 1"}},
 		Mutations: []arv1.Mutation{{PatchType: arv1.PatchTypeJSONPatch, JSONPatch: &arv1.JSONPatch{
-			Expression: "[JSONPatch{op: 'replace', path: '/spec/replicas', value: object.spec.replicas + 2}]"}}}}}
-	if _, err := reg.MutatingAdmissionPolicies().Create(ctx, pol, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	bind := &arv1.MutatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{Name: "bind"}, Spec: arv1.MutatingAdmissionPolicyBindingSpec{PolicyName: "pol"}}
-	if _, err := reg.MutatingAdmissionPolicyBindings().Create(ctx, bind, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
+			Expression: "[JSONPatch{op: 'replace', path: '/spec/replicas', value: object.spec.replicas + 2}]"}}}})
 	d := deployment("d")
 	d.Spec.Replicas = new(int32)
 	*d.Spec.Replicas = 1
